@@ -1,0 +1,1 @@
+"""The durable backend of Capsule."""
