@@ -1,0 +1,168 @@
+"""A conversation with a kernel over its raw channels: everything it says is kept, in the order of arrival."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from .waiting import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jupyter_client.blocking.client import BlockingKernelClient
+
+type Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One message and the channel on which it came."""
+
+    channel: str
+    message: Message
+
+    @property
+    def kind(self) -> str:
+        """The message's type."""
+        return str(self.message["header"]["msg_type"])
+
+    @property
+    def parent(self) -> str:
+        """The id of the request that the message belongs to, empty without one."""
+        return str(self.message["parent_header"].get("msg_id", ""))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The message's content."""
+        return dict(self.message["content"])
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What the kernel has said so far about one request."""
+
+    request: str
+    heard: tuple[Heard, ...]
+
+    @property
+    def replies(self) -> list[dict[str, Any]]:
+        """The contents of its replies on shell or control; a good kernel gives one."""
+        return [one.content for one in self.heard if one.channel in {"shell", "control"}]
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        """The content of its only reply."""
+        (reply,) = self.replies
+        return reply
+
+    @property
+    def published(self) -> list[Heard]:
+        """What it published on iopub, in order."""
+        return [one for one in self.heard if one.channel == "iopub"]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The message types of what it published, without the states."""
+        return [one.kind for one in self.published if one.kind != "status"]
+
+    @property
+    def states(self) -> list[str]:
+        """The execution states it published."""
+        return [str(content["execution_state"]) for content in self.of("status")]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the contents of the published messages of one type."""
+        return [one.content for one in self.published if one.kind == kind]
+
+    def text(self, stream: str = "stdout") -> str:
+        """Return everything written to one stream."""
+        return "".join(content["text"] for content in self.of("stream") if content["name"] == stream)
+
+    @property
+    def result(self) -> str:
+        """The plain text of its only execute_result."""
+        (content,) = self.of("execute_result")
+        return str(content["data"]["text/plain"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the reply is here and iopub has gone idle."""
+        return bool(self.replies) and "idle" in self.states
+
+
+class Conversation:
+    """A client's side of a conversation."""
+
+    def __init__(self, client: BlockingKernelClient) -> None:
+        """Begin to listen to a client whose channels have been started."""
+        self.client = client
+        self.heard: list[Heard] = []
+        channels = {
+            "shell": client.shell_channel,
+            "control": client.control_channel,
+            "iopub": client.iopub_channel,
+            "stdin": client.stdin_channel,
+        }
+        self._poller = zmq.Poller()
+        self._channels = {}
+        for name, channel in channels.items():
+            self._poller.register(channel.socket, zmq.POLLIN)
+            self._channels[channel.socket] = (name, channel)
+
+    def exchange(self, request: str) -> Exchange:
+        """Return what has been heard about a request so far."""
+        return Exchange(request, tuple(one for one in self.heard if one.parent == request))
+
+    def listen_until[T](self, look: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
+        """Take in messages until the look at what has been heard is true.
+
+        Raises:
+            AssertionError: it did not become true within `deadline` seconds.
+        """
+        end = time.monotonic() + deadline
+        while not (seen := look()):
+            left = end - time.monotonic()
+            if left <= 0:
+                msg = f"not within {deadline:g} s: {what}; heard {[(h.channel, h.kind) for h in self.heard[-20:]]}"
+                raise AssertionError(msg)
+            for socket, _ in self._poller.poll(min(left, 0.5) * 1000):
+                name, channel = self._channels[socket]
+                self.heard.append(Heard(name, channel.get_msg(timeout=0)))
+        return seen
+
+    def finish(self, *requests: str, deadline: float = DEADLINE) -> tuple[Exchange, ...]:
+        """Wait for the reply and the idle state of each request."""
+        return tuple(
+            self.listen_until(lambda r=request: (e := self.exchange(r)).finished and e, "finished", deadline)
+            for request in requests
+        )
+
+    def run(self, code: str, deadline: float = DEADLINE, **options: Any) -> Exchange:
+        """Execute code to its end. The options are those of `KernelClient.execute`."""
+        (exchange,) = self.finish(self.client.execute(code, **options), deadline=deadline)
+        return exchange
+
+    def start(self, code: str, shows: str = "started", **options: Any) -> str:
+        """Execute code that writes `shows` to stdout when it is under way, wait for that, return the request's id."""
+        request = self.client.execute(code, **options)
+        self.listen_until(lambda: shows in self.exchange(request).text(), f"{code!r} writes {shows!r}")
+        return request
+
+    def asked(self, request: str, deadline: float = DEADLINE) -> dict[str, Any]:
+        """Wait for the newest input_request of an execution, and return its content."""
+        questions = self.listen_until(
+            lambda: [one.content for one in self.heard if one.channel == "stdin" and one.parent == request],
+            "input_request",
+            deadline,
+        )
+        return questions[-1]
+
+    def send_control(self, kind: str, content: dict[str, Any] | None = None) -> str:
+        """Send a request on the control channel, and return its id."""
+        message = self.client.session.msg(kind, content or {})
+        self.client.control_channel.send(message)
+        return str(message["header"]["msg_id"])

@@ -1,0 +1,67 @@
+"""Which processes a kernel has brought into the world, and whether they have left it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+
+import psutil
+
+from .waiting import DEADLINE, poll_until
+
+MARK = "CAPSULE_TEST_FAMILY"
+"""Environment variable by which descendants are found after their parents have gone."""
+
+
+@dataclass
+class Family:
+    """All processes that descend from one test's kernels.
+
+    A process belongs to it when it inherited the mark, or when `meet` saw it below one that did: the first finds
+    orphans, the second finds children that were given an environment of their own.
+    """
+
+    mark: str
+    met: set[psutil.Process] = field(default_factory=set)
+
+    def meet(self) -> set[psutil.Process]:
+        """Take note of every member that is alive now, and return them."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == self.mark and process.pid != os.getpid():
+                    self.met |= {process, *process.children(recursive=True)}
+        return self.alive()
+
+    def alive(self) -> set[psutil.Process]:
+        """Return the members met so far that still run. One that waits for its parent to collect it does not."""
+        return {process for process in self.met if _runs(process)}
+
+    def below(self, pid: int) -> set[psutil.Process]:
+        """Return the living descendants of one process."""
+        children = set(psutil.Process(pid).children(recursive=True))
+        self.met |= children
+        return children
+
+    def wait_until_gone(self, deadline: float = DEADLINE) -> None:
+        """Wait until no member runs any more; fail with the command lines of those that do."""
+        try:
+            poll_until(lambda: not self.meet(), "no process left", deadline)
+        except AssertionError as error:
+            left = [_describe(process) for process in self.alive()]
+            msg = f"{len(left)} processes outlived the kernel: {left}"
+            raise AssertionError(msg) from error
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} (parent {process.ppid()}): {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return f"{process.pid}"

@@ -1,0 +1,146 @@
+"""Interrupting a cell, whatever it is doing, and what it leaves behind. Interrupts go the kernel manager's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Opened
+
+WAITS = {
+    "time.sleep": "import time\nprint('started')\ntime.sleep(60)",
+    "a busy loop": "print('started')\nwhile True: pass",
+    "a child process": "import subprocess\nsubprocess.run(['sh', '-c', 'echo started; exec sleep 60'])",
+    "a shell magic": "!echo started; sleep 60",
+    "a cell magic": "%%bash\necho started\nsleep 60",
+    "an await": "import asyncio\nprint('started')\nawait asyncio.sleep(60)",
+    "a lock": "import threading\nprint('started')\nthreading.Event().wait(60)",
+    "a thread being joined": (
+        "import threading\nt = threading.Thread(target=threading.Event().wait, args=(60,), daemon=True)\n"
+        "t.start()\nprint('started')\nt.join()"
+    ),
+}
+
+MAGICS = {"a shell magic", "a cell magic"}
+"""Whose cells IPython ends without an error of their own when they are interrupted, or with that of the child."""
+
+
+# ipykernel notices the interrupt of an await only when its event loop wakes for another reason.
+ONLY_HERE = {"an await"}
+
+
+@pytest.mark.parametrize(
+    "wait", [pytest.param(wait, marks=[pytest.mark.capsule_only] * (wait in ONLY_HERE)) for wait in WAITS]
+)
+def test_an_interrupt_ends_the_cell_and_keeps_the_namespace(shared_kernel: Opened, wait: str) -> None:
+    manager, kernel = shared_kernel
+    kernel.run("kept = 'kept'")
+    request = kernel.start(WAITS[wait])
+    manager.interrupt_kernel()
+    (exchange,) = kernel.finish(request)
+    if wait not in MAGICS:
+        assert exchange.reply["ename"] == "KeyboardInterrupt"
+        assert [error["ename"] for error in exchange.of("error")] == ["KeyboardInterrupt"]
+    assert kernel.run("kept").result == "'kept'"
+
+
+def test_an_interrupt_ends_a_question_to_the_user(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    request = kernel.client.execute("kept = 1\nanswer = input('Name? ')", allow_stdin=True)
+    kernel.asked(request)
+    manager.interrupt_kernel()
+    (exchange,) = kernel.finish(request)
+    assert exchange.reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("kept").result == "1"
+
+
+def test_a_question_after_an_interrupted_one_gets_its_own_answer(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    interrupted = kernel.client.execute("input('first')", allow_stdin=True)
+    kernel.asked(interrupted)
+    manager.interrupt_kernel()
+    kernel.finish(interrupted)
+    asking = kernel.client.execute("input('second')", allow_stdin=True)
+    assert kernel.asked(asking)["prompt"] == "second"
+    kernel.client.input("the answer")
+    (exchange,) = kernel.finish(asking)
+    assert exchange.result == "'the answer'"
+
+
+def test_output_written_before_the_interrupt_is_all_there(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    request = kernel.start("for i in range(1000): print(i)\nprint('started')\nwhile True: pass")
+    manager.interrupt_kernel()
+    (exchange,) = kernel.finish(request)
+    assert exchange.text() == "".join(f"{i}\n" for i in range(1000)) + "started\n"
+    assert exchange.reply["ename"] == "KeyboardInterrupt"
+
+
+def test_code_may_catch_the_interrupt_and_go_on(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    request = kernel.start(
+        "import time\ntry:\n    print('started')\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    caught = True\ncaught"
+    )
+    manager.interrupt_kernel()
+    (exchange,) = kernel.finish(request)
+    assert exchange.reply["status"] == "ok"
+    assert exchange.result == "True"
+
+
+def test_the_child_of_an_interrupted_cell_ends_with_it(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    request = kernel.start(
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\nprint('started')\nchild.wait()"
+    )
+    manager.interrupt_kernel()
+    kernel.finish(request)
+    assert int(kernel.run("child.wait(timeout=20)").result) != 0
+
+
+def test_two_interrupts_in_quick_succession_are_as_good_as_one(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    kernel.run("kept = 'kept'")
+    for _ in range(3):
+        request = kernel.start("import time\nprint('started')\ntime.sleep(60)")
+        manager.interrupt_kernel()
+        manager.interrupt_kernel()
+        (exchange,) = kernel.finish(request)
+        assert exchange.reply["ename"] == "KeyboardInterrupt"
+        kernel.finish(kernel.send_control("kernel_info_request"))
+        assert kernel.run("kept").result == "'kept'"
+
+
+def test_an_interrupt_between_cells_harms_neither_the_kernel_nor_the_next_cell(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    kernel.run("kept = 'kept'")
+    manager.interrupt_kernel()
+    kernel.finish(kernel.send_control("kernel_info_request"))
+    exchange = kernel.run("import time\ntime.sleep(0.05)\nkept")
+    assert exchange.reply["status"] == "ok"
+    assert exchange.result == "'kept'"
+
+
+def test_an_interrupted_cell_aborts_those_queued_behind_it(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    kernel.run("ran = False")
+    request = kernel.start("import time\nprint('started')\ntime.sleep(60)")
+    queued = kernel.client.execute("ran = True")
+    kernel.finish(kernel.send_control("kernel_info_request"))
+    manager.interrupt_kernel()
+    first, second = kernel.finish(request, queued)
+    assert (first.reply["status"], second.reply["status"]) == ("error", "aborted")
+    assert kernel.run("ran").result == "False"
+
+
+@pytest.mark.capsule_only
+def test_an_interrupt_request_on_the_control_channel_does_the_same(shared_kernel: Opened) -> None:
+    _, kernel = shared_kernel
+    request = kernel.start("import time\nkept = 1\nprint('started')\ntime.sleep(60)")
+    (reply,) = kernel.finish(kernel.send_control("interrupt_request"))
+    assert reply.reply["status"] == "ok"
+    (exchange,) = kernel.finish(request)
+    assert exchange.reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("kept").result == "1"

@@ -1,0 +1,148 @@
+"""Output of every origin, and which cell it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+
+ORIGINS = {
+    "a file descriptor": "import os\nos.write(1, b'from below\\n')",
+    "a child process": "import subprocess\nsubprocess.run(['echo', 'from below'])",
+    "os.system": "import os\nos.system('echo from below')",
+    "C code": "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.printf(b'from below\\n')\nlibc.fflush(None)",
+    "a shell magic": "!echo from below",
+    "a cell magic": "%%bash\necho from below",
+    "the original stdout": "import sys\nprint('from below', file=sys.__stdout__, flush=True)",
+}
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conversation, origin: str) -> None:
+    request = kernel.client.execute(ORIGINS[origin])
+    kernel.listen_until(lambda: "from below" in kernel.exchange(request).text(), "the text")
+    kernel.finish(request)
+
+
+@pytest.mark.capsule_only
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_what_is_written_below_python_comes_before_the_cell_is_idle(kernel: Conversation, origin: str) -> None:
+    exchange = kernel.run(ORIGINS[origin])
+    assert "from below\n" in exchange.text()
+    assert exchange.published[-1].kind == "status"
+
+
+@pytest.mark.capsule_only
+def test_stderr_below_python_keeps_its_name(kernel: Conversation) -> None:
+    exchange = kernel.run("import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')")
+    assert exchange.text() == "out"
+    assert exchange.text("stderr") == "erralso err\n"
+
+
+@pytest.mark.capsule_only
+def test_a_flood_from_a_child_process_arrives_whole_and_in_order(kernel: Conversation) -> None:
+    exchange = kernel.run("import subprocess\nsubprocess.run(['seq', '200000'])")
+    assert exchange.text() == "".join(f"{i}\n" for i in range(1, 200_001))
+
+
+def test_text_of_many_bytes_a_character_arrives_unharmed(kernel: Conversation) -> None:
+    exchange = kernel.run("print('\N{SNOWMAN}\N{GRINNING FACE}e\N{COMBINING ACUTE ACCENT}' * 30_000)")
+    assert exchange.text() == "\N{SNOWMAN}\N{GRINNING FACE}e\N{COMBINING ACUTE ACCENT}" * 30_000 + "\n"
+
+
+@pytest.mark.capsule_only
+def test_bytes_that_are_no_text_are_shown_and_do_not_stop_the_output(kernel: Conversation) -> None:
+    exchange = kernel.run("import os\nos.write(1, b'a\\xff\\xfeb\\n')\nprint('after')")
+    assert exchange.text().startswith("a")
+    assert exchange.text().endswith("b\nafter\n")
+
+
+def test_the_first_line_of_a_slow_cell_shows_while_the_cell_runs(kernel: Conversation) -> None:
+    request = kernel.start("print('started')\ninput('go on? ')", allow_stdin=True)
+    kernel.asked(request)
+    assert not kernel.exchange(request).replies
+    kernel.client.input("")
+    kernel.finish(request)
+
+
+def test_progress_lines_keep_their_carriage_returns(kernel: Conversation) -> None:
+    exchange = kernel.run("for i in range(5): print(f'\\r{i}/5', end='', flush=True)\nprint('\\rdone')")
+    assert exchange.text().split("\r")[-1] == "done\n"
+    assert exchange.text().startswith("\r0/5")
+
+
+def test_streams_flushed_in_turn_keep_their_order(kernel: Conversation) -> None:
+    exchange = kernel.run(
+        "import sys\nfor i in range(3):\n    print('out', i, flush=True)\n"
+        "    print('err', i, file=sys.stderr, flush=True)"
+    )
+    written = [(content["name"], content["text"]) for content in exchange.of("stream")]
+    assert written == [
+        pair for i in range(3) for pair in (("stdout", f"out {i}\n"), ("stderr", f"err {i}\n"))
+    ]
+
+
+@pytest.mark.capsule_only
+def test_output_of_a_thread_belongs_to_the_cell_that_started_it(kernel: Conversation) -> None:
+    starting = kernel.run(
+        "import threading\ngate = threading.Event()\n"
+        "def late():\n    gate.wait()\n    print('from the thread', flush=True)\n"
+        "thread = threading.Thread(target=late)\nthread.start()"
+    )
+    later = kernel.run("print('from the later cell')\ngate.set()\nthread.join()")
+    kernel.listen_until(
+        lambda: kernel.exchange(starting.request).text() == "from the thread\n", "the thread's output"
+    )
+    assert later.text() == "from the later cell\n"
+
+
+def test_output_of_a_background_task_belongs_to_the_cell_that_started_it(kernel: Conversation) -> None:
+    starting = kernel.run(
+        "import asyncio\nopened = asyncio.Event()\n"
+        "async def late():\n    await opened.wait()\n    print('from the task', flush=True)\n"
+        "task = asyncio.create_task(late())"
+    )
+    later = kernel.run("print('from the later cell')\nopened.set()\nawait task")
+    kernel.listen_until(
+        lambda: kernel.exchange(starting.request).text() == "from the task\n", "the task's output"
+    )
+    assert later.text() == "from the later cell\n"
+
+
+def test_a_thread_writes_on_when_no_cell_runs(kernel: Conversation, tmp_path_factory: pytest.TempPathFactory) -> None:
+    gate = tmp_path_factory.mktemp("gates") / "open"
+    starting = kernel.run(
+        f"import pathlib, threading, time\ngate_file = pathlib.Path({str(gate)!r})\n"
+        "def late():\n    while not gate_file.exists(): time.sleep(0.01)\n    print('between cells', flush=True)\n"
+        "threading.Thread(target=late).start()"
+    )
+    gate.touch()
+    kernel.listen_until(
+        lambda: kernel.exchange(starting.request).text() == "between cells\n", "the thread's output"
+    )
+
+
+def test_a_thread_displays_for_the_cell_that_started_it(kernel: Conversation) -> None:
+    exchange = kernel.run(
+        "import threading\nfrom IPython.display import HTML, display\n"
+        "t = threading.Thread(target=display, args=(HTML('<b>hi</b>'),))\nt.start()\nt.join()"
+    )
+    assert [content["data"]["text/html"] for content in exchange.of("display_data")] == ["<b>hi</b>"]
+
+
+def test_an_update_names_the_display_that_it_changes(kernel: Conversation) -> None:
+    exchange = kernel.run("handle = display('one', display_id=True)\nhandle.update('two')")
+    (shown,), (update,) = exchange.of("display_data"), exchange.of("update_display_data")
+    assert shown["transient"]["display_id"] == update["transient"]["display_id"]
+    assert update["data"]["text/plain"] == "'two'"
+
+
+def test_clearing_says_whether_to_wait_for_the_next_output(kernel: Conversation) -> None:
+    exchange = kernel.run(
+        "from IPython.display import clear_output\nprint('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
+    )
+    assert exchange.kinds == ["execute_input", "stream", "clear_output", "stream", "clear_output"]
+    assert [content["wait"] for content in exchange.of("clear_output")] == [True, False]

@@ -1,0 +1,62 @@
+"""Questions of a running cell to the person at the client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+
+
+def test_an_answer_reaches_the_cell_that_asked(kernel: Conversation) -> None:
+    request = kernel.client.execute("name = input('Name? ')\nprint('Hello', name)", allow_stdin=True)
+    assert kernel.asked(request) == {"prompt": "Name? ", "password": False}
+    kernel.client.input("Ada")
+    (exchange,) = kernel.finish(request)
+    assert exchange.text() == "Hello Ada\n"
+
+
+def test_a_password_is_asked_for_as_one(kernel: Conversation) -> None:
+    request = kernel.client.execute("import getpass\nsecret = getpass.getpass('PIN: ')", allow_stdin=True)
+    assert kernel.asked(request) == {"prompt": "PIN: ", "password": True}
+    kernel.client.input("1234")
+    (exchange,) = kernel.finish(request)
+    assert exchange.kinds == ["execute_input"]
+    assert kernel.run("secret").result == "'1234'"
+
+
+def test_output_before_a_question_arrives_before_the_question(kernel: Conversation) -> None:
+    request = kernel.client.execute("print('think of a number', end='')\ninput()", allow_stdin=True)
+    kernel.asked(request)
+    kernel.listen_until(lambda: kernel.exchange(request).text() == "think of a number", "the text")
+    kernel.client.input("3")
+    (exchange,) = kernel.finish(request)
+    assert exchange.result == "'3'"
+
+
+def test_questions_of_one_cell_are_asked_one_after_the_other(kernel: Conversation) -> None:
+    request = kernel.client.execute("[input(f'{n}? ') for n in range(3)]", allow_stdin=True)
+    for n in range(3):
+        kernel.listen_until(
+            lambda n=n: [h for h in kernel.heard if h.parent == request and h.content.get("prompt") == f"{n}? "],
+            f"question {n}",
+        )
+        kernel.client.input(f"answer {n}")
+    (exchange,) = kernel.finish(request)
+    assert exchange.result == "['answer 0', 'answer 1', 'answer 2']"
+
+
+def test_an_empty_answer_is_an_answer(kernel: Conversation) -> None:
+    request = kernel.client.execute("input()", allow_stdin=True)
+    kernel.asked(request)
+    kernel.client.input("")
+    (exchange,) = kernel.finish(request)
+    assert exchange.result == "''"
+
+
+def test_a_client_that_takes_no_questions_gets_an_error_instead(kernel: Conversation) -> None:
+    for code in ("input('Name? ')", "import getpass; getpass.getpass()"):
+        exchange = kernel.run(code, allow_stdin=False)
+        assert exchange.reply["ename"] == "StdinNotImplementedError"
+        assert not [one for one in exchange.heard if one.channel == "stdin"]
+    assert kernel.run("1 + 1").result == "2"
