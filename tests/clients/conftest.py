@@ -108,7 +108,7 @@ def _close(opened: Opened) -> None:
     conversation.client.stop_channels()
     if manager.has_kernel:
         manager.shutdown_kernel(now=True)
-    conversation.client.context.destroy(linger=0)
+    manager.cleanup_resources()
 
 
 @pytest.fixture

@@ -1,0 +1,158 @@
+"""Ends of kernels and workers, wanted and unwanted: what is told, what lives on, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .waiting import poll_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jupyter_client.manager import KernelManager
+
+    from .conftest import Opened
+    from .conversation import Conversation
+    from .processes import Family
+
+GRANDCHILDREN = "import subprocess\nsubprocess.Popen(['sh', '-c', 'echo started; sleep 600 & wait'])"
+
+DEATHS = {
+    "kill -9": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "a segmentation fault": ("import ctypes\nctypes.string_at(0)", "SIGSEGV"),
+    "abort": ("import os\nos.abort()", "SIGABRT"),
+}
+
+
+def _pid(manager: KernelManager) -> int:
+    provisioner = manager.provisioner
+    assert provisioner is not None
+    return int(provisioner.pid)
+
+
+def _with_grandchildren(kernel: Conversation, family: Family) -> None:
+    kernel.start(GRANDCHILDREN)
+    poll_until(
+        lambda: [p for p in family.meet() if p.is_running() and "600" in p.cmdline()], "the grandchild is there"
+    )
+
+
+def test_shutdown_answers_and_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    _with_grandchildren(kernel, family)
+    request = kernel.send_control("shutdown_request", {"restart": False})
+    exchange = kernel.listen_until(lambda: (e := kernel.exchange(request)).replies and e, "shutdown_reply")
+    assert exchange.reply["status"] == "ok"
+    assert exchange.reply["restart"] is False
+    manager.finish_shutdown()
+    assert not manager.is_alive()
+    family.wait_until_gone()
+
+
+def test_shutdown_in_the_middle_of_a_cell_leaves_no_process(
+    family: Family, open_kernel: Callable[..., Opened]
+) -> None:
+    manager, kernel = open_kernel()
+    kernel.start("import time\nprint('started')\nwhile True: time.sleep(60)")
+    family.meet()
+    manager.shutdown_kernel()
+    family.wait_until_gone()
+
+
+def test_shutdown_at_once_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    _with_grandchildren(kernel, family)
+    manager.shutdown_kernel(now=True)
+    family.wait_until_gone()
+
+
+def test_a_restart_gives_a_clean_namespace_and_leaves_no_process_of_before(
+    family: Family, open_kernel: Callable[..., Opened]
+) -> None:
+    manager, kernel = open_kernel()
+    kernel.run("before = 1")
+    _with_grandchildren(kernel, family)
+    old = family.meet()
+    manager.restart_kernel()
+    kernel.client.wait_for_ready(timeout=30)
+    exchange = kernel.run("before")
+    assert exchange.reply["ename"] == "NameError"
+    assert exchange.reply["execution_count"] == 1
+    poll_until(lambda: not old & family.alive(), "the processes of before are gone")
+
+
+def test_quit_in_a_cell_asks_the_client_to_end_the_kernel(open_kernel: Callable[..., Opened]) -> None:
+    _, kernel = open_kernel()
+    (payload,) = kernel.run("exit()").reply["payload"]
+    assert payload["source"] == "ask_exit"
+
+
+@pytest.mark.capsule_only
+def test_a_kill_of_the_kernel_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    _with_grandchildren(kernel, family)
+    os.kill(_pid(manager), signal.SIGKILL)
+    family.wait_until_gone(deadline=10)
+
+
+@pytest.mark.capsule_only
+@pytest.mark.parametrize(
+    "busy", ["import time\nprint('started')\ntime.sleep(600)", "print('started')\nwhile True: pass"]
+)
+def test_a_kill_of_the_kernel_ends_a_running_cell(
+    family: Family, open_kernel: Callable[..., Opened], busy: str
+) -> None:
+    manager, kernel = open_kernel()
+    kernel.start(busy)
+    assert family.below(_pid(manager))
+    os.kill(_pid(manager), signal.SIGKILL)
+    family.wait_until_gone(deadline=10)
+
+
+@pytest.mark.capsule_only
+@pytest.mark.parametrize("death", DEATHS)
+def test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal(
+    shared_kernel: Opened, death: str
+) -> None:
+    manager, kernel = shared_kernel
+    code, signal_name = DEATHS[death]
+    front = _pid(manager)
+    exchange = kernel.run(f"print('last words')\n{code}")
+    assert exchange.reply["ename"] == "WorkerDied"
+    assert signal_name in exchange.reply["evalue"]
+    assert [error["ename"] for error in exchange.of("error")] == ["WorkerDied"]
+    assert exchange.text() == "last words\n"
+    assert exchange.states == ["busy", "idle"]
+    assert kernel.run("6 * 7").result == "42"
+    assert _pid(manager) == front
+
+
+@pytest.mark.capsule_only
+def test_a_worker_that_exits_in_a_cell_fails_it_with_its_exit_status(kernel: Conversation) -> None:
+    exchange = kernel.run("import os\nos._exit(3)")
+    assert exchange.reply["ename"] == "WorkerDied"
+    assert "3" in exchange.reply["evalue"]
+    assert kernel.run("6 * 7").result == "42"
+
+
+@pytest.mark.capsule_only
+def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversation) -> None:
+    kernel.run("0")
+    dying = kernel.start("import os, time\nprint('started')\ntime.sleep(0.2)\nos._exit(1)")
+    queued = kernel.client.execute("1")
+    first, second = kernel.finish(dying, queued)
+    assert (first.reply["status"], second.reply["status"]) == ("error", "aborted")
+
+
+@pytest.mark.capsule_only
+def test_a_dead_worker_leaves_no_child_of_its_cells(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    _, kernel = open_kernel()
+    _with_grandchildren(kernel, family)
+    children = {p for p in family.meet() if p.is_running() and "600" in " ".join(p.cmdline())}
+    kernel.run("import os\nos._exit(1)")
+    poll_until(lambda: not children & family.alive(), "the children of the dead worker are gone")
+    assert kernel.run("6 * 7").result == "42"
