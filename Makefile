@@ -1,0 +1,85 @@
+# The commands of this repository. The first run makes .venv; later runs start at once.
+# A Python of your choice:  make test PYTHON=/path/to/python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+SHELL := /bin/sh
+
+VENV := .venv
+RUN := $(VENV)/bin
+PROJECTS := pyproject.toml worker/pyproject.toml
+WORKER_PYTHONS := 3.10 3.13
+
+# Prints the first working interpreter of a list that has a venv module and for which a condition on sys.version_info holds.
+# A name in PATH may be a version manager's shim that runs nothing, so each candidate is tried, not just looked up.
+first_python = for python in $(1); do \
+		"$$python" -c 'import ensurepip, sys, venv; v = sys.version_info[:2]; sys.exit(not ($(2)))' \
+			>/dev/null 2>&1 && { echo "$$python"; break; }; \
+	done
+
+# uv is fast but reads none of pip's configuration: where only pip knows the way to a package index, pip does the work.
+install = $(1)/bin/python -m uv pip install --python $(1)/bin/python $(2) || { \
+		echo "uv could not install; trying pip"; $(1)/bin/python -m pip install --quiet $(2); }
+
+help: ## Show these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-test ## Run the quickstart notebook with this kernel, then kill a worker and go on
+	$(RUN)/python notebooks/demo.py
+
+test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
+	$(RUN)/python -m pytest
+	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
+
+lint: $(VENV)/.installed-lint ## Check style, format and types
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/mypy --python-version 3.10 worker
+
+bench: $(VENV)/.installed-test ## Measure against ipykernel, side by side
+	$(RUN)/python benchmarks/run.py
+
+clean: ## Remove environments, caches and build results
+	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist out worker/dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN)/uv:
+	@set -e; \
+	python=$$($(call first_python,$(PYTHON) python3.12 python3.13 python3.14 python3 \
+		"$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python,v >= (3, 12))); \
+	if [ -z "$$python" ]; then \
+		echo "Capsule needs Python 3.12 or newer (with its venv module), and none was found."; \
+		echo "Get one, for example: apt install python3.12 python3.12-venv, brew install python@3.12,"; \
+		echo "pyenv install 3.12, or uv python install 3.12. Then: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version) ($$python)"; \
+	"$$python" -m venv $(VENV); \
+	$(RUN)/python -m pip install --quiet --upgrade pip uv
+
+$(VENV)/.installed-test: $(RUN)/uv $(PROJECTS)
+	@$(call install,$(VENV),-e ./worker -e . --group test)
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed-test
+	@$(call install,$(VENV),--group lint)
+	@touch $@
+
+# The worker is installed into the user's environment, which may be older or newer than the front's own.
+.PHONY: $(WORKER_PYTHONS:%=.worker-on-%)
+$(WORKER_PYTHONS:%=.worker-on-%): .worker-on-%:
+	@set -e; \
+	if [ ! -d tests/worker_compat ]; then echo "SKIPPED  worker on Python $*: no tests/worker_compat"; exit 0; fi; \
+	python=$$($(call first_python,.venvs/$*/bin/python python$* "$$HOME"/.pyenv/versions/$*.*/bin/python,\
+		"%d.%d" % v == "$*")); \
+	if [ -z "$$python" ]; then echo "SKIPPED  worker on Python $*: no such Python found"; exit 0; fi; \
+	echo "Worker on $$("$$python" --version)"; \
+	$(MAKE) --no-print-directory .venvs/$*/.installed WORKER_PYTHON="$$python"; \
+	.venvs/$*/bin/python -m pytest tests/worker_compat
+
+.venvs/%/.installed: $(PROJECTS)
+	@[ -x .venvs/$*/bin/uv ] || { "$(WORKER_PYTHON)" -m venv .venvs/$* && \
+		.venvs/$*/bin/python -m pip install --quiet --upgrade pip uv; }
+	@$(call install,.venvs/$*,-e ./worker --group test-worker)
+	@touch $@
