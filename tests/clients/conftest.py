@@ -1,41 +1,32 @@
-"""The kernel under test, and a place of its own for everything that clients write.
+"""The kernel under test, a place of its own for all that clients write, a JupyterLab server and a browser.
 
-The same tests run against any Python kernel: ``CAPSULE_TEST_KERNEL=python3 pytest tests/clients`` runs them against
-ipykernel, which tells a wrong test from a wrong kernel.
+The same tests run against any Python kernel: ``CAPSULE_TEST_KERNEL=python3 pytest tests/clients`` runs them
+against ipykernel, which tells a wrong test from a wrong kernel.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from jupyter_client.manager import KernelManager
+from playwright.sync_api import sync_playwright
 
-from .conversation import Conversation
+from . import kernels
+from .lab import CHROMIUM_ARGUMENTS, Lab, Server, lab_server
 from .processes import MARK, Family
-from .waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jupyter_client.blocking.client import BlockingKernelClient
+    from playwright.sync_api import Page
 
-KERNEL = os.environ.get("CAPSULE_TEST_KERNEL", "capsule")
-
-type Opened = tuple[KernelManager, Conversation]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only Capsule promises when another kernel is under test."""
-    if KERNEL == "capsule":
-        return
-    for item in items:
-        if item.get_closest_marker("capsule_only"):
-            item.add_marker(pytest.mark.skip(reason=f"Capsule promises this, {KERNEL} does not"))
+    from .conversation import Conversation
+    from .kernels import Opened
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,10 +34,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "capsule_only: behaviour that other Python kernels do not promise")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what only Capsule promises when another kernel is under test."""
+    if kernels.KERNEL == "capsule":
+        return
+    for item in items:
+        if item.get_closest_marker("capsule_only"):
+            item.add_marker(pytest.mark.skip(reason=f"Capsule promises this, {kernels.KERNEL} does not"))
+
+
 @pytest.fixture(scope="session")
 def kernel_name() -> str:
     """Return the name of the kernel under test."""
-    return KERNEL
+    return kernels.KERNEL
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +55,10 @@ def home() -> Iterator[Path]:
 
     Its path is short, because the ipc transport puts sockets into it and their names have to fit 107 bytes.
     """
-    with TemporaryDirectory(prefix="cap", ignore_cleanup_errors=True) as name, pytest.MonkeyPatch.context() as patch:
+    with (
+        TemporaryDirectory(prefix="cap", ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         home = Path(name)
         for variable, folder in {
             "IPYTHONDIR": "ipython",
@@ -84,57 +87,76 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Family:
     return family
 
 
-def kernel_environment() -> dict[str, str]:
-    """Return the environment for a kernel: without the variable that makes kernels think they are pytest's."""
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-
-
-def _open(transport: str = "tcp") -> Opened:
-    manager = KernelManager(kernel_name=KERNEL, transport=transport)
-    manager.start_kernel(env=kernel_environment())
-    client: BlockingKernelClient = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=DEADLINE)
-    except BaseException:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        raise
-    return manager, Conversation(client)
-
-
-def _close(opened: Opened) -> None:
-    manager, conversation = opened
-    conversation.client.stop_channels()
-    if manager.has_kernel:
-        manager.shutdown_kernel(now=True)
-    manager.cleanup_resources()
-
-
 @pytest.fixture
 def open_kernel() -> Iterator[Callable[..., Opened]]:
-    """Return a function that starts a kernel of the test's own and ends it with the test."""
+    """Return a function that starts a kernel of the test's own, which ends with the test."""
     opened: list[Opened] = []
 
     def start(transport: str = "tcp") -> Opened:
-        opened.append(_open(transport))
+        opened.append(kernels.open_kernel(transport))
         return opened[-1]
 
     yield start
     for one in opened:
-        _close(one)
+        kernels.close_kernel(one)
 
 
 @pytest.fixture(scope="module")
 def shared_kernel(home: Path) -> Iterator[Opened]:
     """Return a kernel that all tests of a module share, for those that do not care what ran before."""
     assert home.is_dir()
-    opened = _open()
+    opened = kernels.open_kernel()
     yield opened
-    _close(opened)
+    kernels.close_kernel(opened)
 
 
 @pytest.fixture
 def kernel(shared_kernel: Opened) -> Conversation:
     """Return a conversation with the shared kernel."""
     return shared_kernel[1]
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a JupyterLab server for a module; nothing that it started outlives it."""
+    family = Family(uuid.uuid4().hex)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, family.mark)
+        with lab_server(
+            home, tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("log") / "lab.log"
+        ) as server:
+            patch.delenv(MARK)
+            yield server
+            family.meet()
+    family.wait_until_gone()
+
+
+@pytest.fixture(scope="module")
+def page(home: Path) -> Iterator[Page]:
+    """Return a page of Debian's Chromium with an empty profile. CI has to have it, a desk may do without."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is not installed: apt-get install chromium")
+        pytest.skip("chromium is not installed, so no one has looked at JupyterLab")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            home / "profile",
+            executable_path=chromium,
+            headless=True,
+            args=CHROMIUM_ARGUMENTS,
+            viewport={"width": 1280, "height": 900},
+        )
+        yield context.pages[0]
+        context.close()
+
+
+@pytest.fixture
+def lab(server: Server, page: Page, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Return JupyterLab in a browser. What a person sees when the test ends is kept as a picture."""
+    pictures = Path(os.environ.get("CAPSULE_SCREENSHOTS", tmp_path))
+    pictures.mkdir(parents=True, exist_ok=True)
+    lab = Lab(server, page)
+    yield lab
+    page.screenshot(path=pictures / f"{request.node.name}.png")
+    lab.end_all_kernels()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -122,24 +123,28 @@ class Conversation:
 
         Raises:
             AssertionError: it did not become true within `deadline` seconds.
+
         """
         end = time.monotonic() + deadline
         while not (seen := look()):
             left = end - time.monotonic()
             if left <= 0:
-                msg = f"not within {deadline:g} s: {what}; heard {[(h.channel, h.kind) for h in self.heard[-20:]]}"
+                lately = [(one.channel, one.kind) for one in self.heard[-20:]]
+                msg = f"not within {deadline:g} s: {what}; heard {lately}"
                 raise AssertionError(msg)
-            for socket, _ in self._poller.poll(min(left, 0.5) * 1000):
+            for socket, _ in self._poller.poll(int(min(left, 0.5) * 1000) + 1):
                 name, channel = self._channels[socket]
                 self.heard.append(Heard(name, channel.get_msg(timeout=0)))
         return seen
 
     def finish(self, *requests: str, deadline: float = DEADLINE) -> tuple[Exchange, ...]:
         """Wait for the reply and the idle state of each request."""
-        return tuple(
-            self.listen_until(lambda r=request: (e := self.exchange(r)).finished and e, "finished", deadline)
-            for request in requests
-        )
+        for request in requests:
+            self.listen_until(partial(self._is_finished, request), "finished", deadline)
+        return tuple(self.exchange(request) for request in requests)
+
+    def _is_finished(self, request: str) -> bool:
+        return self.exchange(request).finished
 
     def run(self, code: str, deadline: float = DEADLINE, **options: Any) -> Exchange:
         """Execute code to its end. The options are those of `KernelClient.execute`."""
@@ -147,19 +152,19 @@ class Conversation:
         return exchange
 
     def start(self, code: str, shows: str = "started", **options: Any) -> str:
-        """Execute code that writes `shows` to stdout when it is under way, wait for that, return the request's id."""
-        request = self.client.execute(code, **options)
+        """Execute code that writes `shows` to stdout when it is under way; wait for that, return its id."""
+        request = str(self.client.execute(code, **options))
         self.listen_until(lambda: shows in self.exchange(request).text(), f"{code!r} writes {shows!r}")
         return request
 
-    def asked(self, request: str, deadline: float = DEADLINE) -> dict[str, Any]:
-        """Wait for the newest input_request of an execution, and return its content."""
-        questions = self.listen_until(
-            lambda: [one.content for one in self.heard if one.channel == "stdin" and one.parent == request],
-            "input_request",
-            deadline,
-        )
-        return questions[-1]
+    def asked(self, request: str, count: int = 1) -> dict[str, Any]:
+        """Wait until an execution has asked so many times, and return the content of that input_request."""
+
+        def look() -> list[dict[str, Any]]:
+            asked = [one.content for one in self.heard if one.channel == "stdin" and one.parent == request]
+            return asked[count - 1 :]
+
+        return self.listen_until(look, f"input_request {count}")[0]
 
     def send_control(self, kind: str, content: dict[str, Any] | None = None) -> str:
         """Send a request on the control channel, and return its id."""

@@ -18,8 +18,8 @@ MARK = "CAPSULE_TEST_FAMILY"
 class Family:
     """All processes that descend from one test's kernels.
 
-    A process belongs to it when it inherited the mark, or when `meet` saw it below one that did: the first finds
-    orphans, the second finds children that were given an environment of their own.
+    A process belongs to it when it inherited the mark, or when `meet` saw it below one that did: the first
+    finds orphans, the second finds children that were given an environment of their own.
     """
 
     mark: str
@@ -34,7 +34,7 @@ class Family:
         return self.alive()
 
     def alive(self) -> set[psutil.Process]:
-        """Return the members met so far that still run. One that waits for its parent to collect it does not."""
+        """Return the members met so far that still run; one that only waits to be collected does not."""
         return {process for process in self.met if _runs(process)}
 
     def below(self, pid: int) -> set[psutil.Process]:

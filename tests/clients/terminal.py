@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pexpect
 
@@ -16,19 +16,24 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|\x1b[=>()][0
 
 
 class Terminal:
-    """What a program shows in a terminal of its own, as text without the escape sequences for colour and place."""
+    """What a program shows in a terminal of its own, as text without the sequences for colour and place."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
         """Start a program, in an environment like that of a person's shell."""
         environment = {**environment, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "LC_ALL": "C.UTF-8"}
         self._child = pexpect.spawn(
-            command[0], list(command[1:]), env=environment, encoding="utf-8", dimensions=(50, 160), timeout=DEADLINE
+            command[0],
+            list(command[1:]),
+            env=environment,
+            encoding="utf-8",
+            dimensions=(50, 160),
+            timeout=DEADLINE,
         )
         self.shown = ""
         self._raw = ""
         self._read_to = 0
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         """Return the terminal."""
         return self
 
@@ -41,12 +46,14 @@ class Terminal:
 
         Raises:
             AssertionError: it did not come; the error holds all that was shown.
+
         """
         while not (match := re.compile(pattern).search(self.shown, self._read_to)):
             try:
                 self._raw += self._child.read_nonblocking(4096, timeout=DEADLINE)
             except (pexpect.TIMEOUT, pexpect.EOF) as error:
-                msg = f"{pattern!r} was not shown ({type(error).__name__}) after {self.shown[self._read_to :]!r}"
+                unread = self.shown[self._read_to :]
+                msg = f"{pattern!r} was not shown ({type(error).__name__}), but {unread!r}"
                 raise AssertionError(msg) from error
             self.shown = ESCAPES.sub("", self._raw)
         self._read_to = match.end()
@@ -64,4 +71,5 @@ class Terminal:
         """Wait until the program has ended by itself, and return its exit status."""
         self._child.expect(pexpect.EOF)
         self._child.wait()
-        return int(self._child.exitstatus if self._child.exitstatus is not None else -self._child.signalstatus)
+        status = self._child.exitstatus
+        return int(-self._child.signalstatus if status is None else status)

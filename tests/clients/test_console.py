@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import kernel_environment
+from .kernels import kernel_environment
 from .terminal import Terminal
 
 if TYPE_CHECKING:

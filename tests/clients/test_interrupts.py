@@ -1,4 +1,4 @@
-"""Interrupting a cell, whatever it is doing, and what it leaves behind. Interrupts go the kernel manager's way."""
+"""Interrupting a cell, whatever it is doing. Interrupts go the way of Jupyter's own kernel manager."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import Opened
+    from .kernels import Opened
 
 WAITS = {
     "time.sleep": "import time\nprint('started')\ntime.sleep(60)",
@@ -24,7 +24,7 @@ WAITS = {
 }
 
 MAGICS = {"a shell magic", "a cell magic"}
-"""Whose cells IPython ends without an error of their own when they are interrupted, or with that of the child."""
+"""Their cells end without an error when they are interrupted, or with one about the child."""
 
 
 # ipykernel notices the interrupt of an await only when its event loop wakes for another reason.

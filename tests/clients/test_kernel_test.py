@@ -1,6 +1,6 @@
 """The kernel held against jupyter_kernel_test, every sample of it. No sample set is left out.
 
-What is not in that package's samples (streams in order, updates, interrupts, questions) has tests of its own here.
+What is not in that package (streams in order, updates, interrupts, questions) has its tests beside this one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jupyter_kernel_test
 import pytest
 
-from .conftest import KERNEL
+from .kernels import KERNEL
 
 PNG = (
     "import base64\nfrom IPython.display import Image, display\n"
@@ -60,12 +60,19 @@ class TestKernel(jupyter_kernel_test.KernelTests):
     code_execute_result: ClassVar[list[dict[str, str]]] = [
         {"code": "1+2+3", "result": "6"},
         {"code": "[n*n for n in range(1, 4)]", "result": "[1, 4, 9]"},
-        {"code": "import IPython.display as d; d.HTML('<b>x</b>')", "mime": "text/html", "result": "<b>x</b>"},
+        {
+            "code": "import IPython.display as d; d.HTML('<b>x</b>')",
+            "mime": "text/html",
+            "result": "<b>x</b>",
+        },
         {"code": "d.Latex('$x$')", "mime": "text/latex", "result": "$x$"},
         {"code": "d.JSON({'a': 1})", "mime": "application/json"},
     ]
     code_display_data: ClassVar[list[dict[str, str]]] = [
-        {"code": "from IPython.display import HTML, display; display(HTML('<b>test</b>'))", "mime": "text/html"},
+        {
+            "code": "from IPython.display import HTML, display; display(HTML('<b>test</b>'))",
+            "mime": "text/html",
+        },
         {"code": "display('plain')", "mime": "text/plain"},
         {"code": PNG, "mime": "image/png"},
         {"code": "from IPython.display import SVG; display(SVG('<svg/>'))", "mime": "image/svg+xml"},

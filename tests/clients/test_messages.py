@@ -31,7 +31,9 @@ REQUESTS: dict[str, Callable[[BlockingKernelClient], str]] = {
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
-def test_every_request_is_answered_once_between_busy_and_idle(kernel: Conversation, request_name: str) -> None:
+def test_every_request_is_answered_once_between_busy_and_idle(
+    kernel: Conversation, request_name: str
+) -> None:
     (exchange,) = kernel.finish(REQUESTS[request_name](kernel.client))
     assert len(exchange.replies) == 1
     assert exchange.states == ["busy", "idle"]
@@ -104,31 +106,36 @@ def test_an_error_is_published_and_replied_with_the_same_fields(kernel: Conversa
     assert exchange.reply["status"] == "error"
 
 
-def _queue_behind_a_failing_cell(
-    kernel: Conversation, gate: Path, *, stop_on_error: bool
-) -> tuple[list[str], Conversation]:
+def _queue_behind_a_failing_cell(kernel: Conversation, gate: Path, *, stop_on_error: bool) -> list[str]:
     """Fail a cell when two others are already queued behind it; return the three statuses."""
     first = kernel.start(
-        f"import pathlib, time\nprint('started')\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+        "import pathlib, time\nprint('started')\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
         "raise RuntimeError('stop here')",
         stop_on_error=stop_on_error,
     )
-    queued = [kernel.client.execute(code, stop_on_error=stop_on_error) for code in ("queued = 1", "queued = 2")]
+    queued = [
+        kernel.client.execute(code, stop_on_error=stop_on_error) for code in ("queued = 1", "queued = 2")
+    ]
     kernel.finish(kernel.send_control("kernel_info_request"))
     gate.touch()
-    return [exchange.reply["status"] for exchange in kernel.finish(first, *queued)], kernel
+    return [exchange.reply["status"] for exchange in kernel.finish(first, *queued)]
 
 
-def test_an_error_aborts_the_cells_queued_behind_it_and_later_ones_run(kernel: Conversation, tmp_path: Path) -> None:
+def test_an_error_aborts_the_cells_queued_behind_it_and_later_ones_run(
+    kernel: Conversation, tmp_path: Path
+) -> None:
     kernel.run("queued = 0")
-    statuses, _ = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=True)
+    statuses = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=True)
     assert statuses == ["error", "aborted", "aborted"]
     assert kernel.run("queued").result == "0"
 
 
-def test_without_stop_on_error_the_cells_queued_behind_an_error_run(kernel: Conversation, tmp_path: Path) -> None:
+def test_without_stop_on_error_the_cells_queued_behind_an_error_run(
+    kernel: Conversation, tmp_path: Path
+) -> None:
     kernel.run("queued = 0")
-    statuses, _ = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=False)
+    statuses = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=False)
     assert statuses == ["error", "ok", "ok"]
     assert kernel.run("queued").result == "2"
 
@@ -148,7 +155,9 @@ def test_cursor_positions_count_code_points(kernel: Conversation) -> None:
     assert (exchange.reply["cursor_start"], exchange.reply["cursor_end"]) == (5, 13)
 
 
-def test_inspection_finds_what_the_user_defined_and_admits_what_it_does_not_know(kernel: Conversation) -> None:
+def test_inspection_finds_what_the_user_defined_and_admits_what_it_does_not_know(
+    kernel: Conversation,
+) -> None:
     kernel.run("def documented():\n    'Tell the purpose.'")
     found, unknown = kernel.finish(kernel.client.inspect("documented"), kernel.client.inspect("no_such_name"))
     assert found.reply["found"] is True
@@ -159,7 +168,12 @@ def test_inspection_finds_what_the_user_defined_and_admits_what_it_does_not_know
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("1 + 1", "complete"), ("for i in x:", "incomplete"), ("x = = 1", "invalid"), ("%%bash\necho", "incomplete")],
+    [
+        ("1 + 1", "complete"),
+        ("for i in x:", "incomplete"),
+        ("x = = 1", "invalid"),
+        ("%%bash\necho", "incomplete"),
+    ],
 )
 def test_is_complete_tells_whether_a_console_should_go_on_asking(
     kernel: Conversation, code: str, status: str

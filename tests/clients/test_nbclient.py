@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from .conftest import kernel_environment
+from .kernels import kernel_environment
 from .notebooks import data, error, kinds, notebook, text
 from .waiting import DEADLINE
 
@@ -63,8 +63,8 @@ def test_every_kind_of_output_lands_in_its_cell(kernel_name: str, family: Family
 def test_streams_displays_and_the_result_keep_their_order(kernel_name: str) -> None:
     (cell,) = _run(
         kernel_name,
-        "import sys\nfor i in range(2):\n    print('o', flush=True)\n    print('e', file=sys.stderr, flush=True)\n"
-        "    display(i)\nprint('end')\n'result'",
+        "import sys\nfor i in range(2):\n    print('o', flush=True)\n"
+        "    print('e', file=sys.stderr, flush=True)\n    display(i)\nprint('end')\n'result'",
     )
     turn = ["stdout", "stderr", "display_data"]
     assert kinds(cell) == [*turn, *turn, "stdout", "execute_result"]

@@ -21,7 +21,9 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conversation, origin: str) -> None:
+def test_what_is_written_below_python_arrives_as_output_of_its_cell(
+    kernel: Conversation, origin: str
+) -> None:
     request = kernel.client.execute(ORIGINS[origin])
     kernel.listen_until(lambda: "from below" in kernel.exchange(request).text(), "the text")
     kernel.finish(request)
@@ -29,7 +31,9 @@ def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conv
 
 @pytest.mark.capsule_only
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_comes_before_the_cell_is_idle(kernel: Conversation, origin: str) -> None:
+def test_what_is_written_below_python_comes_before_the_cell_is_idle(
+    kernel: Conversation, origin: str
+) -> None:
     exchange = kernel.run(ORIGINS[origin])
     assert "from below\n" in exchange.text()
     assert exchange.published[-1].kind == "status"
@@ -37,7 +41,9 @@ def test_what_is_written_below_python_comes_before_the_cell_is_idle(kernel: Conv
 
 @pytest.mark.capsule_only
 def test_stderr_below_python_keeps_its_name(kernel: Conversation) -> None:
-    exchange = kernel.run("import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')")
+    exchange = kernel.run(
+        "import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')"
+    )
     assert exchange.text() == "out"
     assert exchange.text("stderr") == "erralso err\n"
 
@@ -112,11 +118,14 @@ def test_output_of_a_background_task_belongs_to_the_cell_that_started_it(kernel:
     assert later.text() == "from the later cell\n"
 
 
-def test_a_thread_writes_on_when_no_cell_runs(kernel: Conversation, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_thread_writes_on_when_no_cell_runs(
+    kernel: Conversation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     gate = tmp_path_factory.mktemp("gates") / "open"
     starting = kernel.run(
         f"import pathlib, threading, time\ngate_file = pathlib.Path({str(gate)!r})\n"
-        "def late():\n    while not gate_file.exists(): time.sleep(0.01)\n    print('between cells', flush=True)\n"
+        "def late():\n    while not gate_file.exists(): time.sleep(0.01)\n"
+        "    print('between cells', flush=True)\n"
         "threading.Thread(target=late).start()"
     )
     gate.touch()
@@ -142,7 +151,8 @@ def test_an_update_names_the_display_that_it_changes(kernel: Conversation) -> No
 
 def test_clearing_says_whether_to_wait_for_the_next_output(kernel: Conversation) -> None:
     exchange = kernel.run(
-        "from IPython.display import clear_output\nprint('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
+        "from IPython.display import clear_output\n"
+        "print('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
     )
     assert exchange.kinds == ["execute_input", "stream", "clear_output", "stream", "clear_output"]
     assert [content["wait"] for content in exchange.of("clear_output")] == [True, False]

@@ -35,7 +35,11 @@ def test_parameters_reach_the_notebook_and_its_outputs_are_kept(
     kernel_name: str, family: Family, tmp_path: Path
 ) -> None:
     source = _written(
-        tmp_path / "in.ipynb", "alpha = 0\nname = 'nobody'", "print(alpha, name)", "alpha * 2", kernel_name=kernel_name
+        tmp_path / "in.ipynb",
+        "alpha = 0\nname = 'nobody'",
+        "print(alpha, name)",
+        "alpha * 2",
+        kernel_name=kernel_name,
     )
     target = tmp_path / "out.ipynb"
     papermill.execute_notebook(
@@ -87,5 +91,7 @@ def test_a_killed_worker_fails_the_run_by_its_name(kernel_name: str, family: Fam
         tmp_path / "in.ipynb", "alpha = 0", "import os; os.kill(os.getpid(), 9)", kernel_name=kernel_name
     )
     with pytest.raises(PapermillExecutionError, match="WorkerDied"):
-        papermill.execute_notebook(source, tmp_path / "out.ipynb", kernel_name=kernel_name, progress_bar=False)
+        papermill.execute_notebook(
+            source, tmp_path / "out.ipynb", kernel_name=kernel_name, progress_bar=False
+        )
     family.wait_until_gone()

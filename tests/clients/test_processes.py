@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from .waiting import poll_until
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from jupyter_client.manager import KernelManager
 
-    from .conftest import Opened
     from .conversation import Conversation
+    from .kernels import Opened
     from .processes import Family
 
 GRANDCHILDREN = "import subprocess\nsubprocess.Popen(['sh', '-c', 'echo started; sleep 600 & wait'])"
@@ -30,14 +31,16 @@ DEATHS = {
 
 def _pid(manager: KernelManager) -> int:
     provisioner = manager.provisioner
-    assert provisioner is not None
-    return int(provisioner.pid)
+    assert isinstance(provisioner, LocalProvisioner)
+    assert provisioner.pid is not None
+    return provisioner.pid
 
 
 def _with_grandchildren(kernel: Conversation, family: Family) -> None:
     kernel.start(GRANDCHILDREN)
     poll_until(
-        lambda: [p for p in family.meet() if p.is_running() and "600" in p.cmdline()], "the grandchild is there"
+        lambda: [p for p in family.meet() if p.is_running() and "600" in p.cmdline()],
+        "the grandchild is there",
     )
 
 
@@ -45,9 +48,8 @@ def test_shutdown_answers_and_leaves_no_process(family: Family, open_kernel: Cal
     manager, kernel = open_kernel()
     _with_grandchildren(kernel, family)
     request = kernel.send_control("shutdown_request", {"restart": False})
-    exchange = kernel.listen_until(lambda: (e := kernel.exchange(request)).replies and e, "shutdown_reply")
-    assert exchange.reply["status"] == "ok"
-    assert exchange.reply["restart"] is False
+    (reply,) = kernel.listen_until(lambda: kernel.exchange(request).replies, "shutdown_reply")
+    assert (reply["status"], reply["restart"]) == ("ok", False)
     manager.finish_shutdown()
     assert not manager.is_alive()
     family.wait_until_gone()
@@ -149,7 +151,9 @@ def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversati
 
 
 @pytest.mark.capsule_only
-def test_a_dead_worker_leaves_no_child_of_its_cells(family: Family, open_kernel: Callable[..., Opened]) -> None:
+def test_a_dead_worker_leaves_no_child_of_its_cells(
+    family: Family, open_kernel: Callable[..., Opened]
+) -> None:
     _, kernel = open_kernel()
     _with_grandchildren(kernel, family)
     children = {p for p in family.meet() if p.is_running() and "600" in " ".join(p.cmdline())}

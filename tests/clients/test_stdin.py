@@ -37,10 +37,7 @@ def test_output_before_a_question_arrives_before_the_question(kernel: Conversati
 def test_questions_of_one_cell_are_asked_one_after_the_other(kernel: Conversation) -> None:
     request = kernel.client.execute("[input(f'{n}? ') for n in range(3)]", allow_stdin=True)
     for n in range(3):
-        kernel.listen_until(
-            lambda n=n: [h for h in kernel.heard if h.parent == request and h.content.get("prompt") == f"{n}? "],
-            f"question {n}",
-        )
+        assert kernel.asked(request, n + 1)["prompt"] == f"{n}? "
         kernel.client.input(f"answer {n}")
     (exchange,) = kernel.finish(request)
     assert exchange.result == "['answer 0', 'answer 1', 'answer 2']"

@@ -1,4 +1,4 @@
-"""Waiting for conditions. Nothing here waits for an amount of time: every wait ends when its condition holds."""
+"""Waiting for conditions: every wait ends when its condition holds, none lasts an amount of time."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def poll_until[T](look: Callable[[], T], what: str, deadline: float = DEADLINE) 
 
     Raises:
         AssertionError: `what` did not come true within `deadline` seconds.
+
     """
     end = time.monotonic() + deadline
     while not (seen := look()):

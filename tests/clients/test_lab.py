@@ -1,0 +1,139 @@
+"""A person at JupyterLab, in a browser. Each test keeps a picture of what is to be seen at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from .lab import SLOW
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
+    from .lab import Lab
+
+PLOT = (
+    "import matplotlib.pyplot as plt\nplt.figure(figsize=(4, 2))\nplt.plot([1, 4, 9])\nplt.title('squares');"
+)
+
+
+def _is_drawn(image: Locator) -> bool:
+    """Tell whether an image is there, whole, and larger than a dot."""
+    expect(image).to_be_visible(timeout=SLOW)
+    return bool(image.evaluate("async image => { await image.decode(); return image.naturalWidth > 8 }"))
+
+
+def test_the_launcher_starts_the_kernel_by_a_click_on_its_card(lab: Lab) -> None:
+    lab.open_launcher()
+    card = lab.page.locator(f'.jp-LauncherCard[data-category="Notebook"][title="{lab.display_name}"]')
+    assert _is_drawn(card.locator("img"))
+    card.click()
+    expect(lab.shown(".jp-Toolbar-kernelName")).to_contain_text(lab.display_name, timeout=SLOW)
+    lab.wait_for_idle()
+    lab.cell(0).locator(".cm-content").click()
+    lab.page.keyboard.type("6 * 7")
+    lab.page.keyboard.press("Shift+Enter")
+    lab.expect_output(0, "42")
+    lab.expect_count(0, "1")
+
+
+def test_run_all_shows_every_kind_of_output(lab: Lab) -> None:
+    lab.open_notebook(
+        "tour.ipynb",
+        "print('Hello from the worker')\nawait __import__('asyncio').sleep(0, 'awaited')",
+        "import pandas as pd\npd.DataFrame({'planet': ['Venus', 'Mars'], 'moons': [0, 2]})",
+        PLOT,
+        "from tqdm import tqdm\nfor _ in tqdm(range(50), desc='steps', ascii=True): pass",
+        "1 / 0",
+    )
+    lab.run_all()
+    lab.expect_output(4, "ZeroDivisionError: division by zero")
+    lab.expect_output(0, "Hello from the worker")
+    lab.expect_output(0, "'awaited'")
+    expect(lab.cell(1).locator("table")).to_contain_text("Venus")
+    assert _is_drawn(lab.cell(2).locator(".jp-OutputArea-output img"))
+    lab.expect_output(3, "50/50")
+    assert lab.cell(3).locator(".jp-OutputArea-output").inner_text().count("steps") == 1
+
+
+def test_a_question_is_answered_in_its_box(lab: Lab) -> None:
+    lab.open_notebook("question.ipynb", "name = input('Who? ')", "print('Hello', name)")
+    lab.run_all()
+    box = lab.cell(0).locator(".jp-Stdin-input")
+    expect(box).to_be_visible(timeout=SLOW)
+    box.fill("Ada")
+    box.press("Enter")
+    lab.expect_output(1, "Hello Ada")
+    lab.expect_output(0, "Who? ")
+
+
+def test_the_stop_button_and_the_menu_interrupt_a_cell(lab: Lab) -> None:
+    lab.open_notebook(
+        "interrupts.ipynb",
+        "import time\nkept = 'kept'\nprint('first is under way')\ntime.sleep(600)",
+        "print('second is under way')\nwhile True: pass",
+        "kept",
+    )
+    lab.run_cell(0)
+    lab.expect_output(0, "first is under way")
+    lab.press("notebook:interrupt-kernel")
+    lab.expect_output(0, "KeyboardInterrupt")
+    lab.run_cell(1)
+    lab.expect_output(1, "second is under way")
+    lab.expect_count(1, "*")
+    lab.choose("Kernel", "kernelmenu:interrupt")
+    lab.expect_output(1, "KeyboardInterrupt")
+    lab.run_cell(2)
+    lab.expect_output(2, "'kept'")
+    lab.wait_for_idle()
+
+
+def test_a_restart_gives_a_clean_namespace(lab: Lab) -> None:
+    lab.open_notebook("restart.ipynb", "x = 'before'\nx", "print(x)")
+    lab.run_cell(0)
+    lab.expect_output(0, "'before'")
+    lab.restart()
+    lab.run_cell(1)
+    lab.expect_output(1, "NameError: name 'x' is not defined")
+    lab.expect_count(1, "1")
+
+
+def test_a_reloaded_page_finds_its_kernel_and_the_variables(lab: Lab) -> None:
+    lab.open_notebook("reload.ipynb", "x = 'still here'", "x")
+    lab.run_cell(0)
+    lab.expect_count(0, "1")
+    lab.page.keyboard.press("Control+s")
+    lab.page.reload()
+    lab.wait_for_idle()
+    lab.run_cell(1)
+    lab.expect_output(1, "'still here'")
+    lab.expect_count(1, "2")
+
+
+def test_the_tab_key_completes_a_name(lab: Lab) -> None:
+    lab.open_notebook("complete.ipynb", "a_very_long_name = 6 * 7", "")
+    lab.run_cell(0)
+    lab.expect_count(0, "1")
+    lab.complete(1, "a_very")
+    expect(lab.cell(1).locator(".cm-content")).to_have_text("a_very_long_name", timeout=SLOW)
+    lab.page.keyboard.press("Shift+Enter")
+    lab.expect_output(1, "42")
+
+
+@pytest.mark.capsule_only
+def test_a_killed_worker_is_an_error_of_its_cell_and_no_dialog(lab: Lab) -> None:
+    lab.open_notebook(
+        "killed.ipynb",
+        "import os\nprint('last words')\nos.kill(os.getpid(), 9)",
+        "6 * 7",
+    )
+    lab.run_cell(0)
+    lab.expect_output(0, "WorkerDied")
+    lab.expect_output(0, "SIGKILL")
+    lab.expect_output(0, "last words")
+    lab.run_cell(1)
+    lab.expect_output(1, "42")
+    lab.wait_for_idle()
+    expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
