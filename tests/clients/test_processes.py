@@ -13,6 +13,7 @@ from .waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from jupyter_client.manager import KernelManager
 
@@ -142,10 +143,15 @@ def test_a_worker_that_exits_in_a_cell_fails_it_with_its_exit_status(kernel: Con
 
 
 @pytest.mark.capsule_only
-def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversation) -> None:
-    kernel.run("0")
-    dying = kernel.start("import os, time\nprint('started')\ntime.sleep(0.2)\nos._exit(1)")
+def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversation, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    dying = kernel.start(
+        "import os, pathlib, time\nprint('started')\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\nos._exit(1)"
+    )
     queued = kernel.client.execute("1")
+    kernel.finish(kernel.send_control("kernel_info_request"))
+    gate.touch()
     first, second = kernel.finish(dying, queued)
     assert (first.reply["status"], second.reply["status"]) == ("error", "aborted")
 
