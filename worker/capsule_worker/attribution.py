@@ -1,0 +1,51 @@
+"""Which cell a piece of running code belongs to.
+
+A cell's code, the asyncio tasks and callbacks that it starts carry the execution id in a context variable; a thread
+remembers the cell that started it. What belongs to none (threads of C libraries, GUI callbacks) counts for the cell
+that runs, or ran last.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import Any
+
+_execution: ContextVar[str] = ContextVar("capsule_execution")
+_THREAD_ATTRIBUTE = "_capsule_execution"
+_latest = ""
+
+
+def enter(execution_id: str) -> None:
+    """Say that the code which follows in this context belongs to ``execution_id``."""
+    global _latest  # noqa: PLW0603  # the process runs one cell at a time; this is which
+    _latest = execution_id
+    _execution.set(execution_id)
+
+
+def current() -> str:
+    """Return the execution id that the calling code belongs to (empty before the first cell)."""
+    try:
+        return _execution.get()
+    except LookupError:
+        inherited: str = getattr(threading.current_thread(), _THREAD_ATTRIBUTE, "")
+        if inherited:
+            _execution.set(inherited)
+            return inherited
+        return _latest
+
+
+def latest() -> str:
+    """Return the id of the execution that runs, or ran last."""
+    return _latest
+
+
+def follow_threads() -> None:
+    """Let every ``threading.Thread`` started from now on remember the cell that started it."""
+    start = threading.Thread.start
+
+    def remembering_start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
+        setattr(self, _THREAD_ATTRIBUTE, current())
+        start(self, *args, **kwargs)
+
+    threading.Thread.start = remembering_start  # type: ignore[method-assign]

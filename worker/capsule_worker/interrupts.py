@@ -1,0 +1,111 @@
+"""What an interrupt (SIGINT) does to this process.
+
+User code is interrupted by ``KeyboardInterrupt``, wherever the main thread happens to be. The worker's own code must
+not be: an exception between two halves of a frame would corrupt the protocol. So the signal handler raises only while
+a cell runs (``running``), and never inside a shielded section (``with gate:``); there it waits for the section's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class InterruptGate:
+    """Turns SIGINT into ``KeyboardInterrupt`` for user code only. Create and use it in the main thread.
+
+    As a context manager it shields: an interrupt that arrives inside is delivered at the end of the outermost
+    section. Other threads may enter too; they are never interrupted, so for them it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._main = threading.get_ident()
+        self._depth = 0
+        self._pending = False
+        self._running = False
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+
+    def __enter__(self) -> InterruptGate:
+        if threading.get_ident() == self._main:
+            self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.get_ident() != self._main:
+            return
+        self._depth -= 1
+        if self._depth == 0 and self._pending:
+            self._pending = False
+            if self._running:
+                raise KeyboardInterrupt
+
+    def start(self) -> None:
+        """From here on user code runs and may be interrupted; replaces a handler that an earlier cell set."""
+        signal.signal(signal.SIGINT, self._handle)
+        self._pending = False
+        self._interrupted = False
+        self._running = True
+
+    def stop(self) -> None:
+        """From here on nothing is interrupted."""
+        self._running = False
+        self._pending = False
+        signal.signal(signal.SIGINT, self._handle)
+
+    async def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Await user code such that an interrupt reaches it while it is suspended, as ``KeyboardInterrupt``."""
+        self._task = asyncio.current_task()
+        try:
+            return await _interruptible(coro, self)
+        finally:
+            self._task = None
+
+    def take_interrupted(self) -> bool:
+        """Whether the cancellation that just arrived stands for an interrupt; asking takes the answer back."""
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
+
+    def _handle(self, signum: int, frame: types.FrameType | None) -> None:
+        if not self._running:
+            return
+        if self._depth:
+            self._pending = True
+            return
+        task = self._task
+        if task is not None:
+            loop = task.get_loop()
+            current = asyncio.current_task(loop)
+            if current is not task:
+                # The cell is suspended: wake it with a cancellation, which _interruptible turns into the interrupt.
+                self._interrupted = True
+                loop.call_soon_threadsafe(task.cancel)
+                if current is None:
+                    return
+        raise KeyboardInterrupt
+
+
+@types.coroutine
+def _interruptible(coro: Coroutine[Any, Any, T], gate: InterruptGate) -> Generator[Any, Any, T]:
+    """Drive ``coro``, throwing ``KeyboardInterrupt`` into it where a cancellation stands for an interrupt."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            awaited = coro.send(value) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        value = error = None
+        try:
+            value = yield awaited
+        except asyncio.CancelledError as cancelled:
+            error = KeyboardInterrupt() if gate.take_interrupted() else cancelled
+        except BaseException as exc:  # noqa: BLE001  # whatever it is belongs to the awaiting frame
+            error = exc

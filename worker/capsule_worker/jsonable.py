@@ -1,0 +1,36 @@
+"""Makes what user code displays fit for JSON, as Jupyter's messages demand."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: msgpack carries integers of 64 bits; what is longer is sent as text.
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+#: Deeper structures are cut off: a structure that holds itself has no end.
+_MAX_DEPTH = 100
+
+
+def jsonable(value: Any, depth: int = 0) -> Any:
+    """Return ``value`` with only dict (of str), list, str, int, float, bool and None in it.
+
+    Bytes become base64 text, as the messaging specification has it for images; NaN and the infinities, which JSON
+    does not know, become their names; anything else becomes its ``str``.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return str(value) if type(value) not in (str, bool, type(None)) else value
+    if isinstance(value, int):
+        return int(value) if _INT_MIN <= value <= _INT_MAX else str(int(value))
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if depth >= _MAX_DEPTH:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [jsonable(item, depth + 1) for item in value]
+    return str(value)

@@ -1,0 +1,54 @@
+"""Magics that notebooks expect beyond IPython's own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from IPython.core import page
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+
+@magics_class
+class NotebookMagics(Magics):  # type: ignore[misc]  # IPython is untyped here
+    """``%clear``, ``%less``, ``%more``, ``%man``, ``%autosave``."""
+
+    @line_magic
+    def clear(self, line: str) -> None:
+        """Clear the cell's output."""
+        self.shell.display_pub.clear_output()
+
+    @line_magic
+    def less(self, line: str) -> None:
+        """Show a file in the pager: ``%less FILE``. Python files are shown in colour."""
+        if not line.strip():
+            msg = "%less: which file? For example: %less notes.txt"
+            raise UsageError(msg)
+        path = Path(line.strip()).expanduser()
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            msg = f"%less: cannot read {path}: {error.strerror}"
+            raise UsageError(msg) from error
+        page.page(self.shell.pycolorize(text) if path.suffix == ".py" else text)
+
+    more = line_magic("more")(less)
+
+    @line_magic
+    def man(self, line: str) -> None:
+        """Show a manual page in the pager: ``%man COMMAND``."""
+        found = subprocess.run(  # noqa: S603  # the user's own command, run as the user
+            ["man", *line.split()],  # noqa: S607  # found as a terminal would
+            capture_output=True,
+            text=True,
+            env={"MANPAGER": "cat", "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            check=False,
+        )
+        page.page(found.stdout if found.returncode == 0 else found.stderr)
+
+    @line_magic
+    def autosave(self, line: str) -> None:
+        """Say that saving is the client's business: ``%autosave SECONDS`` has no effect here."""
+        if line.strip():
+            print("Saving is up to the notebook application: set its autosave interval in its own settings.")

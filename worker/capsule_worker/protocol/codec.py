@@ -1,0 +1,176 @@
+"""Bytes to messages and back. Pure: no socket, no clock, no loop.
+
+On the wire a message is one frame: a 4-byte big-endian length, then a msgpack map. ``bytes`` fields travel raw.
+The JSON form is for logs and for eyes only.
+
+The peer may be hostile (user code shares the worker's process), so everything is bounded before it is built: the
+size of a frame, the length of each array and map, how many of them one message holds, and how deep they nest.
+Whatever breaks a bound, or does not fit the models, raises ``ProtocolError``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Any
+
+import msgpack
+from pydantic import Field, TypeAdapter, ValidationError
+
+from capsule_worker.protocol.errors import FrameTooLarge, ProtocolError
+from capsule_worker.protocol.messages import Message
+
+#: The largest payload of a frame, in bytes.
+MAX_FRAME = 256 * 1024 * 1024
+#: The longest array or map.
+MAX_LENGTH = 1_000_000
+#: How many arrays and maps one message may hold altogether: each costs some 64 bytes however small it is.
+MAX_CONTAINERS = 1_000_000
+#: How deep arrays and maps may nest; well below what the JSON encoder of the front can recurse.
+MAX_DEPTH = 200
+
+HEADER = struct.Struct(">I")
+
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+
+
+def encode(message: Message) -> bytes:
+    """Return ``message`` as one frame.
+
+    Text that UTF-8 cannot express (lone surrogates) is sent with backslash escapes rather than refused.
+
+    Raises:
+        FrameTooLarge: the payload exceeds ``MAX_FRAME``.
+        ProtocolError: a field holds a value that msgpack cannot express.
+    """
+    fields = message.model_dump(mode="python")
+    try:
+        payload: bytes = msgpack.packb(fields, use_bin_type=True, unicode_errors="backslashreplace")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"cannot encode a {message.type} message: {error}") from error
+    if len(payload) > MAX_FRAME:
+        raise FrameTooLarge(len(payload), MAX_FRAME)
+    return HEADER.pack(len(payload)) + payload
+
+
+def decode(payload: bytes | bytearray | memoryview) -> Message:
+    """Return the message in ``payload`` (a frame without its length).
+
+    Raises:
+        ProtocolError: for anything that is not a message of this protocol within its bounds.
+    """
+    bound = _Bound()
+    try:
+        fields = msgpack.unpackb(
+            payload,
+            raw=False,
+            strict_map_key=True,
+            use_list=True,
+            object_hook=bound.container,
+            list_hook=bound.container,
+            max_array_len=MAX_LENGTH,
+            max_map_len=MAX_LENGTH,
+            max_str_len=MAX_FRAME,
+            max_bin_len=MAX_FRAME,
+            max_ext_len=0,
+        )
+    except ProtocolError:
+        raise  # of the bound
+    # msgpack reports hostile input by many types, RecursionError and its own StackError among them.
+    except Exception as error:
+        raise ProtocolError(f"not a msgpack message: {type(error).__name__}: {error}") from error
+    # Nesting cannot be deeper than the number of containers: most messages need no second look.
+    if bound.containers > MAX_DEPTH:
+        _check_depth(fields)
+    try:
+        return _ADAPTER.validate_python(fields)
+    except (ValidationError, RecursionError) as error:
+        raise ProtocolError(f"not a message of this protocol: {error}") from error
+
+
+def to_json(message: Message, *, indent: int | None = None) -> str:
+    """Return ``message`` as JSON, bytes in base64, for logs and debugging."""
+    return message.model_dump_json(indent=indent)
+
+
+def from_json(text: str | bytes) -> Message:
+    """Return the message in ``text``.
+
+    Raises:
+        ProtocolError: ``text`` is not the JSON form of a message.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise ProtocolError(f"not the JSON form of a message: {error}") from error
+
+
+class Decoder:
+    """Bytes in, messages out, at any split of the stream. After a ``ProtocolError`` it must not be used again."""
+
+    def __init__(self, max_frame: int = MAX_FRAME) -> None:
+        self._buffer = bytearray()
+        self._max_frame = max_frame
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:
+        """Take the next bytes of the stream and return the messages that they complete.
+
+        Raises:
+            FrameTooLarge: a length header announces more than the limit (before anything of it is stored).
+            ProtocolError: a frame does not hold a message.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        offset = 0
+        header = HEADER.size
+        view = memoryview(buffer)
+        try:
+            while len(buffer) - offset >= header:
+                (size,) = HEADER.unpack_from(buffer, offset)
+                if size > self._max_frame:
+                    raise FrameTooLarge(size, self._max_frame)
+                end = offset + header + size
+                if len(buffer) < end:
+                    break
+                with view[offset + header : end] as payload:
+                    messages.append(decode(payload))
+                offset = end
+        finally:
+            view.release()
+        if offset:
+            del buffer[:offset]
+        return messages
+
+
+class _Bound:
+    """Counts the arrays and maps that a message builds, and stops it in time."""
+
+    def __init__(self) -> None:
+        self.containers = 0
+
+    def container(self, value: Any) -> Any:
+        self.containers += 1
+        if self.containers > MAX_CONTAINERS:
+            raise ProtocolError(f"a message holds more than {MAX_CONTAINERS:,} arrays and maps")
+        return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise ``ProtocolError`` where ``value`` nests deeper than ``MAX_DEPTH``, without recursing."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(v for v in item.values() if isinstance(v, (dict, list)))
+            elif isinstance(item, list):
+                below.extend(v for v in item if isinstance(v, (dict, list)))
+        if not below:
+            return
+        level = below
+    raise ProtocolError(f"a message nests deeper than {MAX_DEPTH} levels")

@@ -1,0 +1,382 @@
+"""The messages between front and worker: frozen pydantic models in one discriminated union.
+
+``type`` says what a message is; dispatch on the class with ``match``. A request carries ``id``; its reply carries
+the same value in ``request_id`` (or, for an execution, ``execution_id``; for an input, ``input_id``). Times are in
+seconds, sizes in bytes.
+
+The contents mirror the Jupyter messaging specification (version 5.4), so that the front passes them on unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Raised when a field or a message changes its meaning. Front and worker must agree on it exactly.
+PROTOCOL_VERSION = 1
+
+MimeBundle = dict[str, Any]
+Json = dict[str, Any]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
+    )
+
+
+# -- executing cells -----------------------------------------------------------------------------------------
+
+
+class ExecuteMessage(_Model):
+    """Run one cell. Answered by exactly one ``ResultMessage`` or ``ErrorMessage`` with this ``id``."""
+
+    type: Literal["execute"] = "execute"
+    id: str
+    code: str
+    silent: bool = False
+    store_history: bool = True
+    user_expressions: dict[str, str] = Field(default_factory=dict)
+    allow_stdin: bool = False
+    cell_id: str | None = None
+    #: The prompt number of this cell; the front counts, so that the numbers go on in a new worker.
+    execution_count: int | None = None
+
+
+class ResultMessage(_Model):
+    """A cell has run to its end: ``ok``, or ``error`` if the user's code raised. Sent after all its output."""
+
+    type: Literal["result"] = "result"
+    execution_id: str
+    status: Literal["ok", "error"]
+    #: The number of this cell, as in ``In [n]``.
+    execution_count: int
+    #: The number that the next cell gets.
+    next_execution_count: int
+    execution_time: float
+    ename: str | None = None
+    evalue: str | None = None
+    traceback: list[str] = Field(default_factory=list)
+    user_expressions: Json = Field(default_factory=dict)
+    payload: list[Json] = Field(default_factory=list)
+
+
+class ErrorMessage(_Model):
+    """A request could not be carried out: nobody's code raised, the worker says why.
+
+    ``error_type`` is one of ``Busy``, ``OutputDrainTimeout``, ``InternalError``, ``Unsupported``.
+    """
+
+    type: Literal["error"] = "error"
+    execution_id: str | None = None
+    request_id: str | None = None
+    error_type: str
+    message: str
+    traceback: list[str] = Field(default_factory=list)
+    execution_time: float = 0.0
+
+
+# -- output --------------------------------------------------------------------------------------------------
+
+
+class StreamOutput(_Model):
+    """Text written to ``stdout`` or ``stderr``."""
+
+    kind: Literal["stream"] = "stream"
+    name: Literal["stdout", "stderr"]
+    text: str
+
+
+class DisplayOutput(_Model):
+    """A rich object shown by ``display``; ``transient`` may hold its ``display_id``."""
+
+    kind: Literal["display"] = "display"
+    data: MimeBundle
+    metadata: Json = Field(default_factory=dict)
+    transient: Json = Field(default_factory=dict)
+
+
+class UpdateOutput(_Model):
+    """New content for every display with the same ``display_id``."""
+
+    kind: Literal["update"] = "update"
+    data: MimeBundle
+    metadata: Json = Field(default_factory=dict)
+    transient: Json = Field(default_factory=dict)
+
+
+class ExecuteResultOutput(_Model):
+    """The value of a cell's last expression, ``Out[n]``."""
+
+    kind: Literal["execute_result"] = "execute_result"
+    execution_count: int
+    data: MimeBundle
+    metadata: Json = Field(default_factory=dict)
+
+
+class ClearOutput(_Model):
+    """Clear the cell's output, at once or (``wait``) when the next output comes."""
+
+    kind: Literal["clear"] = "clear"
+    wait: bool = False
+
+
+class ErrorOutput(_Model):
+    """The traceback of an exception, as it is shown below the cell."""
+
+    kind: Literal["error"] = "error"
+    ename: str
+    evalue: str
+    traceback: list[str]
+
+
+Output = Annotated[
+    Union[StreamOutput, DisplayOutput, UpdateOutput, ExecuteResultOutput, ClearOutput, ErrorOutput],
+    Field(discriminator="kind"),
+]
+
+
+class OutputMessage(_Model):
+    """One piece of output, of the cell that caused it (which may have ended long ago)."""
+
+    type: Literal["output"] = "output"
+    execution_id: str
+    output: Output
+
+
+# -- input ---------------------------------------------------------------------------------------------------
+
+
+class InputMessage(_Model):
+    """The running cell asks for a line of text. ``id`` is unique within the worker."""
+
+    type: Literal["input"] = "input"
+    id: str
+    execution_id: str
+    prompt: str
+    password: bool = False
+
+
+class InputResponseMessage(_Model):
+    """The answer to an input: its text, or (``value`` is None) why there is none."""
+
+    type: Literal["input_response"] = "input_response"
+    input_id: str
+    value: str | None = None
+    error: str | None = None
+
+
+# -- introspection -------------------------------------------------------------------------------------------
+
+
+class CompleteMessage(_Model):
+    """Ask for completions of ``code`` at ``cursor_pos`` (in unicode code points)."""
+
+    type: Literal["complete"] = "complete"
+    id: str
+    code: str
+    cursor_pos: int
+
+
+class CompleteReplyMessage(_Model):
+    """The content of a Jupyter ``complete_reply``."""
+
+    type: Literal["complete_reply"] = "complete_reply"
+    request_id: str
+    content: Json
+
+
+class InspectMessage(_Model):
+    """Ask what the name at ``cursor_pos`` is."""
+
+    type: Literal["inspect"] = "inspect"
+    id: str
+    code: str
+    cursor_pos: int
+    detail_level: Literal[0, 1] = 0
+    omit_sections: list[str] = Field(default_factory=list)
+
+
+class InspectReplyMessage(_Model):
+    """The content of a Jupyter ``inspect_reply``."""
+
+    type: Literal["inspect_reply"] = "inspect_reply"
+    request_id: str
+    content: Json
+
+
+class HistoryMessage(_Model):
+    """Ask for earlier cells; the fields are those of Jupyter's ``history_request``."""
+
+    type: Literal["history"] = "history"
+    id: str
+    access: Literal["range", "tail", "search"]
+    output: bool = False
+    raw: bool = True
+    session: int = 0
+    start: int = 0
+    stop: int | None = None
+    n: int | None = None
+    pattern: str | None = None
+    unique: bool = False
+
+
+class HistoryReplyMessage(_Model):
+    """``history`` holds (session, line number, input) or (session, line number, (input, output))."""
+
+    type: Literal["history_reply"] = "history_reply"
+    request_id: str
+    history: list[tuple[int, int, Any]]
+
+
+class IsCompleteMessage(_Model):
+    """Ask whether ``code`` can be run as it stands, or wants another line."""
+
+    type: Literal["is_complete"] = "is_complete"
+    id: str
+    code: str
+
+
+class IsCompleteReplyMessage(_Model):
+    """``indent`` is what the next line starts with, where ``status`` is ``incomplete``."""
+
+    type: Literal["is_complete_reply"] = "is_complete_reply"
+    request_id: str
+    status: Literal["complete", "incomplete", "invalid", "unknown"]
+    indent: str = ""
+
+
+# -- the namespace -------------------------------------------------------------------------------------------
+
+
+class CheckpointMessage(_Model):
+    """Save the namespace."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    id: str
+    checkpoint_id: str
+
+
+class CheckpointReplyMessage(_Model):
+    """``saved`` names what was saved, ``skipped`` maps a name to the reason why it was not."""
+
+    type: Literal["checkpoint_reply"] = "checkpoint_reply"
+    request_id: str
+    checkpoint_id: str
+    saved: list[str] = Field(default_factory=list)
+    skipped: dict[str, str] = Field(default_factory=dict)
+    data: bytes | None = None
+
+
+class RestoreMessage(_Model):
+    """Merge a checkpoint, given by its id or inline, into the namespace (``clear_existing``: after emptying it)."""
+
+    type: Literal["restore"] = "restore"
+    id: str
+    checkpoint_id: str | None = None
+    data: bytes | None = None
+    variables: list[str] | None = None
+    clear_existing: bool = False
+
+
+class RestoreReplyMessage(_Model):
+    """``restored`` names what came back, ``failed`` maps a name to the reason why it did not."""
+
+    type: Literal["restore_reply"] = "restore_reply"
+    request_id: str
+    restored: list[str] = Field(default_factory=list)
+    failed: dict[str, str] = Field(default_factory=dict)
+
+
+# -- the worker's life ---------------------------------------------------------------------------------------
+
+
+class ReadyMessage(_Model):
+    """The first message of a worker: it can run cells now."""
+
+    type: Literal["ready"] = "ready"
+    protocol_version: int
+    worker_version: str
+    python_version: str
+    ipython_version: str
+    executable: str
+    pid: int
+    banner: str
+    startup_time: float
+
+
+class HeartbeatMessage(_Model):
+    """Are you there?"""
+
+    type: Literal["heartbeat"] = "heartbeat"
+    id: str
+
+
+class HeartbeatReplyMessage(_Model):
+    """Yes; and what runs, if anything."""
+
+    type: Literal["heartbeat_reply"] = "heartbeat_reply"
+    request_id: str
+    execution_id: str | None = None
+
+
+class InterruptMessage(_Model):
+    """Interrupt the running cell, but only if it is ``execution_id`` (None: whatever runs)."""
+
+    type: Literal["interrupt"] = "interrupt"
+    id: str
+    execution_id: str | None = None
+
+
+class InterruptReplyMessage(_Model):
+    """Whether there was anything to interrupt."""
+
+    type: Literal["interrupt_reply"] = "interrupt_reply"
+    request_id: str
+    interrupted: bool
+
+
+class ShutdownMessage(_Model):
+    """Leave: run ``atexit`` functions, end child processes, exit with status 0."""
+
+    type: Literal["shutdown"] = "shutdown"
+    id: str
+
+
+class ShutdownReplyMessage(_Model):
+    """The last message of a worker that was asked to leave."""
+
+    type: Literal["shutdown_reply"] = "shutdown_reply"
+    request_id: str
+
+
+Reply = Union[
+    CompleteReplyMessage,
+    InspectReplyMessage,
+    HistoryReplyMessage,
+    IsCompleteReplyMessage,
+    CheckpointReplyMessage,
+    RestoreReplyMessage,
+    HeartbeatReplyMessage,
+    InterruptReplyMessage,
+    ShutdownReplyMessage,
+]
+
+ToWorker = Union[
+    ExecuteMessage,
+    InputResponseMessage,
+    CompleteMessage,
+    InspectMessage,
+    HistoryMessage,
+    IsCompleteMessage,
+    CheckpointMessage,
+    RestoreMessage,
+    HeartbeatMessage,
+    InterruptMessage,
+    ShutdownMessage,
+]
+
+FromWorker = Union[ReadyMessage, OutputMessage, ResultMessage, ErrorMessage, InputMessage, Reply]
+
+Message = Union[ToWorker, FromWorker]

@@ -1,0 +1,151 @@
+"""IPython's shell, with its ways out (display, results, tracebacks, pager) leading into the outlet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from IPython.core import payloadpage
+from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Any as AnyTrait
+from traitlets import CBool, Instance, Type, default
+
+from capsule_worker.jsonable import jsonable
+from capsule_worker.magics import NotebookMagics
+from capsule_worker.outlet import Outlet
+from capsule_worker.protocol.messages import (
+    ClearOutput,
+    DisplayOutput,
+    ErrorOutput,
+    ExecuteResultOutput,
+    UpdateOutput,
+)
+
+
+class ResultHook(DisplayHook):  # type: ignore[misc]  # IPython is untyped here
+    """Sends the value of a cell's last expression as ``execute_result``."""
+
+    _data: dict[str, Any]
+    _metadata: dict[str, Any]
+
+    def start_displayhook(self) -> None:
+        """Begin a result; the parts follow."""
+        self._data, self._metadata = {}, {}
+
+    def write_output_prompt(self) -> None:
+        """Do nothing: the client draws the prompt."""
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
+        """Keep the representations of the value."""
+        self._data, self._metadata = format_dict, md_dict or {}
+
+    def finish_displayhook(self) -> None:
+        """Send the result."""
+        if self._data:
+            self.shell.outlet.publish(
+                ExecuteResultOutput(
+                    execution_count=self.prompt_count,
+                    data=jsonable(self._data),
+                    metadata=jsonable(self._metadata),
+                )
+            )
+        self._data, self._metadata = {}, {}
+
+
+class OutletPublisher(DisplayPublisher):  # type: ignore[misc]  # IPython is untyped here
+    """Sends what ``display`` shows, and its updates."""
+
+    def publish(  # noqa: PLR0913  # the signature is IPython's
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        source: Any = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Show a mime bundle, or replace those with the same ``display_id``."""
+        kind = UpdateOutput if update else DisplayOutput
+        self.shell.outlet.publish(
+            kind(data=jsonable(data), metadata=jsonable(metadata or {}), transient=jsonable(transient or {}))
+        )
+
+    def clear_output(self, wait: bool = False) -> None:  # noqa: FBT001, FBT002  # the signature is IPython's
+        """Clear the cell's output, with ``wait`` when the next output comes."""
+        self.shell.outlet.publish(ClearOutput(wait=bool(wait)))
+
+
+class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is untyped here
+    """The shell in which cells run.
+
+    Libraries (rich among them) recognise a notebook by this class's name, so it is the one that they know.
+    """
+
+    outlet: Outlet = AnyTrait()
+    displayhook_class = Type(ResultHook)
+    display_pub_class = Type(OutletPublisher)
+    colors_force = CBool(True)  # noqa: FBT003  # the client draws colours whether or not stdout is a terminal
+    exiter = Instance(ZMQExitAutocall)
+    keepkernel_on_exit = None
+
+    @default("exiter")
+    def _default_exiter(self) -> ZMQExitAutocall:
+        return ZMQExitAutocall(self)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        #: The traceback of the running cell's exception, as lines; None where none was raised.
+        self.last_error: ErrorOutput | None = None
+
+    def init_environment(self) -> None:
+        """Tell child processes that their output is shown in colour, and that nobody turns pages."""
+        os.environ.update(
+            TERM="xterm-color",
+            CLICOLOR="1",
+            FORCE_COLOR="1",
+            CLICOLOR_FORCE="1",
+            PAGER="cat",
+            GIT_PAGER="cat",
+        )
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+    def init_hooks(self) -> None:
+        """Show pages in the client's pager."""
+        super().init_hooks()
+        payloadpage.install_payload_page()
+
+    def init_magics(self) -> None:
+        """Add the magics of notebooks."""
+        super().init_magics()
+        self.register_magics(NotebookMagics)
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Accept what needs no event loop of its own; refuse the rest with what to do instead."""
+        if gui not in (None, "inline", "none", "asyncio"):
+            msg = f"no event loop for {gui!r} in this kernel; use `%matplotlib inline`"
+            raise UsageError(msg)
+
+    def ask_exit(self) -> None:
+        """Ask the client to leave (``exit``, ``quit``)."""
+        self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+
+    def set_next_input(self, text: str, replace: bool = False) -> None:  # noqa: FBT001, FBT002  # IPython's
+        """Ask the client to put ``text`` into the next cell, or in place of this one."""
+        self.payload_manager.write_payload({"source": "set_next_input", "text": text, "replace": replace})
+
+    def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
+        lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
+        try:
+            text = str(evalue)
+        except Exception as error:  # noqa: BLE001  # the user's __str__ may raise anything
+            text = f"<exception str() failed: {type(error).__name__}>"
+        self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.outlet.publish(self.last_error)

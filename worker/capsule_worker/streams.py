@@ -1,0 +1,100 @@
+"""``sys.stdout`` and ``sys.stderr`` of user code: text files that end in the outlet."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from capsule_worker.outlet import Outlet
+from capsule_worker.outputs import StreamName
+
+_FD = {"stdout": 1, "stderr": 2}
+
+
+class OutputStream(io.TextIOBase):
+    """A text stream whose lines are shown below the cell that writes them.
+
+    ``fileno()`` is the process's real one, so that a child process may be given the stream.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, name: StreamName, outlet: Outlet) -> None:
+        self._name: StreamName = name
+        self._outlet = outlet
+        self.buffer = _Bytes(self)
+
+    @property
+    def name(self) -> str:
+        """The name that tracebacks and reprs show."""
+        return f"<{self._name}>"
+
+    def write(self, text: str) -> int:
+        """Take ``text``. Raises TypeError for anything but a str."""
+        if not isinstance(text, str):
+            msg = f"write() argument must be str, not {type(text).__name__}"
+            raise TypeError(msg)
+        if text:
+            self._outlet.write(self._name, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Take all ``lines`` as one piece."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Send what was written so far at once."""
+        self._outlet.flush()
+
+    def fileno(self) -> int:
+        """Return 1 for stdout, 2 for stderr."""
+        return _FD[self._name]
+
+    def isatty(self) -> bool:
+        """Return False: nobody types here."""
+        return False
+
+    def readable(self) -> bool:
+        """Return False."""
+        return False
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Flush only: a cell that closes its stdout must not silence the cells after it."""
+        self.flush()
+
+
+class _Bytes(io.BufferedIOBase):
+    """``sys.stdout.buffer``: bytes in UTF-8, decoded across calls."""
+
+    def __init__(self, stream: OutputStream) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(self, data: Any) -> int:
+        """Take a bytes-like object."""
+        raw = bytes(data)
+        self._stream.write(self._decoder.decode(raw))
+        return len(raw)
+
+    def flush(self) -> None:
+        """Send what was written so far at once."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Return the stream's file descriptor."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Flush only, as for the stream."""
+        self.flush()
