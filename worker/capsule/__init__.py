@@ -1,1 +1,21 @@
-"""What people import in their cells."""
+"""What cells can ask of the Capsule kernel that runs them.
+
+>>> import capsule
+>>> capsule.execution_id()
+'5c2f0c1a...'
+"""
+
+from __future__ import annotations
+
+from capsule_worker import __version__
+from capsule_worker.attribution import current as _current
+
+__all__ = ["__version__", "execution_id"]
+
+
+def execution_id() -> str:
+    """Return the id of the execution that the calling code belongs to, as logs and errors name it.
+
+    Threads and asyncio tasks belong to the cell that started them. Outside of a kernel the id is empty.
+    """
+    return _current()

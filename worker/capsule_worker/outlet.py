@@ -91,17 +91,26 @@ class Outlet:
                 text = f"This {output.kind} output cannot be shown: {reason}\n"
                 self.append(Piece(execution_id, "stderr", text))
 
-    def finish(self, message: ResultMessage | ErrorMessage, drain: Callable[[], None], timeout: float) -> None:
+    def finish(
+        self,
+        message: ResultMessage | ErrorMessage,
+        drain: Callable[[], None],
+        timeout: float,
+        before_send: Callable[[], None] = lambda: None,
+    ) -> None:
         """Send ``message`` when all output of its cell has left, or ``OutputDrainTimeout`` in its place.
 
         Args:
             message: how the cell ended.
             drain: moves what still lies in pipes into this outlet.
             timeout: seconds until the result is withheld.
+            before_send: called when the output is out and the message is about to follow.
         """
         deadline = time.monotonic() + timeout
         drain()
-        if self.flush(deadline):
+        delivered = self.flush(deadline)
+        before_send()
+        if delivered:
             self._channel.send(message)
             return
         self._channel.send(

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from IPython.core import payloadpage
+from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
@@ -118,7 +118,7 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is
     def init_hooks(self) -> None:
         """Show pages in the client's pager."""
         super().init_hooks()
-        payloadpage.install_payload_page()
+        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
 
     def init_magics(self) -> None:
         """Add the magics of notebooks."""

@@ -1,0 +1,48 @@
+"""Start a worker: ``python -m capsule_worker --fd N --stdout N --stderr N``. The front does this."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_STARTED = time.monotonic()
+# ``-m`` puts the working directory first on the path. While the worker's own modules are imported it must not be
+# there: a file of the user's named like one of them would be taken for it. Cells get it back.
+_WORKING_DIRECTORY = sys.path.pop(0) if not getattr(sys.flags, "safe_path", False) else None
+
+
+def main() -> None:
+    """Read the arguments, take the descriptors, serve."""
+    import argparse  # noqa: PLC0415  # after the path is clean
+    import faulthandler  # noqa: PLC0415
+    import os  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
+    parser.add_argument("--stdout", type=int, required=True, help="reading end of the pipe at descriptor 1")
+    parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
+    parser.add_argument("--crash", type=int, help="file that gets Python's stack if the process crashes")
+    parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
+    arguments = parser.parse_args()
+
+    inherited = [arguments.fd, arguments.stdout, arguments.stderr]
+    if arguments.crash is not None:
+        inherited.append(arguments.crash)
+        faulthandler.enable(arguments.crash)
+    for fd in inherited:
+        os.set_inheritable(fd, False)  # noqa: FBT003  # the os module's signature
+
+    from capsule_worker.server import Server  # noqa: PLC0415
+
+    server = Server(
+        socket.socket(fileno=arguments.fd), arguments.stdout, arguments.stderr, arguments.drain_timeout
+    )
+    if _WORKING_DIRECTORY is not None:
+        sys.path.insert(0, "")
+    sys.argv = [""]
+    server.run(_STARTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Runs one cell: code in, result out. What the cell prints and displays takes its own way, through the outlet."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import time
+from typing import Any
+
+from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
+
+from capsule_worker import attribution
+from capsule_worker.interrupts import InterruptGate
+from capsule_worker.jsonable import jsonable
+from capsule_worker.protocol.messages import ErrorOutput, ExecuteMessage, ResultMessage
+from capsule_worker.shell import ZMQInteractiveShell
+
+
+class CellRunner:
+    """Runs cells in ``shell``, one at a time, in the main thread and on its asyncio loop.
+
+    Args:
+        shell: the shell.
+        gate: lets interrupts through while the user's code runs.
+    """
+
+    def __init__(self, shell: ZMQInteractiveShell, gate: InterruptGate) -> None:
+        self._shell = shell
+        self._gate = gate
+        # Parameters of run_cell_async that came with later versions of IPython.
+        self._knows_cell_id = "cell_id" in inspect.signature(shell.run_cell_async).parameters
+
+    async def run(self, message: ExecuteMessage) -> ResultMessage:
+        """Run the cell to its end. Never raises: whatever the user's code does is in the result."""
+        shell = self._shell
+        attribution.enter(message.id)
+        if message.execution_count is not None:
+            shell.execution_count = message.execution_count
+        count = shell.execution_count
+        shell.last_error = None
+        started = time.perf_counter()
+        self._gate.start()
+        expressions: dict[str, Any] = {}
+        try:
+            succeeded = await self._run_cell(message)
+            if succeeded:
+                expressions = shell.user_expressions(message.user_expressions)
+        # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
+        # the user's code and the shell's, or a hook of the user's that raised.
+        except BaseException:  # noqa: BLE001
+            succeeded = False
+            shell.showtraceback()
+        finally:
+            self._gate.stop()
+        elapsed = time.perf_counter() - started
+        payload = shell.payload_manager.read_payload()
+        shell.payload_manager.clear_payload()
+        error = shell.last_error if not succeeded else None
+        if error is None and not succeeded:
+            error = ErrorOutput(ename="Error", evalue="the cell failed without a traceback", traceback=[])
+        return ResultMessage(
+            execution_id=message.id,
+            status="ok" if succeeded else "error",
+            execution_count=count,
+            next_execution_count=shell.execution_count,
+            execution_time=elapsed,
+            ename=error.ename if error else None,
+            evalue=error.evalue if error else None,
+            traceback=error.traceback if error else [],
+            user_expressions=jsonable(expressions),
+            payload=[item for item in jsonable(payload) if isinstance(item, dict)],
+        )
+
+    async def _run_cell(self, message: ExecuteMessage) -> bool:
+        """Run the code through the shell and return whether it succeeded.
+
+        As ``InteractiveShell.run_cell`` does, without its copy of all output in memory, and with cells that await
+        on the loop that is already running, where the tasks that they start live on.
+        """
+        shell = self._shell
+        preprocessing_error = None
+        try:
+            transformed = shell.transform_cell(message.code)
+        except Exception:  # noqa: BLE001  # a transformer of the user's; the shell shows it as the cell's error
+            transformed, preprocessing_error = message.code, sys.exc_info()
+        arguments: dict[str, Any] = {
+            "store_history": message.store_history,
+            "silent": message.silent,
+            "transformed_cell": transformed,
+            "preprocessing_exc_tuple": preprocessing_error,
+        }
+        if self._knows_cell_id:
+            arguments["cell_id"] = message.cell_id
+        needs_loop = shell.should_run_async(
+            message.code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
+        )
+        coro = shell.run_cell_async(message.code, **arguments)
+        result = None
+        try:
+            if needs_loop and shell.loop_runner is asyncio_runner():
+                result = await self._gate.run(coro)
+            elif needs_loop:
+                result = shell.loop_runner(coro)
+            else:
+                result = run_without_loop(coro)
+        finally:
+            shell.events.trigger("post_execute")
+            if not message.silent:
+                shell.events.trigger("post_run_cell", result)
+        # An error while the value was being displayed is the cell's error too.
+        return bool(result.success) and shell.last_error is None
+
+
+def asyncio_runner() -> Any:
+    """Return IPython's runner for asyncio, which stands for the loop that runs already."""
+    from IPython.core.interactiveshell import _asyncio_runner  # noqa: PLC0415  # private, so kept in one place
+
+    return _asyncio_runner
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make the loop on which the worker lives, and user code with it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop

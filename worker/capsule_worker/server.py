@@ -1,0 +1,237 @@
+"""The worker's life: one thread reads the channel, the main thread runs cells on its asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import IPython
+
+import capsule_worker
+from capsule_worker import attribution, introspection, reaper
+from capsule_worker.channel import Channel
+from capsule_worker.execution import CellRunner, new_event_loop
+from capsule_worker.interrupts import InterruptGate
+from capsule_worker.outlet import Outlet
+from capsule_worker.pipes import PipeReader
+from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
+from capsule_worker.protocol import messages as m
+from capsule_worker.shell import ZMQInteractiveShell
+from capsule_worker.stdin import Stdin
+from capsule_worker.streams import OutputStream
+
+_QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
+    m.CompleteMessage: introspection.complete,
+    m.InspectMessage: introspection.inspect,
+    m.HistoryMessage: introspection.history,
+    m.IsCompleteMessage: introspection.is_complete,
+}
+
+
+class Server:
+    """A worker process, from the socket it is given to its end. Create it in the main thread.
+
+    Args:
+        sock: connected to the front.
+        stdout: reading end of the pipe that is descriptor 1.
+        stderr: reading end of the pipe that is descriptor 2.
+        drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
+    """
+
+    def __init__(self, sock: socket.socket, stdout: int, stderr: int, drain_timeout: float) -> None:
+        self._gate = InterruptGate()
+        self._channel = Channel(sock, self._gate, on_lost=leave)
+        self._drain_timeout = drain_timeout
+        self._outlet = Outlet(self._channel)
+        self._pipes = PipeReader(stdout, stderr, self._outlet)
+        self._outlet.before_write = self._pipes.before_write
+        self._stdin = Stdin(self._channel)
+        self._stdin.install()
+        attribution.follow_threads()
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
+        self._loop = new_event_loop()
+        self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
+        sys.stdout = OutputStream("stdout", self._outlet)
+        sys.stderr = OutputStream("stderr", self._outlet)
+        self._runner = CellRunner(self._shell, self._gate)
+        #: The execution in flight, from its arrival to its result.
+        self._executing: str | None = None
+        self._questions: queue.SimpleQueue[Message] | None = None
+
+    def run(self, started: float) -> None:
+        """Say that this worker is ready, and serve until the front asks it to leave, or is gone.
+
+        Args:
+            started: ``time.monotonic()`` at which the process began.
+        """
+        self._channel.send(
+            m.ReadyMessage(
+                protocol_version=PROTOCOL_VERSION,
+                worker_version=capsule_worker.__version__,
+                python_version=sys.version.split()[0],
+                ipython_version=IPython.__version__,
+                executable=sys.executable,
+                pid=os.getpid(),
+                banner=self._shell.banner,
+                startup_time=time.monotonic() - started,
+            )
+        )
+        threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
+        while True:
+            try:
+                self._loop.run_forever()
+            except KeyboardInterrupt:
+                # An interrupt hit a background task of the user while its cell was waiting: the task has died of
+                # it, the cell gets its own, and the loop goes on.
+                continue
+            else:
+                return
+
+    # -- the reader thread -----------------------------------------------------------------------------------
+
+    def _read_forever(self) -> None:
+        try:
+            for message in self._channel.receive():
+                self._take(message)
+        except ProtocolError as error:
+            print(f"capsule-worker: the front broke the protocol: {error}", file=sys.__stderr__)
+        leave()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case m.ExecuteMessage():
+                if self._executing is not None:
+                    text = f"execution {self._executing} is running; one runs at a time"
+                    self._channel.send(m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text))
+                    return
+                self._executing = message.id
+                self._loop.call_soon_threadsafe(self._start_execution, message)
+            case m.InputResponseMessage():
+                self._stdin.answer(message)
+            case m.InterruptMessage():
+                interrupted = self._interrupt(message.execution_id)
+                self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
+            case m.HeartbeatMessage():
+                self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
+            case m.ShutdownMessage():
+                self._loop.call_soon_threadsafe(self._shutdown, message)
+            case m.CompleteMessage() | m.InspectMessage() | m.HistoryMessage() | m.IsCompleteMessage():
+                if self._executing is None:
+                    self._loop.call_soon_threadsafe(self._answer, message)
+                else:
+                    self._answer_beside_cell(message)
+            case m.CheckpointMessage() | m.RestoreMessage():
+                text = f"this worker cannot {message.type}: it keeps no checkpoints"
+                self._channel.send(
+                    m.ErrorMessage(request_id=message.id, error_type="Unsupported", message=text)
+                )
+            case _:
+                text = f"a worker takes no {message.type} message"
+                raise ProtocolError(text)
+
+    def _interrupt(self, execution_id: str | None) -> bool:
+        """Send SIGINT to the cell and to the child processes in its process group."""
+        running = self._executing
+        if running is None or execution_id not in (None, running):
+            return False
+        os.killpg(os.getpgrp(), signal.SIGINT)
+        return True
+
+    def _answer_beside_cell(self, message: Message) -> None:
+        """Answer in a thread of its own while the main thread runs a cell."""
+        if self._questions is None:
+            self._questions = queue.SimpleQueue()
+            threading.Thread(target=self._answer_forever, name="capsule-questions", daemon=True).start()
+        self._questions.put(message)
+
+    def _answer_forever(self) -> None:
+        questions = self._questions
+        assert questions is not None
+        while True:
+            self._answer(questions.get())
+
+    # -- the main thread -------------------------------------------------------------------------------------
+
+    def _start_execution(self, message: m.ExecuteMessage) -> None:
+        # The loop keeps only weak references to its tasks; this one lives until its result is sent.
+        self._task = self._loop.create_task(self._execute(message))
+
+    async def _execute(self, message: m.ExecuteMessage) -> None:
+        self._pipes.before_cell()
+        self._stdin.allowed = message.allow_stdin
+        result: m.ResultMessage | m.ErrorMessage
+        try:
+            result = await self._runner.run(message)
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not leave the client waiting
+            result = self._fault(error, execution_id=message.id)
+        finally:
+            self._stdin.allowed = False
+        try:
+            self._outlet.finish(result, self._pipes.drain, self._drain_timeout, before_send=self._idle)
+        except ProtocolError as error:
+            self._idle()
+            self._channel.send(self._fault(error, execution_id=message.id))
+
+    def _idle(self) -> None:
+        """Accept the next execution: the front may send it as soon as it has the result."""
+        self._executing = None
+
+    def _answer(self, message: Any) -> None:
+        try:
+            reply = _QUESTIONS[type(message)](self._shell, message)
+            self._channel.send(reply)
+        except Exception as error:  # noqa: BLE001  # user objects take part in completion and inspection
+            self._channel.send(self._fault(error, request_id=message.id))
+
+    def _shutdown(self, message: m.ShutdownMessage) -> None:
+        """Leave as an interpreter does: ``atexit`` functions first, with their output, then the children."""
+        attribution.enter(attribution.latest())
+        self._shell.atexit_operations()
+        atexit._run_exitfuncs()  # noqa: SLF001  # the way to run them before the channel closes
+        self._pipes.drain()
+        deadline = time.monotonic() + self._drain_timeout
+        self._outlet.flush(deadline)
+        self._channel.send(m.ShutdownReplyMessage(request_id=message.id), deadline)
+        leave()
+
+    def _fault(
+        self, error: Exception, *, execution_id: str | None = None, request_id: str | None = None
+    ) -> m.ErrorMessage:
+        return m.ErrorMessage(
+            execution_id=execution_id,
+            request_id=request_id,
+            error_type="InternalError",
+            message=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exception(type(error), error, error.__traceback__),
+        )
+
+    def _after_fork_in_child(self) -> None:
+        self._outlet.after_fork_in_child()
+        self._stdin.after_fork_in_child()
+        self._channel.close()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave() -> None:
+    """End this process and every process that its cells started, at once."""
+    reaper.end_children()
+    os._exit(0)
+
+
+def _main_module() -> Any:
+    """Make the ``__main__`` in which cells run; the worker's own is not the user's business."""
+    from types import ModuleType  # noqa: PLC0415
+
+    module = ModuleType("__main__", "Automatically created module for IPython interactive environment")
+    sys.modules["__main__"] = module
+    return module
