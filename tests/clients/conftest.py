@@ -80,11 +80,12 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> Family:
+def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
     """Return the family of all processes that this test starts from now on."""
     family = Family(uuid.uuid4().hex)
     monkeypatch.setenv(MARK, family.mark)
-    return family
+    yield family
+    family.end()
 
 
 @pytest.fixture
@@ -102,12 +103,28 @@ def open_kernel() -> Iterator[Callable[..., Opened]]:
 
 
 @pytest.fixture(scope="module")
-def shared_kernel(home: Path) -> Iterator[Opened]:
-    """Return a kernel that all tests of a module share, for those that do not care what ran before."""
+def standing_kernels(home: Path) -> Iterator[list[Opened]]:
+    """Keep the kernel that the tests of a module share: one, or none when the next test has to start it."""
     assert home.is_dir()
-    opened = kernels.open_kernel()
-    yield opened
-    kernels.close_kernel(opened)
+    standing: list[Opened] = []
+    yield standing
+    for opened in standing:
+        kernels.close_kernel(opened)
+
+
+@pytest.fixture
+def shared_kernel(standing_kernels: list[Opened]) -> Iterator[Opened]:
+    """Return a kernel shared by a module's tests, for those that do not care what ran before.
+
+    A kernel that a failed test has left busy or broken is not handed on.
+    """
+    if not standing_kernels:
+        standing_kernels.append(kernels.open_kernel())
+    yield standing_kernels[0]
+    try:
+        standing_kernels[0][1].run("", silent=True, deadline=5)
+    except AssertionError:
+        kernels.close_kernel(standing_kernels.pop())
 
 
 @pytest.fixture

@@ -43,6 +43,12 @@ class Family:
         self.met |= children
         return children
 
+    def end(self) -> None:
+        """End what is left of it, so that a test that fails leaves nothing to the next one."""
+        for process in self.meet():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def wait_until_gone(self, deadline: float = DEADLINE) -> None:
         """Wait until no member runs any more; fail with the command lines of those that do."""
         try:

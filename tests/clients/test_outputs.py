@@ -35,7 +35,7 @@ def test_what_is_written_below_python_comes_before_the_cell_is_idle(
     kernel: Conversation, origin: str
 ) -> None:
     exchange = kernel.run(ORIGINS[origin])
-    assert "from below\n" in exchange.text()
+    assert "from below" in exchange.text()
     assert exchange.published[-1].kind == "status"
 
 
