@@ -1,1 +1,1 @@
-"""The durable backend of Capsule."""
+"""The durable backend: functions, bridge, session, engine. Knows neither ZMQ nor the user's code."""

@@ -1,0 +1,269 @@
+"""Between promises and messages: sends what durable functions ask for, settles promises with what the worker answers.
+
+The bridge is an interceptor of the session: it sees results and errors before they are routed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Protocol
+
+from resonate.error import ApplicationError, ResonateError
+from resonate.types import PromiseRecord, TaskData, Value
+
+from capsule_durable import ids
+from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.correlation import Correlator
+from capsule_durable.errors import (
+    ExecutionFailed,
+    InputCancelled,
+    SessionClosed,
+    TransportClosed,
+    WorkerDied,
+    failure_from_message,
+    rejection_text,
+)
+from capsule_durable.session import Session
+from capsule_worker.protocol import Message
+from capsule_worker.protocol import messages as m
+
+logger = logging.getLogger(__name__)
+
+#: The function that asks for an input; a name and not the function, which is registered elsewhere.
+REQUEST_INPUT = "request_input"
+#: The largest outcome that is kept whole with its promise, in bytes of JSON.
+MAX_OUTCOME = 4 * 1024 * 1024
+
+
+class Promises(Protocol):
+    """The part of ``resonate.promises.Promises`` that the bridge uses."""
+
+    async def create(self, id: str, timeout_at: int, param: Value, tags: dict[str, str]) -> PromiseRecord: ...  # noqa: A002, D102
+    async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+    async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+    async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+
+
+class Bridge:
+    """Correlates executions with their results, and inputs with their answers.
+
+    Args:
+        promises: the engine's promises.
+        result_of: waits for a promise, by id, and returns its value.
+        target: the engine's address of this process, where the input function is to run.
+        capabilities: how to reach the person at the client.
+        worker_ready: waits until there is a worker to send to.
+        input_timeout: how long an input may stay unanswered.
+    """
+
+    def __init__(  # noqa: PLR0913  # each is a seam of its own
+        self,
+        promises: Promises,
+        result_of: Callable[[str], Awaitable[Any]],
+        target: str,
+        capabilities: Capabilities,
+        worker_ready: Callable[[], Awaitable[None]],
+        input_timeout: timedelta = timedelta(days=30),
+    ) -> None:
+        self._promises = promises
+        self._result_of = result_of
+        self._target = target
+        self._capabilities = capabilities
+        self._worker_ready = worker_ready
+        self._input_timeout = input_timeout
+        self._session: Session | None = None
+        self._outcomes: dict[str, str] = {}
+        self._inputs: defaultdict[str, list[str]] = defaultdict(list)
+        self._input_counts: dict[str, int] = {}
+        self._secrets: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        #: Executions that wait for their results.
+        self.executions = Correlator(asyncio.get_running_loop().call_later)
+
+    @property
+    def pending(self) -> int:
+        """How many executions and inputs are unanswered; 0 between cells."""
+        return len(self.executions) + sum(map(len, self._inputs.values()))
+
+    @property
+    def high_water_mark(self) -> int:
+        """The most executions that ever waited at once."""
+        return self.executions.high_water_mark
+
+    def connect(self, session: Session) -> None:
+        """Send through ``session`` and listen to it."""
+        self._session = session
+        session.add_message_interceptor(self.intercept)
+
+    # -- executions ------------------------------------------------------------------------------------------
+
+    async def dispatch(self, message: m.ExecuteMessage, outcome_id: str, timeout: float) -> None:
+        """Send one execution to the worker; its result will settle the promise ``outcome_id``.
+
+        Where that cannot be done the promise is rejected with the reason: nothing is raised, nothing stays pending.
+
+        Args:
+            message: the execution.
+            outcome_id: the promise of its outcome.
+            timeout: seconds until it is rejected with ``ExecutionTimeout``.
+        """
+        if self._closed:
+            self._reject(outcome_id, SessionClosed("the session was closed", message.id))
+            return
+        self._outcomes[message.id] = outcome_id
+        self.executions.expect(
+            message.id,
+            capability="execute",
+            execution_id=message.id,
+            timeout=timeout,
+            settle=lambda result: self._finish(message.id, result),
+            fail=lambda error: self._finish(message.id, error),
+        )
+        try:
+            await self._worker_ready()
+            if message.id in self.executions:
+                assert self._session is not None
+                self._session.send(message)
+        except TransportClosed as error:
+            self.executions.fail(message.id, WorkerDied(str(error), message.id))
+        except ExecutionFailed as error:
+            self.executions.fail(message.id, error)
+
+    def intercept(self, message: Message) -> None:
+        """Take results and errors of executions; everything else is the session's."""
+        match message:
+            case m.ResultMessage(execution_id=execution_id):
+                if not self.executions.settle(execution_id, message):
+                    logger.debug("late, repeated or unknown result of execution %s", execution_id)
+            case m.ErrorMessage(execution_id=str() as execution_id):
+                error = failure_from_message(message)
+                if not self.executions.fail(execution_id, error):
+                    logger.debug("late, repeated or unknown error of execution %s", execution_id)
+
+    def worker_died(self, error: Callable[[str], ExecutionFailed]) -> int:
+        """Reject every execution that was sent to the worker; return how many there were."""
+        return self.executions.fail_all(error)
+
+    def _finish(self, execution_id: str, result: m.ResultMessage | ExecutionFailed) -> None:
+        outcome_id = self._outcomes.pop(execution_id)
+        self._cancel_inputs(execution_id)
+        if isinstance(result, ExecutionFailed):
+            self._reject(outcome_id, result)
+        else:
+            self._start(self._settle(self._promises.resolve, outcome_id, outcome_record(result)))
+
+    def _reject(self, outcome_id: str, error: ExecutionFailed) -> None:
+        self._start(self._settle(self._promises.reject, outcome_id, rejection_text(error.to_rejection())))
+
+    # -- inputs ----------------------------------------------------------------------------------------------
+
+    async def ask(self, execution_id: str, prompt: str, password: bool) -> str:  # noqa: FBT001  # AskInput
+        """Return the answer to the next input of an execution, from whoever gives it first.
+
+        The input is the promise ``exec.{execution_id}:input.{n}``. It is settled by the client's prompt, or from
+        elsewhere with ``{"value": TEXT}`` or a text. An answer to a password prompt never becomes its value.
+
+        Raises:
+            InputCancelled: the cell has ended, or the promise was cancelled or timed out.
+        """
+        if execution_id not in self.executions:
+            msg = "input() was called by code whose cell has ended; nobody can answer"
+            raise InputCancelled(msg)
+        n = self._input_counts[execution_id] = self._input_counts.get(execution_id, 0) + 1
+        input_id = ids.execution_input(execution_id, n)
+        root = ids.execution(execution_id)
+        task = TaskData(func=REQUEST_INPUT, args=[execution_id, prompt, password], kwargs={}, version=1)
+        await self._promises.create(
+            input_id,
+            int((time.time() + self._input_timeout.total_seconds()) * 1000),
+            Value(data=task),
+            {
+                "resonate:origin": root,
+                "resonate:branch": input_id,
+                "resonate:parent": root,
+                "resonate:scope": "global",
+                "resonate:target": self._target,
+                "resonate:external": "true",
+            },
+        )
+        self._inputs[execution_id].append(input_id)
+        try:
+            answer = await self._result_of(input_id)
+        except ApplicationError as error:
+            msg = f"the input was not answered: {error}"
+            raise InputCancelled(msg) from error
+        finally:
+            self._forget_input(execution_id, input_id)
+        if isinstance(answer, dict) and "secret" in answer:
+            return self._secrets.pop(str(answer["secret"]), "")
+        return str(answer["value"] if isinstance(answer, dict) and "value" in answer else answer)
+
+    def prompt(self, question: Question) -> None:
+        """Show a question at the client; called by the durable input function."""
+        self._capabilities.prompt(question)
+
+    def answer(self, question: Question, value: str) -> None:
+        """Take the client's answer. A password stays in this process's memory; its promise gets a token."""
+        record: dict[str, str] = {"value": value}
+        if question.password:
+            token = uuid.uuid4().hex
+            self._secrets[token] = value
+            record = {"secret": token}
+        self._start(self._settle(self._promises.resolve, question.answer_id, record))
+
+    def _cancel_inputs(self, execution_id: str) -> None:
+        self._input_counts.pop(execution_id, None)
+        for input_id in self._inputs.pop(execution_id, []):
+            self._start(self._settle(self._promises.cancel, input_id, None))
+
+    def _forget_input(self, execution_id: str, input_id: str) -> None:
+        pending = self._inputs.get(execution_id)
+        if pending is not None and input_id in pending:
+            pending.remove(input_id)
+            if not pending:
+                del self._inputs[execution_id]
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Reject what is pending and let the promises be settled. Idempotent."""
+        self._closed = True
+        if self._session is not None:
+            self._session.remove_message_interceptor(self.intercept)
+        self.executions.fail_all(lambda execution_id: SessionClosed("the session was closed", execution_id))
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, coro: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, settle: Callable[..., Awaitable[Any]], promise_id: str, record: Any) -> None:
+        try:
+            await settle(promise_id, Value(data=record))
+        except ResonateError:
+            logger.exception("promise %s could not be settled", promise_id)
+
+
+def outcome_record(result: m.ResultMessage) -> dict[str, Any]:
+    """Return what the promise of an execution keeps: the result, bounded, as JSON has it."""
+    record = result.model_dump(mode="json")
+    if len(json.dumps(record)) > MAX_OUTCOME:
+        note = f"left out: the cell's result exceeds {MAX_OUTCOME:,} bytes"
+        record["payload"] = []
+        record["user_expressions"] = {
+            name: {"status": "error", "ename": "OutcomeTooLarge", "evalue": note, "traceback": []}
+            for name in record["user_expressions"]
+        }
+        record["traceback"] = [line[:2000] for line in [*record["traceback"][:50], note]]
+        record["evalue"] = record["evalue"] and record["evalue"][:10_000]
+    return record

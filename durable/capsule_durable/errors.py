@@ -1,0 +1,187 @@
+"""Errors, named by what failed. Each says what happened, to which execution, and what to do."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any, ClassVar
+
+from capsule_worker.protocol import CapsuleError, ProtocolError
+from capsule_worker.protocol.messages import ErrorMessage
+
+__all__ = [
+    "Busy",
+    "CapsuleError",
+    "EngineUnavailable",
+    "ExecutionFailed",
+    "ExecutionTimeout",
+    "InputCancelled",
+    "InternalError",
+    "OutputDrainTimeout",
+    "ProtocolError",
+    "RequestTimeout",
+    "SessionClosed",
+    "TransportClosed",
+    "WorkerDied",
+    "WorkerUnavailable",
+    "Rejection",
+    "describe_exit",
+    "failure_from_message",
+    "from_rejection",
+    "rejection_text",
+]
+
+
+class EngineUnavailable(CapsuleError):
+    """The durable engine cannot be had."""
+
+
+class TransportClosed(CapsuleError):
+    """The connection to the worker has ended."""
+
+
+class WorkerUnavailable(CapsuleError):
+    """No worker could be started: the environment in which cells run lacks something."""
+
+
+class InputCancelled(CapsuleError):
+    """An input will not be answered any more: its cell has ended or was interrupted."""
+
+
+class ExecutionFailed(CapsuleError):
+    """Base of the reasons why an execution has no result. The user's own exceptions are results, not this.
+
+    Args:
+        message: what happened and what to do.
+        execution_id: the execution; empty where the request belonged to none.
+        fields: what else is known; strings and numbers only, since they are stored with the promise.
+    """
+
+    #: The ``type`` of rejection records, and the ``ename`` that a client shows.
+    kind: ClassVar[str] = "ExecutionFailed"
+
+    def __init__(self, message: str, execution_id: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.execution_id = execution_id
+        self.fields = fields
+
+    def to_rejection(self) -> dict[str, Any]:
+        """Return the plain record that a promise is rejected with."""
+        return {
+            "capsule": 1,
+            "type": self.kind,
+            "message": self.message,
+            "execution_id": self.execution_id,
+            **self.fields,
+        }
+
+
+class Busy(ExecutionFailed):
+    """The worker runs another execution; one runs at a time."""
+
+    kind = "Busy"
+
+
+class OutputDrainTimeout(ExecutionFailed):
+    """The cell ran, but its output could not be delivered; the result is withheld."""
+
+    kind = "OutputDrainTimeout"
+
+
+class ExecutionTimeout(ExecutionFailed):
+    """The execution took longer than it was allowed to."""
+
+    kind = "ExecutionTimeout"
+
+
+class RequestTimeout(ExecutionFailed):
+    """The worker did not answer a question about code or names in time."""
+
+    kind = "RequestTimeout"
+
+
+class SessionClosed(ExecutionFailed):
+    """The session ended before the execution did."""
+
+    kind = "SessionClosed"
+
+
+class InternalError(ExecutionFailed):
+    """A fault of ours."""
+
+    kind = "InternalError"
+
+
+class WorkerDied(ExecutionFailed):
+    """The process that ran the cell has ended."""
+
+    kind = "WorkerDied"
+
+
+class Rejection(CapsuleError):
+    """Carries a rejection record out of a durable function, as the text that the SDK keeps.
+
+    It refuses to be pickled: the SDK would store the pickle with the promise and load it wherever the promise is
+    awaited, and this project loads no pickles.
+    """
+
+    def __reduce__(self) -> str:
+        msg = "a rejection travels as text"
+        raise TypeError(msg)
+
+
+_BY_KIND: dict[str, type[ExecutionFailed]] = {
+    error.kind: error
+    for error in (Busy, OutputDrainTimeout, ExecutionTimeout, RequestTimeout, SessionClosed, InternalError, WorkerDied)
+}
+
+
+def rejection_text(record: dict[str, Any]) -> dict[str, str]:
+    """Return ``record`` in the form in which the SDK keeps it apart from a pickled exception.
+
+    The SDK unpickles a rejected value that carries ``__py_pickle`` (``resonate.codec``); one that has only a
+    ``message`` comes back as that text and nothing else. So the record travels as JSON in the message.
+    """
+    return {"message": json.dumps(record, allow_nan=False, default=str)}
+
+
+def failure_from_message(message: ErrorMessage) -> ExecutionFailed:
+    """Return our error for an error message of the worker, made from its fields one by one."""
+    kind = _BY_KIND.get(message.error_type, InternalError)
+    return kind(
+        message.message,
+        message.execution_id or "",
+        traceback=[line[:2000] for line in message.traceback[:100]],
+        execution_time=message.execution_time,
+    )
+
+
+def from_rejection(text: str, execution_id: str) -> ExecutionFailed:
+    """Return our error for the message of a rejected promise, with notes on where it came from."""
+    try:
+        record = json.loads(text)
+        kind, message = record.pop("type"), record.pop("message")
+        record.pop("capsule", None)
+        record.pop("execution_id", None)
+        error = _BY_KIND.get(kind, InternalError)(message, execution_id, **record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        error = InternalError(f"the execution was rejected from outside: {text}", execution_id)
+    error.add_note(f"execution id: {execution_id}")
+    error.add_note(f"original rejection: {text}")
+    return error
+
+
+def describe_exit(returncode: int) -> str:
+    """Return in words how a process ended.
+
+    Args:
+        returncode: as ``subprocess`` has it: an exit status, or minus the number of the signal.
+    """
+    if returncode >= 0:
+        return f"exited with status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    return f"was killed by {name}"

@@ -1,0 +1,101 @@
+"""The durable functions. Promise-first: each makes its promise before anything happens that should settle it.
+
+They do no I/O of their own, know no socket and no event loop: what there is to do, the bridge does. Every function is
+versioned; a changed body gets a new version, since the SDK replays what it finds without asking whether it still fits.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from resonate.context import Context
+from resonate.error import ApplicationError
+from resonate.resonate import Resonate
+from resonate.retry import Never
+
+from capsule_durable import ids
+from capsule_durable.bridge import REQUEST_INPUT, Bridge
+from capsule_durable.capabilities import Question
+from capsule_durable.errors import Rejection, from_rejection
+from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
+
+#: Seconds that an execution may take where its caller names no bound: thirty days.
+DEFAULT_TIMEOUT = 30 * 24 * 3600.0
+#: Seconds by which the promise outlives the bridge's own timer, so that the timer's richer rejection wins.
+_GRACE = 60.0
+#: A child's timeout is bounded by its parent's; without one the SDK takes a day.
+_AS_LONG_AS_THE_PARENT = timedelta(days=3650)
+
+
+async def execute_cell(ctx: Context, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Run one cell and return its outcome, a ``ResultMessage`` as a dict.
+
+    Args:
+        ctx: the SDK's context.
+        request: an ``ExecuteMessage`` as a dict.
+        timeout: seconds.
+
+    Raises:
+        Rejection: there is no outcome; ``run_cell`` makes the structured error of it.
+    """
+    outcome = ctx.promise(timeout=timedelta(seconds=timeout + _GRACE))
+    outcome_id = await outcome.id()
+    # A step of its own: settled once the message is sent, so that a replay does not send it twice.
+    await ctx.run(dispatch, request, outcome_id, timeout)
+    try:
+        record: dict[str, Any] = await outcome
+    except ApplicationError as rejection:
+        raise Rejection(str(rejection)) from None
+    return record
+
+
+async def dispatch(ctx: Context, request: dict[str, Any], outcome_id: str, timeout: float) -> None:
+    """Have the bridge send the cell to the worker."""
+    await ctx.get_dependency(Bridge).dispatch(ExecuteMessage.model_validate(request), outcome_id, timeout)
+
+
+async def request_input(ctx: Context, execution_id: str, prompt: str, password: bool) -> Any:  # noqa: FBT001
+    """Ask the person at the client and return the answer's record.
+
+    Runs under the input's own promise: who settles that from elsewhere answers first.
+    """
+    answer = ctx.promise(timeout=_AS_LONG_AS_THE_PARENT)
+    answer_id = await answer.id()
+    await ctx.run(show_prompt, Question(execution_id, answer_id, prompt, password))
+    return await answer
+
+
+def show_prompt(ctx: Context, question: Question) -> None:
+    """Have the bridge show the question."""
+    ctx.get_dependency(Bridge).prompt(question)
+
+
+def register(resonate: Resonate) -> None:
+    """Register the durable functions, once for each engine."""
+    resonate.register(execute_cell, name="execute_cell", version=1, retry_policy=Never())
+    resonate.register(request_input, name=REQUEST_INPUT, version=1, retry_policy=Never())
+
+
+async def run_cell(
+    resonate: Resonate, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT
+) -> ResultMessage:
+    """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result.
+
+    Args:
+        resonate: an engine on which ``register`` was called, with the bridge as a dependency.
+        request: the cell; its id is the execution id.
+        timeout: seconds.
+
+    Raises:
+        ExecutionFailed: there is no result; its class says why, its notes carry execution id and rejection.
+    """
+    bound = timedelta(seconds=timeout + 2 * _GRACE)
+    handle = resonate.options(timeout=bound).run(
+        ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout
+    )
+    try:
+        record = await handle.result()
+    except ApplicationError as rejection:
+        raise from_rejection(str(rejection), request.id) from None
+    return ResultMessage.model_validate(record)

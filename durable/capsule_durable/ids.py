@@ -1,0 +1,36 @@
+"""Promise ids, in one place. The same work always has the same id.
+
+The grammar is resonate-sdk's (``resonate.ids``): ``origin`` or ``origin:lineage``; a root id holds no ``:``.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+
+
+def new_execution_id() -> str:
+    """Return a fresh id for one execution of one cell."""
+    return uuid.uuid4().hex
+
+
+def execution(execution_id: str) -> str:
+    """Return the root promise id of an execution.
+
+    Raises:
+        ValueError: the id holds what a promise id may not.
+    """
+    if not _WORD.match(execution_id):
+        msg = f"not an execution id: {execution_id!r}"
+        raise ValueError(msg)
+    return f"exec.{execution_id}"
+
+
+def execution_input(execution_id: str, n: int) -> str:
+    """Return the promise id of an execution's ``n``-th input, counted from 1."""
+    if n < 1:
+        msg = f"inputs are counted from 1, not {n}"
+        raise ValueError(msg)
+    return f"{execution(execution_id)}:input.{n}"

@@ -1,0 +1,146 @@
+"""Puts the parts together: engine, session, bridge, workers. What a front holds, and all that it talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from capsule_durable import functions
+from capsule_durable.bridge import Bridge
+from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.engine import open_engine
+from capsule_durable.errors import ExecutionFailed, WorkerDied, WorkerUnavailable
+from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.session import Session
+from capsule_durable.settings import Settings
+from capsule_durable.worker import Exit
+from capsule_durable.workers import Workers
+from capsule_worker.protocol import messages as m
+
+
+class Runtime:
+    """A running kernel session. Create it on the loop that it is to live on.
+
+    Args:
+        session_id: names the session.
+        settings: the configuration.
+        capabilities: the ways to the client.
+        launcher: starts workers.
+    """
+
+    def __init__(
+        self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher
+    ) -> None:
+        self.settings = settings
+        self._capabilities = capabilities
+        self._launcher = launcher
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._engine = open_engine(settings.engine)
+        resonate = self._engine.resonate
+        self.bridge = Bridge(
+            resonate.promises,
+            self._engine.result_of,
+            self._engine.target,
+            capabilities,
+            self._worker_ready,
+            timedelta(seconds=settings.input_timeout),
+        )
+        self.session = Session(session_id, capabilities, self.bridge.ask)
+        self.bridge.connect(self.session)
+        self.workers = Workers(self.session, launcher, self, spare=settings.spare)
+        for dependency in (self.session, self.bridge, capabilities):
+            resonate.with_dependency(dependency)
+        functions.register(resonate)
+        #: What the current worker said of itself; None until the first is ready.
+        self.ready: m.ReadyMessage | None = None
+        self._running: str | None = None
+
+    def start(self, first: Launched | None = None) -> None:
+        """Start the engine and the workers; ``first`` is a worker that is on its way already."""
+        self._watchdog = self._launcher.start_watchdog()
+        self._engine.resonate.start()
+        self.workers.start(first)
+
+    async def execute(self, request: m.ExecuteMessage) -> m.ResultMessage:
+        """Run one cell durably.
+
+        Raises:
+            ExecutionFailed: there is no result; the class says why.
+        """
+        self._running = request.id
+        try:
+            return await functions.run_cell(
+                self._engine.resonate, request, self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
+            )
+        finally:
+            self._running = None
+
+    async def ask(self, make: Callable[[str], Any]) -> Any:
+        """Ask the worker a question about code or names.
+
+        Args:
+            make: makes the message for a request id.
+
+        Raises:
+            ExecutionFailed: no answer, in time or at all.
+        """
+        await self._worker_ready()
+        return await self.session.ask(make(self.session.next_request_id()), self.settings.question_timeout)
+
+    async def interrupt(self) -> None:
+        """Interrupt the running cell, if one runs."""
+        running, worker = self._running, self.workers.current
+        if running is None or worker is None:
+            return
+        message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
+        try:
+            await self.session.ask(message, self.settings.interrupt_grace)
+        except ExecutionFailed:
+            # The worker's reader did not get to run: C code holds the interpreter. The signal needs nobody's leave.
+            if self._running == running:
+                worker.interrupt()
+
+    def answer(self, question: Question, value: str) -> None:
+        """Take the client's answer to a question."""
+        self.bridge.answer(question, value)
+
+    async def close(self) -> None:
+        """End everything: let the worker leave in order, end what stays, settle what is pending."""
+        if self.workers.current is not None and self.ready is not None and self._running is None:
+            with contextlib.suppress(ExecutionFailed):
+                message = m.ShutdownMessage(id=self.session.next_request_id())
+                await self.session.ask(message, self.settings.shutdown_timeout)
+        await self.workers.close()
+        await self.bridge.close()
+        await self.session.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._engine.resonate.stop(), self.settings.shutdown_timeout)
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            # Its last look finds nothing, or what was started in the last instant.
+            self._watchdog.stdin.close()
+
+    # -- the lives of workers --------------------------------------------------------------------------------
+
+    def worker_ready(self, ready: m.ReadyMessage) -> None:
+        """Remember what the worker said of itself."""
+        self.ready = ready
+
+    def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
+        """Show the worker's last words below the cell, and reject the execution."""
+        execution_id = self._running
+        if execution_id is not None:
+            if end.stdout:
+                self._capabilities.stream(execution_id, m.StreamOutput(name="stdout", text=end.stdout))
+            if last_words := end.stderr + end.stack:
+                self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=last_words))
+        self.bridge.worker_died(error)
+
+    async def _worker_ready(self) -> None:
+        try:
+            await self.workers.ready()
+        except WorkerUnavailable as error:
+            raise WorkerDied(str(error)) from error

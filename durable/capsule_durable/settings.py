@@ -1,0 +1,104 @@
+"""The configuration: defaults, then ``capsule.toml`` (the user's, then the project's), ``CAPSULE_*`` variables, and
+the kernelspec's arguments; the later wins.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from capsule_durable.errors import CapsuleError
+
+ENVIRONMENT_PREFIX = "CAPSULE_"
+FILE_NAME = "capsule.toml"
+
+
+class ConfigurationError(CapsuleError):
+    """A setting is unknown or has a wrong value; the message says which, and where it was set."""
+
+
+class Settings(BaseModel):
+    """Everything that can be configured. Times are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str = Field("memory:", description="Where promises are kept: memory:")
+    python: str = Field(
+        default_factory=lambda: sys.executable, description="The interpreter of the environment in which cells run"
+    )
+    profile: Literal["open"] = Field("open", description="Isolation of the worker: open")
+    spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
+    execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
+    input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
+    question_timeout: float = Field(
+        5.0, gt=0, description="How long completion, inspection and history may take"
+    )
+    drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
+    interrupt_grace: float = Field(0.2, gt=0, description="When an interrupt falls back to a bare signal")
+    shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
+
+
+def load(
+    environ: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    directory: Path,
+    user_directory: Path | None = None,
+) -> tuple[Settings, dict[str, str]]:
+    """Return the settings in force, and for each of them where its value comes from.
+
+    Args:
+        environ: the environment.
+        arguments: settings given on the command line; None means not given.
+        directory: where the project's ``capsule.toml`` would be.
+        user_directory: where the user's would be; by default the platform's place for configuration.
+
+    Raises:
+        ConfigurationError: a value is wrong, a setting unknown, or a file unreadable.
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for origin, layer in _layers(environ, arguments, directory, user_directory):
+        for name, value in layer.items():
+            values[name] = value
+            origins[name] = origin
+    try:
+        return Settings.model_validate(values), origins
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc']))} ({origins.get(str(item['loc'][0]), 'unknown setting')}): {item['msg']}"
+            for item in error.errors()
+        ]
+        raise ConfigurationError("wrong configuration: " + "; ".join(problems)) from error
+
+
+def _layers(
+    environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path, user_directory: Path | None
+) -> list[tuple[str, dict[str, Any]]]:
+    if user_directory is None:
+        user_directory = platformdirs.user_config_path("capsule")
+    layers = [
+        (str(path), _read(path)) for path in (user_directory / FILE_NAME, directory / FILE_NAME) if path.is_file()
+    ]
+    for name in Settings.model_fields:
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        if variable in environ:
+            layers.append((variable, {name: environ[variable]}))
+    given = {name: value for name, value in arguments.items() if value is not None}
+    layers.append(("argument", given))
+    return layers
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise ConfigurationError(msg) from error

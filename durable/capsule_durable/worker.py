@@ -1,0 +1,111 @@
+"""One worker as the front sees it: a process, its connection, and what it left behind when it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+from capsule_durable.errors import describe_exit
+from capsule_durable.launcher import Launched
+from capsule_durable.transport import SocketTransport
+from capsule_worker import reaper
+
+#: How much of a dead worker's last words is kept, in bytes.
+LAST_WORDS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a worker ended.
+
+    Args:
+        returncode: exit status, or minus the number of the signal.
+        peak_memory: the largest resident size that the process had, in bytes.
+        stdout: text that was written to descriptor 1 and that the worker could not send any more.
+        stderr: the same for descriptor 2.
+        stack: Python's stack at a crash, as ``faulthandler`` wrote it.
+    """
+
+    returncode: int
+    peak_memory: int
+    stdout: str
+    stderr: str
+    stack: str
+
+    @property
+    def description(self) -> str:
+        """How it ended, in words."""
+        return describe_exit(self.returncode)
+
+
+class Worker:
+    """A worker process. ``exited`` is done when it has ended."""
+
+    def __init__(self, launched: Launched, transport: SocketTransport) -> None:
+        self._launched = launched
+        self.transport = transport
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._pidfd = os.pidfd_open(launched.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    async def adopt(cls, launched: Launched) -> Worker:
+        """Take over a process that was just started."""
+        return cls(launched, await SocketTransport.connect(launched.sock))
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._launched.pid
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the process group: the cell and its child processes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """Kill the process, now."""
+        with contextlib.suppress(ProcessLookupError):
+            if not self.exited.done():
+                os.kill(self.pid, signal.SIGKILL)
+
+    async def end_children(self) -> None:
+        """Kill whatever this worker's cells had started and that outlived it."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, reaper.end_all, self._launched.cookie)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _, status, usage = os.wait4(self.pid, 0)
+        self._launched.process.returncode = os.waitstatus_to_exitcode(status)
+        launched = self._launched
+        report = Exit(
+            returncode=launched.process.returncode,
+            peak_memory=usage.ru_maxrss * 1024,
+            stdout=_rest(launched.stdout),
+            stderr=_rest(launched.stderr),
+            stack=_read_file(launched.crash),
+        )
+        launched.close()
+        if not self.exited.done():
+            self.exited.set_result(report)
+
+
+def _rest(fd: int) -> str:
+    """Return what is left in a pipe, without waiting for writers that may still live."""
+    os.set_blocking(fd, False)
+    parts = []
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while size < LAST_WORDS and (data := os.read(fd, 1 << 16)):
+            parts.append(data)
+            size += len(data)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def _read_file(fd: int) -> str:
+    return os.pread(fd, 1 << 16, 0).decode("utf-8", "replace")
