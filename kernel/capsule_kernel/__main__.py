@@ -1,0 +1,52 @@
+"""Start the kernel: ``python -m capsule_kernel -f CONNECTION_FILE``. Jupyter does this.
+
+The first worker is started before anything heavy is imported: while this process imports ZMQ and the messaging
+machinery, the worker imports IPython, on another core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the kernel until it is shut down; return the exit status (2: wrong arguments or configuration)."""
+    # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
+    # handler is there, ignore it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parser = argparse.ArgumentParser(prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter.")
+    parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
+    parser.add_argument("--python", help="interpreter of the environment in which cells run")
+    parser.add_argument("--profile", help="isolation of the worker")
+    arguments = parser.parse_args(argv)
+
+    from capsule_durable.settings import ConfigurationError, load  # noqa: PLC0415
+
+    try:
+        settings, _ = load(
+            os.environ, {"python": arguments.python, "profile": arguments.profile}, Path.cwd()
+        )
+    except ConfigurationError as error:
+        print(f"capsule: {error}", file=sys.stderr)
+        return 2
+
+    from capsule_durable.launcher import Launcher  # noqa: PLC0415
+
+    launcher = Launcher(settings.python, settings.drain_timeout)
+    try:
+        first = launcher.launch()
+    except OSError:
+        first = None  # tried again, and reported, when there is a client to tell
+
+    from capsule_kernel.app import run  # noqa: PLC0415  # the heavy imports
+
+    run(arguments.connection_file, settings, launcher, first)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Runs the kernel: one asyncio loop for sockets, session and engine, from the connection file to the last message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+
+from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.runtime import Runtime
+from capsule_durable.settings import Settings
+from capsule_kernel.channels import Channels, ConnectionInfo, watch_parent
+from capsule_kernel.kernel import CapsuleKernel
+
+
+def run(connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
+    """Serve until shutdown.
+
+    Args:
+        connection_file: path of the file with ports and key.
+        settings: the configuration.
+        launcher: starts workers.
+        first: a worker that is on its way already.
+    """
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_serve(connection_file, settings, launcher, first))
+
+
+async def _serve(
+    connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None
+) -> None:
+    channels = Channels(ConnectionInfo(connection_file))
+    kernel = CapsuleKernel(
+        session=channels.session,
+        shell_stream=channels.shell,
+        control_stream=channels.control,
+        iopub_socket=channels.iopub.socket,
+        log=logging.getLogger("capsule_kernel"),
+    )
+    session_id = Path(connection_file).stem
+    kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        loop.create_task(kernel.runtime.interrupt())
+
+    def leave() -> None:
+        kernel.stopped.set()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, leave)
+    watch_parent(leave)
+    kernel.runtime.start(first)
+    kernel.start()
+    try:
+        await kernel.stopped.wait()
+    finally:
+        await kernel.runtime.close()
+        with contextlib.suppress(Exception):
+            channels.close()

@@ -1,0 +1,181 @@
+"""The kernel's five ZMQ sockets, on one loop; the heartbeat alone has a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import zmq
+from ipykernel.heartbeat import Heartbeat
+from jupyter_client.session import Session
+from zmq.eventloop.zmqstream import ZMQStream
+
+logger = logging.getLogger(__name__)
+
+#: Milliseconds that a closing socket may take to send what it holds.
+LINGER = 1000
+
+
+class ConnectionInfo:
+    """The contents of a connection file: addresses, and the keys of the message signatures and of CurveZMQ."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def address(self, channel: str) -> str:
+        """Return the address to bind ``channel`` (shell, iopub, stdin, control, hb) to."""
+        separator = ":" if self.transport == "tcp" else "-"
+        return f"{self.transport}://{self.ip}{separator}{self.values[f'{channel}_port']}"
+
+    @property
+    def transport(self) -> str:
+        """Either ``tcp`` or ``ipc``."""
+        return str(self.values.get("transport", "tcp"))
+
+    @property
+    def ip(self) -> str:
+        """The interface for tcp, the path's beginning for ipc."""
+        return str(self.values.get("ip", "127.0.0.1"))
+
+    def curve(self) -> tuple[bytes, bytes] | None:
+        """Return the public and the secret key of CurveZMQ, where the manager provided them."""
+        public, secret = self.values.get("curve_publickey"), self.values.get("curve_secretkey")
+        if not public or not secret:
+            return None
+        return _key(public), _key(secret)
+
+    def session(self) -> Session:
+        """Return the session that signs messages."""
+        return Session(
+            key=self.values.get("key", "").encode(),
+            signature_scheme=self.values.get("signature_scheme", "hmac-sha256"),
+            username="kernel",
+        )
+
+
+class Channels:
+    """Binds the sockets that a connection file names. Create it on the loop that serves them.
+
+    Raises:
+        zmq.ZMQError: an address cannot be bound.
+    """
+
+    def __init__(self, connection: ConnectionInfo) -> None:
+        self._connection = connection
+        self._context = zmq.Context()
+        self.session = connection.session()
+        self.shell = ZMQStream(self._bind("shell", zmq.ROUTER))
+        self.control = ZMQStream(self._bind("control", zmq.ROUTER))
+        self.stdin = ZMQStream(self._bind("stdin", zmq.ROUTER))
+        self.iopub = IOPub(self._bind("iopub", zmq.XPUB), self.session)
+        public, secret = connection.curve() or (None, None)
+        # A context of its own: its thread must answer whatever this process does.
+        self._heartbeat = Heartbeat(
+            zmq.Context(),
+            (connection.transport, connection.ip, connection.values["hb_port"]),
+            curve_publickey=public,
+            curve_secretkey=secret,
+        )
+        self._heartbeat.start()
+
+    def ports(self) -> dict[str, int]:
+        """Return the ports, as ``connect_reply`` has them."""
+        return {
+            name: value for name, value in self._connection.values.items() if name.endswith("_port")
+        }
+
+    def close(self) -> None:
+        """Send what is queued and close everything."""
+        for stream in (self.shell, self.control, self.stdin):
+            if not stream.closed():
+                stream.flush(zmq.POLLOUT)
+                stream.close(linger=LINGER)
+        self.iopub.close()
+        self._heartbeat.context.destroy(linger=0)
+        self._context.term()
+        if self._connection.transport == "ipc":
+            for name in self.ports():
+                path = Path(self._connection.address(name.removesuffix("_port")).removeprefix("ipc://"))
+                path.unlink(missing_ok=True)
+
+    def _bind(self, channel: str, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.linger = LINGER
+        if kind == zmq.ROUTER:
+            # A client that reconnects under its old identity takes over from its dead connection.
+            socket.router_handover = 1
+        else:
+            # Nothing is dropped for a slow client: what it has not read yet waits here.
+            socket.sndhwm = 0
+        keys = self._connection.curve()
+        if keys is not None:
+            socket.curve_publickey, socket.curve_secretkey = keys
+            socket.curve_server = True
+        socket.bind(self._connection.address(channel))
+        return socket
+
+
+class IOPub:
+    """The publishing socket. Greets each new subscription with ``iopub_welcome`` (JEP 65)."""
+
+    def __init__(self, socket: zmq.Socket[bytes], session: Session) -> None:
+        self.socket = socket
+        self._session = session
+        self._fd = socket.getsockopt(zmq.FD)
+        asyncio.get_running_loop().add_reader(self._fd, self.greet)
+
+    def send(
+        self, msg_type: str, content: dict[str, Any], parent: Any, metadata: Any = None, topic: bytes = b""
+    ) -> None:
+        """Publish a message."""
+        self._session.send(
+            self.socket, msg_type, content, parent=parent, metadata=metadata, ident=topic or msg_type.encode()
+        )
+        # The descriptor signals only changes, and sending swallows them: look whether somebody came.
+        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self.greet()
+
+    def greet(self) -> None:
+        """Answer the subscriptions that have arrived."""
+        while not self.socket.closed and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = self.socket.recv(zmq.NOBLOCK)
+            if event[:1] == b"\x01":
+                content = {"subscription": event[1:].decode("utf-8", "replace")}
+                self._session.send(self.socket, "iopub_welcome", content, parent={}, ident=event[1:])
+
+    def close(self) -> None:
+        """Send what is queued and close."""
+        asyncio.get_running_loop().remove_reader(self._fd)
+        self.socket.close(linger=LINGER)
+
+
+def _key(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def watch_parent(on_lost: Any) -> None:
+    """Call ``on_lost`` on the loop when the process that started this kernel is gone (``JPY_PARENT_PID``).
+
+    A process that was started for a client which has died has nobody left to talk to.
+    """
+    parent = int(os.environ.get("JPY_PARENT_PID") or 0)
+    if parent <= 1 or parent != os.getppid():
+        return
+    try:
+        fd = os.pidfd_open(parent)
+    except OSError:
+        logger.debug("cannot watch process %d", parent)
+        return
+    loop = asyncio.get_running_loop()
+
+    def lost() -> None:
+        loop.remove_reader(fd)
+        os.close(fd)
+        on_lost()
+
+    loop.add_reader(fd, lost)

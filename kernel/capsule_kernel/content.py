@@ -1,0 +1,148 @@
+"""Contents of Jupyter messages, made from the protocol's messages and back. Pure."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import capsule_kernel
+from capsule_durable.errors import ExecutionFailed, WorkerDied
+from capsule_worker.protocol import Output
+from capsule_worker.protocol import messages as m
+
+#: The version of the Jupyter messaging specification that the kernel speaks.
+MESSAGING_VERSION = "5.4"
+
+HELP_LINKS = [
+    {"text": "Python", "url": "https://docs.python.org/3/"},
+    {"text": "IPython", "url": "https://ipython.readthedocs.io/en/stable/"},
+    {"text": "NumPy", "url": "https://numpy.org/doc/stable/"},
+    {"text": "pandas", "url": "https://pandas.pydata.org/docs/"},
+    {"text": "Matplotlib", "url": "https://matplotlib.org/stable/"},
+    {"text": "SciPy", "url": "https://docs.scipy.org/doc/scipy/"},
+]
+
+
+def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m.ExecuteMessage:
+    """Return the execution that an ``execute_request`` asks for.
+
+    Args:
+        execution_id: the id that it gets.
+        request: the whole request.
+        count: the number of the cell.
+    """
+    content = request["content"]
+    silent = bool(content.get("silent", False))
+    cell_id = (request.get("metadata") or {}).get("cellId")
+    return m.ExecuteMessage(
+        id=execution_id,
+        # JSON can hold half of a surrogate pair; Python source, and every encoding on the way, cannot.
+        code=str(content["code"]).encode("utf-8", "replace").decode("utf-8"),
+        silent=silent,
+        store_history=bool(content.get("store_history", not silent)),
+        user_expressions={str(k): str(v) for k, v in (content.get("user_expressions") or {}).items()},
+        allow_stdin=bool(content.get("allow_stdin", False)),
+        cell_id=cell_id if isinstance(cell_id, str) else None,
+        execution_count=count,
+    )
+
+
+def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
+    """Return the content of the ``execute_reply`` for a cell that ran to its end."""
+    reply: dict[str, Any] = {
+        "status": result.status,
+        "execution_count": result.execution_count,
+        "user_expressions": result.user_expressions,
+        "payload": result.payload,
+    }
+    if result.status == "error":
+        reply |= {"ename": result.ename, "evalue": result.evalue, "traceback": result.traceback}
+    return reply
+
+
+def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
+    """Return what is shown below a cell that has no result."""
+    red, plain = "\x1b[31m", "\x1b[39m"
+    lines = [f"{red}{failure.kind}{plain}: {failure.message}"]
+    if not isinstance(failure, WorkerDied):  # its stack was shown on stderr, with its other last words
+        lines += failure.fields.get("traceback", [])
+    lines.append(f"(execution {failure.execution_id})")
+    return m.ErrorOutput(ename=failure.kind, evalue=failure.message, traceback=lines)
+
+
+def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
+    """Return the content of the ``execute_reply`` for a cell that has no result."""
+    return {
+        "status": "error",
+        "execution_count": count,
+        "ename": error.ename,
+        "evalue": error.evalue,
+        "traceback": error.traceback,
+        "user_expressions": {},
+        "payload": [],
+    }
+
+
+def output_message(output: Output) -> tuple[str, dict[str, Any]]:
+    """Return message type and content of what goes to iopub for ``output``."""
+    match output:
+        case m.StreamOutput():
+            return "stream", {"name": output.name, "text": output.text}
+        case m.DisplayOutput():
+            return "display_data", _bundle(output)
+        case m.UpdateOutput():
+            return "update_display_data", _bundle(output)
+        case m.ExecuteResultOutput():
+            return "execute_result", {
+                "data": output.data,
+                "metadata": output.metadata,
+                "execution_count": output.execution_count,
+            }
+        case m.ClearOutput():
+            return "clear_output", {"wait": output.wait}
+        case m.ErrorOutput():
+            return "error", {"ename": output.ename, "evalue": output.evalue, "traceback": output.traceback}
+
+
+def history_message(
+    request_id: str, access: str, output: bool, raw: bool, rest: dict[str, Any]  # noqa: FBT001  # Jupyter's words
+) -> m.HistoryMessage:
+    """Return the question for a ``history_request``. Raises ValueError for one that is malformed."""
+    known = {name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest}
+    # Clients send null for what they do not mean.
+    given = {name: value for name, value in known.items() if value is not None}
+    return m.HistoryMessage.model_validate(
+        {"id": request_id, "access": access, "output": output, "raw": raw, **given}
+    )
+
+
+def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
+    """Return an error reply with the fields that clients look at, empty."""
+    return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [], **empty}
+
+
+def kernel_info(ready: m.ReadyMessage | None) -> dict[str, Any]:
+    """Return the content of ``kernel_info_reply`` for a kernel whose worker said ``ready`` (None: not yet)."""
+    version = ready.python_version if ready else sys.version.split()[0]
+    banner = ready.banner if ready else ""
+    return {
+        "protocol_version": MESSAGING_VERSION,
+        "implementation": "capsule",
+        "implementation_version": capsule_kernel.__version__,
+        "language_info": {
+            "name": "python",
+            "version": version,
+            "mimetype": "text/x-python",
+            "codemirror_mode": {"name": "ipython", "version": int(version.split(".")[0])},
+            "pygments_lexer": "ipython3",
+            "nbconvert_exporter": "python",
+            "file_extension": ".py",
+        },
+        "banner": f"Capsule {capsule_kernel.__version__}: cells run in a process of their own\n{banner}",
+        "help_links": HELP_LINKS,
+        "supported_features": [],
+    }
+
+
+def _bundle(output: m.DisplayOutput | m.UpdateOutput) -> dict[str, Any]:
+    return {"data": output.data, "metadata": output.metadata, "transient": output.transient}

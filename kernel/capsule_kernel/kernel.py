@@ -1,0 +1,290 @@
+"""The kernel as Jupyter sees it: requests in, replies and outputs out. It never runs user code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ipykernel.kernelbase import Kernel
+
+import capsule_kernel
+from capsule_durable import ids
+from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.errors import CapsuleError, ExecutionFailed
+from capsule_durable.runtime import Runtime
+from capsule_kernel import content
+from capsule_kernel.channels import Channels
+from capsule_worker.protocol import Output
+from capsule_worker.protocol import messages as m
+
+logger = logging.getLogger(__name__)
+
+#: Requests by execution that late output can still be attributed to.
+REMEMBERED = 10_000
+
+
+class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
+    """Serves one kernel's clients.
+
+    Cells run one after the other; every other request is answered while a cell runs. (ipykernel's ``Kernel`` answers
+    them in order, since its own thread runs the cells.)
+    """
+
+    implementation = "capsule"
+    implementation_version = capsule_kernel.__version__
+    language_info: ClassVar[dict[str, object]] = {}
+    help_links: ClassVar[list[dict[str, str]]] = content.HELP_LINKS
+    # Output and replies leave from one thread, so there is no race that a pause would win.
+    _execute_sleep = 0.0
+
+    def setup(self, channels: Channels, runtime_factory: Callable[[Capabilities], Runtime]) -> None:
+        """Connect the kernel with its sockets and its runtime. (The base class wants a constructor of its own.)"""
+        self._channels = channels
+        self.runtime = runtime_factory(Capabilities(self._publish_output, self._publish_output, self._prompt))
+        self.next_count = 1
+        self.stopped = asyncio.Event()
+        self._parents: OrderedDict[str, Any] = OrderedDict()
+        self._queue: deque[tuple[Any, Any]] = deque()
+        self._queue_filled = asyncio.Event()
+        self._executing: Any = None
+        self._question: tuple[Question, Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idents: dict[str, Any] = {}
+
+    # -- receiving -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._control_lock = asyncio.Lock()
+        self._channels.shell.on_recv(self._on_shell, copy=False)
+        self._channels.control.on_recv(self._on_control, copy=False)
+        self._channels.stdin.on_recv(self._on_stdin, copy=False)
+        self._spawn(self._run_cells())
+        self.record_ports(self._channels.ports())
+        self._publish_status("starting", "shell", parent={})
+
+    def _on_shell(self, frames: Any) -> None:
+        idents, message = self._decode(frames)
+        if message is None:
+            return
+        if message["header"]["msg_type"] == "execute_request":
+            self._queue.append((idents, message))
+            self._queue_filled.set()
+        else:
+            self._spawn(self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell"))
+
+    def _on_control(self, frames: Any) -> None:
+        idents, message = self._decode(frames)
+        if message is not None:
+            self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
+
+    def _on_stdin(self, frames: Any) -> None:
+        _, message = self._decode(frames)
+        if message is None or self._question is None or message["header"]["msg_type"] != "input_reply":
+            return
+        question, _ = self._question
+        self._question = None
+        self.runtime.answer(question, str(message["content"].get("value", "")))
+
+    def _decode(self, frames: Any) -> tuple[Any, Any]:
+        try:
+            idents, rest = self.session.feed_identities(frames, copy=False)
+            return idents, self.session.deserialize(rest, content=True, copy=False)
+        # Whatever a stranger sends to a local port must not stop the kernel.
+        except Exception:
+            logger.exception("a message could not be read")
+            return None, None
+
+    def _spawn(self, coro: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- serving ---------------------------------------------------------------------------------------------
+
+    async def _run_cells(self) -> None:
+        """Take one cell after the other."""
+        while True:
+            while self._queue:
+                idents, message = self._queue.popleft()
+                self._executing = message
+                try:
+                    await self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell")
+                finally:
+                    self._executing = None
+            self._queue_filled.clear()
+            await self._queue_filled.wait()
+
+    async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
+        """Handle one request between its ``busy`` and its ``idle``."""
+        self.set_parent(idents, message, channel)
+        self._publish_status("busy", channel, parent=message)
+        msg_type = message["header"]["msg_type"]
+        handler = handlers.get(msg_type)
+        try:
+            if handler is None:
+                logger.warning("unknown message type %r on %s", msg_type, channel)
+            else:
+                await handler(stream, idents, message)
+        # A fault in one request must not stop the others.
+        except Exception:
+            logger.exception("handling %s failed", msg_type)
+        self._publish_status("idle", channel, parent=message)
+        executing = self._executing
+        if executing is not None and executing is not message:
+            # Clients show the last status that they saw, whoever it was for: the cell is still running.
+            self._publish_status("busy", "shell", parent=executing)
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        parent = self.get_parent(channel) if parent is None else parent
+        self._channels.iopub.send("status", {"execution_state": status}, parent, topic=self._topic("status"))
+
+    # -- cells -----------------------------------------------------------------------------------------------
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Run a cell (Jupyter messaging, "Execute")."""
+        request = content.execute_message(ids.new_execution_id(), parent, self.next_count)
+        self._remember(request.id, parent)
+        self._idents[request.id] = ident
+        if not request.silent:
+            self._channels.iopub.send(
+                "execute_input",
+                {"code": parent["content"]["code"], "execution_count": self.next_count},
+                parent,
+                topic=self._topic("execute_input"),
+            )
+        metadata = self.init_metadata(parent)
+        try:
+            result = await self.runtime.execute(request)
+            self.next_count = result.next_execution_count
+            reply = content.execute_reply(result)
+        except ExecutionFailed as failure:
+            error = content.failure_output(failure)
+            if not request.silent:
+                self._publish_output(request.id, error)
+            reply = content.failure_reply(error, self.next_count)
+            self.next_count += int(request.store_history and not request.silent)
+        finally:
+            del self._idents[request.id]
+            self._question = None
+        metadata["status"] = reply["status"]
+        self.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
+        stop_on_error = parent["content"].get("stop_on_error", True)
+        if reply["status"] == "error" and not request.silent and stop_on_error:
+            self._abort_queued()
+
+    def _abort_queued(self) -> None:
+        """Reply ``aborted`` to the cells that are queued behind one that failed."""
+        # What has arrived at the socket but was not read yet is queued, too.
+        self._channels.shell.flush()
+        while self._queue:
+            idents, message = self._queue.popleft()
+            self._publish_status("busy", "shell", parent=message)
+            self._send_abort_reply(self._channels.shell, message, idents)
+            self._publish_status("idle", "shell", parent=message)
+
+    def _publish_output(self, execution_id: str, output: Output) -> None:
+        msg_type, body = content.output_message(output)
+        self._channels.iopub.send(
+            msg_type, body, self._parents.get(execution_id, {}), metadata={}, topic=self._topic(msg_type)
+        )
+
+    def _remember(self, execution_id: str, parent: Any) -> None:
+        self._parents[execution_id] = {"header": parent["header"]}
+        if len(self._parents) > REMEMBERED:
+            self._parents.popitem(last=False)
+
+    # -- input -----------------------------------------------------------------------------------------------
+
+    def _prompt(self, question: Question) -> None:
+        """Send an ``input_request`` to the client that sent the cell."""
+        ident = self._idents.get(question.execution_id)
+        if ident is None:
+            return
+        self._question = (question, ident)
+        self.session.send(
+            self._channels.stdin,
+            "input_request",
+            {"prompt": question.prompt, "password": question.password},
+            self._parents.get(question.execution_id),
+            ident=ident,
+        )
+
+    # -- questions about code and names ----------------------------------------------------------------------
+
+    async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """Return completions; none where the worker does not answer in time."""
+        try:
+            reply = await self.runtime.ask(
+                lambda request_id: m.CompleteMessage(id=request_id, code=code, cursor_pos=cursor_pos)
+            )
+        except CapsuleError as error:
+            return content.no_answer(error, matches=[], cursor_start=cursor_pos, cursor_end=cursor_pos, metadata={})
+        return dict(reply.content)
+
+    async def do_inspect(
+        self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
+    ) -> dict[str, Any]:
+        """Return what a name is; nothing where the worker does not answer in time."""
+        try:
+            reply = await self.runtime.ask(
+                lambda request_id: m.InspectMessage(
+                    id=request_id,
+                    code=code,
+                    cursor_pos=cursor_pos,
+                    detail_level=1 if detail_level else 0,
+                    omit_sections=list(omit_sections),
+                )
+            )
+        except CapsuleError as error:
+            return content.no_answer(error, found=False, data={}, metadata={})
+        return dict(reply.content)
+
+    async def do_history(self, hist_access_type: str, output: bool, raw: bool, **rest: Any) -> dict[str, Any]:  # noqa: FBT001
+        """Return earlier cells."""
+        try:
+            reply = await self.runtime.ask(
+                lambda request_id: content.history_message(request_id, hist_access_type, output, raw, rest)
+            )
+        except (CapsuleError, ValueError) as error:
+            return content.no_answer(error, history=[])
+        return {"status": "ok", "history": reply.history}
+
+    async def do_is_complete(self, code: str) -> dict[str, Any]:
+        """Return whether code can run as it stands."""
+        try:
+            reply = await self.runtime.ask(lambda request_id: m.IsCompleteMessage(id=request_id, code=code))
+        except CapsuleError:
+            return {"status": "unknown"}
+        return {"status": reply.status} | ({"indent": reply.indent} if reply.status == "incomplete" else {})
+
+    # -- the kernel ------------------------------------------------------------------------------------------
+
+    async def kernel_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Say what this kernel is; a worker that is still starting is waited for."""
+        try:
+            await self.runtime.workers.ready()
+        except CapsuleError as error:
+            logger.warning("%s", error)
+        await super().kernel_info_request(stream, ident, parent)
+
+    @property
+    def kernel_info(self) -> dict[str, Any]:
+        """The content of ``kernel_info_reply``, honest about what is supported."""
+        return content.kernel_info(self.runtime.ready)
+
+    async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Interrupt the running cell."""
+        await self.runtime.interrupt()
+        self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
+
+    async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """End the worker and everything it started, reply, and leave."""
+        await self.runtime.close()
+        reply = {"status": "ok", "restart": bool(parent["content"].get("restart", False))}
+        self.session.send(stream, "shutdown_reply", reply, parent, ident=ident)
+        self._channels.iopub.send("shutdown_reply", reply, parent, topic=self._topic("shutdown"))
+        asyncio.get_running_loop().call_soon(self.stopped.set)
