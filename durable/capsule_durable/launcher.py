@@ -8,13 +8,13 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
 COOKIE = "CAPSULE_WORKER_COOKIE"
+#: The size of the memory that keeps a worker's text until it is sent; see capsule_worker.protocol.journal.
+JOURNAL_SIZE = 4 * 1024 * 1024
 #: What a pipe behind stdout or stderr holds before its writer must wait, in bytes.
 PIPE_SIZE = 1 << 20
 #: What the socket holds in each direction, in bytes.
@@ -37,6 +37,8 @@ class Launched:
     stderr: int
     #: Gets Python's stack when the worker crashes.
     crash: int
+    #: Shared memory with the text that the worker had not sent yet when it died.
+    journal: int
     cookie: str
 
     @property
@@ -46,7 +48,7 @@ class Launched:
 
     def close(self) -> None:
         """Close the front's ends of the pipes."""
-        for fd in (self.stdout, self.stderr, self.crash):
+        for fd in (self.stdout, self.stderr, self.crash, self.journal):
             os.close(fd)
 
 
@@ -80,8 +82,10 @@ class Launcher:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
         stdout, stdout_writing = _pipe()
         stderr, stderr_writing = _pipe()
-        crash = _crash_file()
-        passed = [theirs.fileno(), stdout, stderr, crash]
+        crash = os.memfd_create("capsule-crash")
+        journal = os.memfd_create("capsule-journal")
+        os.ftruncate(journal, JOURNAL_SIZE)
+        passed = [theirs.fileno(), stdout, stderr, crash, journal]
         command = [
             self.python,
             "-m",
@@ -90,6 +94,7 @@ class Launcher:
             f"--stdout={stdout}",
             f"--stderr={stderr}",
             f"--crash={crash}",
+            f"--journal={journal}",
             f"--drain-timeout={self.drain_timeout}",
             *self.extra,
         ]
@@ -105,14 +110,14 @@ class Launcher:
             )
         except OSError:
             ours.close()
-            for fd in (stdout, stderr, crash):
+            for fd in (stdout, stderr, crash, journal):
                 os.close(fd)
             raise
         finally:
             theirs.close()
             os.close(stdout_writing)
             os.close(stderr_writing)
-        return Launched(process, ours, stdout, stderr, crash, cookie)
+        return Launched(process, ours, stdout, stderr, crash, journal, cookie)
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """Start the process that ends all workers and what they started, once this front is gone, however it went.
@@ -151,10 +156,3 @@ def _pipe() -> tuple[int, int]:
         pass
     return reading, writing
 
-
-def _crash_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("capsule-crash", os.MFD_CLOEXEC)
-    fd, name = tempfile.mkstemp(prefix="capsule-crash-")
-    Path(name).unlink()
-    return fd

@@ -133,10 +133,10 @@ class Runtime:
         """Show the worker's last words below the cell, and reject the execution."""
         execution_id = self._running
         if execution_id is not None:
-            if end.stdout:
-                self._capabilities.stream(execution_id, m.StreamOutput(name="stdout", text=end.stdout))
-            if last_words := end.stderr + end.stack:
-                self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=last_words))
+            for name, text in end.last_words:
+                self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
+            if end.stack:
+                self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=end.stack))
         self.bridge.worker_died(error)
 
     async def _worker_ready(self) -> None:

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from dataclasses import dataclass
 
 from capsule_durable.errors import describe_exit
 from capsule_durable.launcher import Launched
 from capsule_durable.transport import SocketTransport
-from capsule_worker import reaper
+from capsule_worker.protocol import journal
+from capsule_worker.protocol.journal import StreamName
 
 #: How much of a dead worker's last words is kept, in bytes.
-LAST_WORDS = 1 << 20
+LAST_WORDS = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,13 @@ class Exit:
     Args:
         returncode: exit status, or minus the number of the signal.
         peak_memory: the largest resident size that the process had, in bytes.
-        stdout: text that was written to descriptor 1 and that the worker could not send any more.
-        stderr: the same for descriptor 2.
+        last_words: stream and text of what was printed and could not be sent any more, in order.
         stack: Python's stack at a crash, as ``faulthandler`` wrote it.
     """
 
     returncode: int
     peak_memory: int
-    stdout: str
-    stderr: str
+    last_words: list[tuple[StreamName, str]]
     stack: str
 
     @property
@@ -74,8 +74,10 @@ class Worker:
 
     async def end_children(self) -> None:
         """Kill whatever this worker's cells had started and that outlived it."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, reaper.end_all, self._launched.cookie)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-m", "capsule_worker.reaper", self._launched.cookie
+        )
+        await process.wait()
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -86,9 +88,8 @@ class Worker:
         report = Exit(
             returncode=launched.process.returncode,
             peak_memory=usage.ru_maxrss * 1024,
-            stdout=_rest(launched.stdout),
-            stderr=_rest(launched.stderr),
-            stack=_read_file(launched.crash),
+            last_words=_last_words(launched),
+            stack=os.pread(launched.crash, 1 << 16, 0).decode("utf-8", "replace"),
         )
         launched.close()
         if not self.exited.done():
@@ -107,5 +108,9 @@ def _rest(fd: int) -> str:
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _read_file(fd: int) -> str:
-    return os.pread(fd, 1 << 16, 0).decode("utf-8", "replace")
+def _last_words(launched: Launched) -> list[tuple[StreamName, str]]:
+    """Return what Python code had printed, then what C code and child processes had."""
+    words = journal.read(os.pread(launched.journal, journal.SIZE, 0))
+    pipes: list[tuple[StreamName, int]] = [("stdout", launched.stdout), ("stderr", launched.stderr)]
+    words.extend((name, text) for name, fd in pipes if (text := _rest(fd)))
+    return words

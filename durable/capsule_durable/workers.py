@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, WorkerUnavailable
@@ -122,7 +123,6 @@ class Workers:
             if worker is not None:
                 worker.kill()
                 await worker.exited
-                await worker.end_children()
         self._current = self._spare = None
 
     # -- the supervisor --------------------------------------------------------------------------------------
@@ -142,11 +142,10 @@ class Workers:
             was_ready = self._ready.is_set()
             self._ready.clear()
             self._current = None
+            self._reaping = asyncio.get_running_loop().create_task(worker.end_children())
             if was_ready:
-                self._listener.worker_died(end, lambda execution_id, end=end: self._death(end, execution_id))
-                await worker.end_children()
+                self._listener.worker_died(end, partial(self._death, end))
             else:
-                await worker.end_children()
                 await self._give_up(_startup_failure(self._launcher.python, end))
 
     async def _next(self, launched: Launched | None) -> Worker:
@@ -216,7 +215,7 @@ class Workers:
 
 def _startup_failure(python: str, end: Exit) -> str:
     """Say why a worker did not come up, and what mends it."""
-    said = (end.stderr or end.stdout).strip()
+    said = "".join(text for _, text in end.last_words).strip()
     if "No module named capsule_worker" in said:
         return (
             f"{python} has no capsule-worker, so no cell can run there. Install it with:\n"

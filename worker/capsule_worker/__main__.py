@@ -15,6 +15,7 @@ def main() -> None:
     """Read the arguments, take the descriptors, serve."""
     import argparse  # noqa: PLC0415  # after the path is clean
     import faulthandler  # noqa: PLC0415
+    import mmap  # noqa: PLC0415
     import os  # noqa: PLC0415
     import socket  # noqa: PLC0415
 
@@ -22,21 +23,25 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, required=True, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
-    parser.add_argument("--crash", type=int, help="file that gets Python's stack if the process crashes")
+    parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
+    parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
-    inherited = [arguments.fd, arguments.stdout, arguments.stderr]
-    if arguments.crash is not None:
-        inherited.append(arguments.crash)
-        faulthandler.enable(arguments.crash)
-    for fd in inherited:
+    faulthandler.enable(arguments.crash)
+    for fd in (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash):
         os.set_inheritable(fd, False)  # noqa: FBT003  # the os module's signature
 
+    from capsule_worker.protocol import journal  # noqa: PLC0415
     from capsule_worker.server import Server  # noqa: PLC0415
 
+    memory = memoryview(mmap.mmap(arguments.journal, journal.SIZE))
     server = Server(
-        socket.socket(fileno=arguments.fd), arguments.stdout, arguments.stderr, arguments.drain_timeout
+        socket.socket(fileno=arguments.fd),
+        arguments.stdout,
+        arguments.stderr,
+        journal.Journal(memory),
+        arguments.drain_timeout,
     )
     if _WORKING_DIRECTORY is not None:
         sys.path.insert(0, "")

@@ -11,7 +11,8 @@ import asyncio
 import signal
 import threading
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +46,16 @@ class InterruptGate:
             self._pending = False
             if self._running:
                 raise KeyboardInterrupt
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Drop the interrupts that arrive inside: the cell is ending already."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._pending = False
 
     def start(self) -> None:
         """From here on user code runs and may be interrupted; replaces a handler that an earlier cell set."""

@@ -76,7 +76,9 @@ def history(shell: Any, message: HistoryMessage) -> HistoryReplyMessage:
         found = manager.search(
             message.pattern or "*", raw=message.raw, output=message.output, n=message.n, unique=message.unique
         )
-    return HistoryReplyMessage(request_id=message.id, history=[(s, line, jsonable(cell)) for s, line, cell in found])
+    # IPython calls the current session 0 in a range; its number is what clients can ask for again.
+    numbered = [(session or manager.session_number, line, jsonable(cell)) for session, line, cell in found]
+    return HistoryReplyMessage(request_id=message.id, history=numbered)
 
 
 def is_complete(shell: Any, message: IsCompleteMessage) -> IsCompleteReplyMessage:

@@ -11,6 +11,7 @@ from capsule_worker import attribution
 from capsule_worker.channel import Channel
 from capsule_worker.outputs import OutputBuffer, Piece, StreamName
 from capsule_worker.protocol import FrameTooLarge, ProtocolError
+from capsule_worker.protocol.journal import Journal
 from capsule_worker.protocol.messages import ErrorMessage, Output, OutputMessage, ResultMessage, StreamOutput
 
 #: Seconds between the first text after a silence and its sending: long enough for a line to be completed, and
@@ -29,17 +30,23 @@ class Outlet:
 
     Args:
         channel: where messages go.
+        journal: keeps text until it is sent, where the front finds it if this process dies.
         before_write: called before text of Python code is taken, to let text of child processes that is already
             in a pipe go first.
     """
 
-    def __init__(self, channel: Channel, before_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, channel: Channel, journal: Journal, before_write: Callable[[], None] = lambda: None
+    ) -> None:
         self._channel = channel
+        self._journal = journal
         self.gate = channel.gate
         self.before_write = before_write
         self._buffer = OutputBuffer()
-        # Re-entrant: a signal handler of the user may print while this thread is sending.
+        # Re-entrant, both: a signal handler of the user may print while this thread does. The first guards buffer
+        # and journal for an instant; the second keeps batches in order, and is held while the front takes its time.
         self._lock = threading.RLock()
+        self._sending = threading.RLock()
         self._wake = threading.Event()
         self._awake = False
         self._forked = False
@@ -55,9 +62,10 @@ class Outlet:
 
     def append(self, piece: Piece) -> None:
         """Take text; it leaves within milliseconds."""
-        buffer = self._buffer
-        buffer.append(piece)
-        if buffer.size > HIGH_WATER:
+        with self._lock:
+            self._buffer.append(piece)
+            self._journal.write(piece.name, piece.text)
+        if self._buffer.size > HIGH_WATER:
             self.flush()
         elif not self._awake:
             self._awake = True
@@ -67,11 +75,17 @@ class Outlet:
         """Send all text that was taken so far; see ``Channel.send`` for deadline and result."""
         if self._forked:
             return True
-        with self.gate, self._lock:
-            for execution_id, name, text in self._buffer.take():
+        with self.gate, self._sending:
+            with self._lock:
+                pieces = self._buffer.take()
+                mark = self._journal.switch() if pieces else None
+            for execution_id, name, text in pieces:
                 output = StreamOutput(name=name, text=text)
                 self._channel.send(OutputMessage(execution_id=execution_id, output=output), deadline)
-        return self._channel.flush(deadline)
+            sent = self._channel.flush(deadline)
+            if mark is not None:
+                self._journal.clear(mark)
+        return sent
 
     def publish(self, output: Output, execution_id: str | None = None) -> None:
         """Send ``output`` behind the text that was taken before it.
@@ -82,7 +96,7 @@ class Outlet:
             return
         if execution_id is None:
             execution_id = attribution.current()
-        with self.gate, self._lock:
+        with self.gate, self._sending:
             self.flush()
             try:
                 self._channel.send(OutputMessage(execution_id=execution_id, output=output))

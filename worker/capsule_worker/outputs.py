@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 StreamName = Literal["stdout", "stderr"]
@@ -20,47 +21,37 @@ class Piece(NamedTuple):
     text: str
 
 
+_origin = itemgetter(0, 1)
+
+
 class OutputBuffer:
-    """Holds text until it is sent. ``append`` may be called from any thread, ``take`` by one at a time.
+    """Holds text until it is sent. The caller sees to it that one thread uses it at a time.
 
     Order is kept within and across streams: a run of pieces of the same cell and stream becomes one piece.
     """
 
     def __init__(self, chunk: int = CHUNK) -> None:
-        self._pieces: deque[Piece] = deque()
+        self._pieces: list[Piece] = []
         self._chunk = chunk
-        #: About how many characters wait. Threads may race on it, so it is a hint and not a sum.
+        #: How many characters wait.
         self.size = 0
 
     def append(self, piece: Piece) -> None:
-        """Add text behind all that is there. Atomic: neither a thread nor a signal can tear it."""
+        """Add text behind all that is there."""
         self._pieces.append(piece)
         self.size += len(piece.text)
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
-    def take(self) -> Iterator[Piece]:
-        """Remove what waits now, and yield it as few pieces, none longer than the chunk size by more than one."""
-        pieces = self._pieces
-        waiting = len(pieces)
+    def take(self) -> list[Piece]:
+        """Remove what waits, and return it as few pieces, none longer than the chunk size by more than a character."""
+        waiting, self._pieces = self._pieces, []
         self.size = 0
-        run: list[str] = []
-        length = 0
-        execution_id, name = "", "stdout"
-        for _ in range(waiting):
-            piece = pieces.popleft()
-            if run and (piece.execution_id != execution_id or piece.name != name):
-                yield from self._split(execution_id, name, "".join(run))
-                run, length = [], 0
-            execution_id, name = piece.execution_id, piece.name
-            run.append(piece.text)
-            length += len(piece.text)
-            if length >= self._chunk and not piece.text.endswith("\r"):
-                yield from self._split(execution_id, name, "".join(run))
-                run, length = [], 0
-        if run:
-            yield from self._split(execution_id, name, "".join(run))
+        taken: list[Piece] = []
+        for (execution_id, name), run in groupby(waiting, key=_origin):
+            taken.extend(self._split(execution_id, name, "".join(piece.text for piece in run)))
+        return taken
 
     def _split(self, execution_id: str, name: StreamName, text: str) -> Iterator[Piece]:
         start = 0

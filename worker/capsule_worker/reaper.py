@@ -29,7 +29,7 @@ def end_all(cookie: str, spare: int = 0) -> int:
     """Kill every process of this user whose environment holds ``cookie``; return how many there were.
 
     Args:
-        cookie: the value of the environment variable ``COOKIE``.
+        cookie: the beginning of the environment variable ``COOKIE``'s value; it ends with a dot.
         spare: a process id to leave alone.
     """
     killed: set[int] = set()
@@ -52,7 +52,8 @@ def _marked(cookie: str) -> list[int]:
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 # A zombie has no environment left, so it is not found again.
-                if needle in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
+                variables = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+                if any(variable.startswith(needle) for variable in variables):
                     found.append(int(entry))
     return found
 

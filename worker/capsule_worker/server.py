@@ -26,6 +26,7 @@ from capsule_worker.outlet import Outlet
 from capsule_worker.pipes import PipeReader
 from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
 from capsule_worker.protocol import messages as m
+from capsule_worker.protocol.journal import Journal
 from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
@@ -45,14 +46,17 @@ class Server:
         sock: connected to the front.
         stdout: reading end of the pipe that is descriptor 1.
         stderr: reading end of the pipe that is descriptor 2.
+        journal: shared with the front; keeps text until it is sent.
         drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
     """
 
-    def __init__(self, sock: socket.socket, stdout: int, stderr: int, drain_timeout: float) -> None:
+    def __init__(
+        self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, drain_timeout: float
+    ) -> None:
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
-        self._outlet = Outlet(self._channel)
+        self._outlet = Outlet(self._channel, journal)
         self._pipes = PipeReader(stdout, stderr, self._outlet)
         self._outlet.before_write = self._pipes.before_write
         self._stdin = Stdin(self._channel)
@@ -196,11 +200,11 @@ class Server:
     def _shutdown(self, message: m.ShutdownMessage) -> None:
         """Leave as an interpreter does: ``atexit`` functions first, with their output, then the children."""
         attribution.enter(attribution.latest())
-        self._shell.atexit_operations()
         atexit._run_exitfuncs()  # noqa: SLF001  # the way to run them before the channel closes
         self._pipes.drain()
         deadline = time.monotonic() + self._drain_timeout
         self._outlet.flush(deadline)
+        reaper.end_children()
         self._channel.send(m.ShutdownReplyMessage(request_id=message.id), deadline)
         leave()
 

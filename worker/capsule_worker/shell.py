@@ -139,6 +139,11 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is
         """Ask the client to put ``text`` into the next cell, or in place of this one."""
         self.payload_manager.write_payload({"source": "set_next_input", "text": text, "replace": replace})
 
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
+        with self.outlet.gate.ignoring():
+            super().showtraceback(*args, **kwargs)
+
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         try:
