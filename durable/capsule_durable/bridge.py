@@ -63,7 +63,7 @@ class Bridge:
         input_timeout: how long an input may stay unanswered.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a seam of its own
+    def __init__(  # each is a seam of its own
         self,
         promises: Promises,
         result_of: Callable[[str], Awaitable[Any]],

@@ -19,12 +19,12 @@ __all__ = [
     "InternalError",
     "OutputDrainTimeout",
     "ProtocolError",
+    "Rejection",
     "RequestTimeout",
     "SessionClosed",
     "TransportClosed",
     "WorkerDied",
     "WorkerUnavailable",
-    "Rejection",
     "describe_exit",
     "failure_from_message",
     "from_rejection",
@@ -133,7 +133,15 @@ class Rejection(CapsuleError):
 
 _BY_KIND: dict[str, type[ExecutionFailed]] = {
     error.kind: error
-    for error in (Busy, OutputDrainTimeout, ExecutionTimeout, RequestTimeout, SessionClosed, InternalError, WorkerDied)
+    for error in (
+        Busy,
+        OutputDrainTimeout,
+        ExecutionTimeout,
+        RequestTimeout,
+        SessionClosed,
+        InternalError,
+        WorkerDied,
+    )
 }
 
 

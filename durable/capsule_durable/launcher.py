@@ -155,4 +155,3 @@ def _pipe() -> tuple[int, int]:
     except OSError:  # not Linux, or over the user's limit: the default size serves
         pass
     return reading, writing
-

@@ -117,7 +117,7 @@ class Session:
             raise TransportClosed(msg)
         self._transport.send(message)
 
-    async def ask(self, message: Any, timeout: float) -> Any:  # noqa: ASYNC109  # it is the correlation's
+    async def ask(self, message: Any, timeout: float) -> Any:  # it is the correlation's
         """Send a question and return its reply.
 
         Args:

@@ -30,7 +30,8 @@ class Settings(BaseModel):
 
     engine: str = Field("memory:", description="Where promises are kept: memory:")
     python: str = Field(
-        default_factory=lambda: sys.executable, description="The interpreter of the environment in which cells run"
+        default_factory=lambda: sys.executable,
+        description="The interpreter of the environment in which cells run",
     )
     profile: Literal["open"] = Field("open", description="Isolation of the worker: open")
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
@@ -42,7 +43,9 @@ class Settings(BaseModel):
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     interrupt_grace: float = Field(0.2, gt=0, description="When an interrupt falls back to a bare signal")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "WARNING", description="What the kernel logs"
+    )
 
 
 def load(
@@ -84,7 +87,9 @@ def _layers(
     if user_directory is None:
         user_directory = platformdirs.user_config_path("capsule")
     layers = [
-        (str(path), _read(path)) for path in (user_directory / FILE_NAME, directory / FILE_NAME) if path.is_file()
+        (str(path), _read(path))
+        for path in (user_directory / FILE_NAME, directory / FILE_NAME)
+        if path.is_file()
     ]
     for name in Settings.model_fields:
         variable = ENVIRONMENT_PREFIX + name.upper()

@@ -51,7 +51,9 @@ class Workers:
         spare: whether to keep a second worker warm.
     """
 
-    def __init__(self, session: Session, launcher: Launcher, listener: Listener, *, spare: bool = True) -> None:
+    def __init__(
+        self, session: Session, launcher: Launcher, listener: Listener, *, spare: bool = True
+    ) -> None:
         self._session = session
         self._launcher = launcher
         self._listener = listener
@@ -202,7 +204,11 @@ class Workers:
             self._ready.set()
             self._tell_waiters()
             self._listener.worker_ready(message)
-            if self._keep_spare and self._spare is None and (self._spare_task is None or self._spare_task.done()):
+            if (
+                self._keep_spare
+                and self._spare is None
+                and (self._spare_task is None or self._spare_task.done())
+            ):
                 self._spare_task = asyncio.get_running_loop().create_task(self._start_spare(), name="spare")
 
     async def _start_spare(self) -> None:

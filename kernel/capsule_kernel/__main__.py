@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
     # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter.")
+    parser = argparse.ArgumentParser(
+        prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter."
+    )
     parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
@@ -27,9 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     from capsule_durable.settings import ConfigurationError, load  # noqa: PLC0415
 
     try:
-        settings, _ = load(
-            os.environ, {"python": arguments.python, "profile": arguments.profile}, Path.cwd()
-        )
+        settings, _ = load(os.environ, {"python": arguments.python, "profile": arguments.profile}, Path.cwd())
     except ConfigurationError as error:
         print(f"capsule: {error}", file=sys.stderr)
         return 2

@@ -85,9 +85,7 @@ class Channels:
 
     def ports(self) -> dict[str, int]:
         """Return the ports, as ``connect_reply`` has them."""
-        return {
-            name: value for name, value in self._connection.values.items() if name.endswith("_port")
-        }
+        return {name: value for name, value in self._connection.values.items() if name.endswith("_port")}
 
     def close(self) -> None:
         """Send what is queued and close everything."""

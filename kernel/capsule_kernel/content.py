@@ -105,10 +105,16 @@ def output_message(output: Output) -> tuple[str, dict[str, Any]]:
 
 
 def history_message(
-    request_id: str, access: str, output: bool, raw: bool, rest: dict[str, Any]  # noqa: FBT001  # Jupyter's words
+    request_id: str,
+    access: str,
+    output: bool,
+    raw: bool,
+    rest: dict[str, Any],  # noqa: FBT001  # Jupyter's words
 ) -> m.HistoryMessage:
     """Return the question for a ``history_request``. Raises ValueError for one that is malformed."""
-    known = {name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest}
+    known = {
+        name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest
+    }
     # Clients send null for what they do not mean.
     given = {name: value for name, value in known.items() if value is not None}
     return m.HistoryMessage.model_validate(

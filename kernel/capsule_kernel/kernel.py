@@ -79,7 +79,9 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
     def _on_control(self, frames: Any) -> None:
         idents, message = self._decode(frames)
         if message is not None:
-            self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
+            self._spawn(
+                self._serve(idents, message, self.control_handlers, self._channels.control, "control")
+            )
 
     def _on_stdin(self, frames: Any) -> None:
         _, message = self._decode(frames)
@@ -222,7 +224,9 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
                 lambda request_id: m.CompleteMessage(id=request_id, code=code, cursor_pos=cursor_pos)
             )
         except CapsuleError as error:
-            return content.no_answer(error, matches=[], cursor_start=cursor_pos, cursor_end=cursor_pos, metadata={})
+            return content.no_answer(
+                error, matches=[], cursor_start=cursor_pos, cursor_end=cursor_pos, metadata={}
+            )
         return dict(reply.content)
 
     async def do_inspect(

@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, required=True, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
-    parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
+    parser.add_argument(
+        "--journal", type=int, required=True, help="shared memory that keeps text until it is sent"
+    )
     parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()

@@ -65,9 +65,7 @@ def history(shell: Any, message: HistoryMessage) -> HistoryReplyMessage:
     """Return earlier cells by range, from the tail, or by pattern."""
     manager = shell.history_manager
     if message.access == "tail":
-        found = manager.get_tail(
-            message.n or 0, raw=message.raw, output=message.output, include_latest=True
-        )
+        found = manager.get_tail(message.n or 0, raw=message.raw, output=message.output, include_latest=True)
     elif message.access == "range":
         found = manager.get_range(
             message.session, message.start, message.stop, raw=message.raw, output=message.output

@@ -101,7 +101,9 @@ class Outlet:
             try:
                 self._channel.send(OutputMessage(execution_id=execution_id, output=output))
             except (ProtocolError, ValueError, TypeError) as error:
-                reason = str(error) if isinstance(error, FrameTooLarge) else f"{type(error).__name__}: {error}"
+                reason = (
+                    str(error) if isinstance(error, FrameTooLarge) else f"{type(error).__name__}: {error}"
+                )
                 text = f"This {output.kind} output cannot be shown: {reason}\n"
                 self.append(Piece(execution_id, "stderr", text))
 

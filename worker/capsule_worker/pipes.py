@@ -36,7 +36,7 @@ class _Pipe:
         self.fd = fd
         self.execution_id: str | None = None
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        os.set_blocking(fd, False)  # noqa: FBT003  # the os module's signature
+        os.set_blocking(fd, False)  # the os module's signature
 
 
 class PipeReader:

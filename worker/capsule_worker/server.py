@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import queue
@@ -116,7 +115,9 @@ class Server:
             case m.ExecuteMessage():
                 if self._executing is not None:
                     text = f"execution {self._executing} is running; one runs at a time"
-                    self._channel.send(m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text))
+                    self._channel.send(
+                        m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text)
+                    )
                     return
                 self._executing = message.id
                 self._loop.call_soon_threadsafe(self._start_execution, message)
@@ -126,7 +127,9 @@ class Server:
                 interrupted = self._interrupt(message.execution_id)
                 self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
             case m.HeartbeatMessage():
-                self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
+                self._channel.send(
+                    m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing)
+                )
             case m.ShutdownMessage():
                 self._loop.call_soon_threadsafe(self._shutdown, message)
             case m.CompleteMessage() | m.InspectMessage() | m.HistoryMessage() | m.IsCompleteMessage():

@@ -60,7 +60,7 @@ class ResultHook(DisplayHook):  # type: ignore[misc]  # IPython is untyped here
 class OutletPublisher(DisplayPublisher):  # type: ignore[misc]  # IPython is untyped here
     """Sends what ``display`` shows, and its updates."""
 
-    def publish(  # noqa: PLR0913  # the signature is IPython's
+    def publish(  # the signature is IPython's
         self,
         data: dict[str, Any],
         metadata: dict[str, Any] | None = None,
@@ -133,7 +133,9 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is
 
     def ask_exit(self) -> None:
         """Ask the client to leave (``exit``, ``quit``)."""
-        self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
+        self.payload_manager.write_payload(
+            {"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)}
+        )
 
     def set_next_input(self, text: str, replace: bool = False) -> None:  # noqa: FBT001, FBT002  # IPython's
         """Ask the client to put ``text`` into the next cell, or in place of this one."""

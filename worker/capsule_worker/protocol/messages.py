@@ -22,7 +22,11 @@ Json = dict[str, Any]
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
+        frozen=True,
+        extra="forbid",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        ser_json_inf_nan="constants",
     )
 
 
@@ -132,7 +136,7 @@ class ErrorOutput(_Model):
 
 
 Output = Annotated[
-    Union[StreamOutput, DisplayOutput, UpdateOutput, ExecuteResultOutput, ClearOutput, ErrorOutput],
+    StreamOutput | DisplayOutput | UpdateOutput | ExecuteResultOutput | ClearOutput | ErrorOutput,
     Field(discriminator="kind"),
 ]
 
