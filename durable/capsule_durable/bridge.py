@@ -165,7 +165,7 @@ class Bridge:
 
     # -- inputs ----------------------------------------------------------------------------------------------
 
-    async def ask(self, execution_id: str, prompt: str, password: bool) -> str:  # noqa: FBT001  # AskInput
+    async def ask(self, execution_id: str, prompt: str, password: bool) -> str:
         """Return the answer to the next input of an execution, from whoever gives it first.
 
         The input is the promise ``exec.{execution_id}:input.{n}``. It is settled by the client's prompt, or from
@@ -180,7 +180,7 @@ class Bridge:
         n = self._input_counts[execution_id] = self._input_counts.get(execution_id, 0) + 1
         input_id = ids.execution_input(execution_id, n)
         root = ids.execution(execution_id)
-        task = TaskData(func=REQUEST_INPUT, args=[execution_id, prompt, password], kwargs={}, version=1)
+        task = TaskData(func=REQUEST_INPUT, args=(execution_id, prompt, password), kwargs={}, version=1)
         await self._promises.create(
             input_id,
             int((time.time() + self._input_timeout.total_seconds()) * 1000),

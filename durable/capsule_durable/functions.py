@@ -55,7 +55,7 @@ async def dispatch(ctx: Context, request: dict[str, Any], outcome_id: str, timeo
     await ctx.get_dependency(Bridge).dispatch(ExecuteMessage.model_validate(request), outcome_id, timeout)
 
 
-async def request_input(ctx: Context, execution_id: str, prompt: str, password: bool) -> Any:  # noqa: FBT001
+async def request_input(ctx: Context, execution_id: str, prompt: str, password: bool) -> Any:
     """Ask the person at the client and return the answer's record.
 
     Runs under the input's own promise: who settles that from elsewhere answers first.
@@ -77,9 +77,7 @@ def register(resonate: Resonate) -> None:
     resonate.register(request_input, name=REQUEST_INPUT, version=1, retry_policy=Never())
 
 
-async def run_cell(
-    resonate: Resonate, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT
-) -> ResultMessage:
+async def run_cell(resonate: Resonate, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT) -> ResultMessage:
     """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result.
 
     Args:

@@ -1,9 +1,12 @@
-"""Starts worker processes, and nothing else: standard library only, so that the first worker can be on its way while
-the front is still importing.
+"""Starts worker processes, and nothing else.
+
+Standard library only, so that the first worker can be on its way while the front is still importing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -147,11 +150,9 @@ def worker_environment(environ: os._Environ[str] | dict[str, str], cookie: str) 
 
 
 def _pipe() -> tuple[int, int]:
-    import fcntl  # noqa: PLC0415  # POSIX only
 
     reading, writing = os.pipe()
-    try:
+    # Not Linux, or over the user's limit: the default size serves.
+    with contextlib.suppress(OSError):
         fcntl.fcntl(writing, _F_SETPIPE_SZ, PIPE_SIZE)
-    except OSError:  # not Linux, or over the user's limit: the default size serves
-        pass
     return reading, writing

@@ -32,9 +32,7 @@ class Runtime:
         launcher: starts workers.
     """
 
-    def __init__(
-        self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher
-    ) -> None:
+    def __init__(self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
         self._capabilities = capabilities
         self._launcher = launcher

@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from capsule_durable.capabilities import AskInput, Capabilities
@@ -99,9 +100,7 @@ class Session:
             msg = "a worker is attached already"
             raise RuntimeError(msg)
         loop = asyncio.get_running_loop()
-        self._log = logging.LoggerAdapter(
-            logger, {"session": self.id, "worker": worker_pid, "loop": id(loop)}
-        )
+        self._log = logging.LoggerAdapter(logger, {"session": self.id, "worker": worker_pid, "loop": id(loop)})
         self._transport = transport
         self._reader = loop.create_task(self._read(transport), name=f"session-{self.id}-reader")
         return self._reader
@@ -134,8 +133,8 @@ class Session:
             capability=message.type,
             execution_id="",
             timeout=timeout,
-            settle=lambda reply: future.done() or future.set_result(reply),
-            fail=lambda error: future.done() or future.set_exception(error),
+            settle=partial(_set, future.set_result, future),
+            fail=partial(_set, future.set_exception, future),
         )
         try:
             self.send(message)
@@ -236,9 +235,15 @@ class Session:
             value = await self._ask_input(message.execution_id, message.prompt, message.password)
         except CapsuleError as failure:
             error = str(failure)
-        except Exception as failure:  # noqa: BLE001  # whatever it was, the cell must not wait for ever
+        except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
         try:
             self.send(m.InputResponseMessage(input_id=message.id, value=value, error=error))
         except TransportClosed:
             self._log.debug("an input was answered after its worker had gone")
+
+
+def _set(setter: Callable[[Any], None], future: asyncio.Future[Any], value: object) -> None:
+    """Settle ``future``, unless whoever waited for it has gone away."""
+    if not future.done():
+        setter(value)

@@ -1,5 +1,7 @@
-"""The configuration: defaults, then ``capsule.toml`` (the user's, then the project's), ``CAPSULE_*`` variables, and
-the kernelspec's arguments; the later wins.
+"""The configuration, and where each value of it comes from.
+
+Read in this order, the later wins: defaults, ``capsule.toml`` (the user's, then the project's), ``CAPSULE_*``
+variables, the kernelspec's arguments.
 """
 
 from __future__ import annotations
@@ -37,15 +39,11 @@ class Settings(BaseModel):
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
-    question_timeout: float = Field(
-        5.0, gt=0, description="How long completion, inspection and history may take"
-    )
+    question_timeout: float = Field(5.0, gt=0, description="How long completion, inspection and history may take")
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     interrupt_grace: float = Field(0.2, gt=0, description="When an interrupt falls back to a bare signal")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "WARNING", description="What the kernel logs"
-    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
 
 
 def load(
@@ -87,9 +85,7 @@ def _layers(
     if user_directory is None:
         user_directory = platformdirs.user_config_path("capsule")
     layers = [
-        (str(path), _read(path))
-        for path in (user_directory / FILE_NAME, directory / FILE_NAME)
-        if path.is_file()
+        (str(path), _read(path)) for path in (user_directory / FILE_NAME, directory / FILE_NAME) if path.is_file()
     ]
     for name in Settings.model_fields:
         variable = ENVIRONMENT_PREFIX + name.upper()

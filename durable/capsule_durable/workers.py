@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, WorkerUnavailable
 from capsule_durable.launcher import Launched, Launcher
@@ -51,9 +51,7 @@ class Workers:
         spare: whether to keep a second worker warm.
     """
 
-    def __init__(
-        self, session: Session, launcher: Launcher, listener: Listener, *, spare: bool = True
-    ) -> None:
+    def __init__(self, session: Session, launcher: Launcher, listener: Listener, *, spare: bool = True) -> None:
         self._session = session
         self._launcher = launcher
         self._listener = listener
@@ -158,7 +156,8 @@ class Workers:
 
     async def _until_exit(self, worker: Worker, reader: asyncio.Task[None]) -> Exit:
         self._protocol_error = None
-        await asyncio.wait({reader, worker.exited}, return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [reader, worker.exited]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not worker.exited.done():
             # It closed its connection, or broke the protocol: without a connection it is of no use.
             worker.kill()
@@ -204,11 +203,7 @@ class Workers:
             self._ready.set()
             self._tell_waiters()
             self._listener.worker_ready(message)
-            if (
-                self._keep_spare
-                and self._spare is None
-                and (self._spare_task is None or self._spare_task.done())
-            ):
+            if self._keep_spare and self._spare is None and (self._spare_task is None or self._spare_task.done()):
                 self._spare_task = asyncio.get_running_loop().create_task(self._start_spare(), name="spare")
 
     async def _start_spare(self) -> None:

@@ -18,15 +18,13 @@ def main(argv: list[str] | None = None) -> int:
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
     # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(
-        prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter."
-    )
+    parser = argparse.ArgumentParser(prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter.")
     parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
     arguments = parser.parse_args(argv)
 
-    from capsule_durable.settings import ConfigurationError, load  # noqa: PLC0415
+    from capsule_durable.settings import ConfigurationError, load
 
     try:
         settings, _ = load(os.environ, {"python": arguments.python, "profile": arguments.profile}, Path.cwd())
@@ -34,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"capsule: {error}", file=sys.stderr)
         return 2
 
-    from capsule_durable.launcher import Launcher  # noqa: PLC0415
+    from capsule_durable.launcher import Launcher
 
     launcher = Launcher(settings.python, settings.drain_timeout)
     try:
@@ -42,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError:
         first = None  # tried again, and reported, when there is a client to tell
 
-    from capsule_kernel.app import run  # noqa: PLC0415  # the heavy imports
+    from capsule_kernel.app import run
 
     run(arguments.connection_file, settings, launcher, first)
     return 0

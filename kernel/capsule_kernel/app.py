@@ -28,9 +28,7 @@ def run(connection_file: str, settings: Settings, launcher: Launcher, first: Lau
     asyncio.run(_serve(connection_file, settings, launcher, first))
 
 
-async def _serve(
-    connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None
-) -> None:
+async def _serve(connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
     channels = Channels(ConnectionInfo(connection_file))
     kernel = CapsuleKernel(
         session=channels.session,
@@ -43,15 +41,9 @@ async def _serve(
     kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
     loop = asyncio.get_running_loop()
 
-    def interrupt() -> None:
-        loop.create_task(kernel.runtime.interrupt())
-
-    def leave() -> None:
-        kernel.stopped.set()
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, leave)
-    watch_parent(leave)
+    loop.add_signal_handler(signal.SIGINT, kernel.interrupt)
+    loop.add_signal_handler(signal.SIGTERM, kernel.stopped.set)
+    watch_parent(kernel.stopped.set)
     kernel.runtime.start(first)
     kernel.start()
     try:

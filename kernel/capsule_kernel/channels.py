@@ -124,7 +124,7 @@ class IOPub:
     def __init__(self, socket: zmq.Socket[bytes], session: Session) -> None:
         self.socket = socket
         self._session = session
-        self._fd = socket.getsockopt(zmq.FD)
+        self._fd = int(socket.getsockopt(zmq.FD))
         asyncio.get_running_loop().add_reader(self._fd, self.greet)
 
     def send(
@@ -135,12 +135,12 @@ class IOPub:
             self.socket, msg_type, content, parent=parent, metadata=metadata, ident=topic or msg_type.encode()
         )
         # The descriptor signals only changes, and sending swallows them: look whether somebody came.
-        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self.greet()
 
     def greet(self) -> None:
         """Answer the subscriptions that have arrived."""
-        while not self.socket.closed and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not self.socket.closed and int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self.socket.recv(zmq.NOBLOCK)
             if event[:1] == b"\x01":
                 content = {"subscription": event[1:].decode("utf-8", "replace")}

@@ -109,17 +109,13 @@ def history_message(
     access: str,
     output: bool,
     raw: bool,
-    rest: dict[str, Any],  # noqa: FBT001  # Jupyter's words
+    rest: dict[str, Any],
 ) -> m.HistoryMessage:
     """Return the question for a ``history_request``. Raises ValueError for one that is malformed."""
-    known = {
-        name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest
-    }
+    known = {name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest}
     # Clients send null for what they do not mean.
     given = {name: value for name, value in known.items() if value is not None}
-    return m.HistoryMessage.model_validate(
-        {"id": request_id, "access": access, "output": output, "raw": raw, **given}
-    )
+    return m.HistoryMessage.model_validate({"id": request_id, "access": access, "output": output, "raw": raw, **given})
 
 
 def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from ipykernel.kernelbase import Kernel
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 10_000
 
 
-class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
+class CapsuleKernel(Kernel):
     """Serves one kernel's clients.
 
     Cells run one after the other; every other request is answered while a cell runs. (ipykernel's ``Kernel`` answers
@@ -35,13 +35,11 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
 
     implementation = "capsule"
     implementation_version = capsule_kernel.__version__
-    language_info: ClassVar[dict[str, object]] = {}
-    help_links: ClassVar[list[dict[str, str]]] = content.HELP_LINKS
     # Output and replies leave from one thread, so there is no race that a pause would win.
     _execute_sleep = 0.0
 
     def setup(self, channels: Channels, runtime_factory: Callable[[Capabilities], Runtime]) -> None:
-        """Connect the kernel with its sockets and its runtime. (The base class wants a constructor of its own.)"""
+        """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
         self.runtime = runtime_factory(Capabilities(self._publish_output, self._publish_output, self._prompt))
         self.next_count = 1
@@ -79,9 +77,7 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
     def _on_control(self, frames: Any) -> None:
         idents, message = self._decode(frames)
         if message is not None:
-            self._spawn(
-                self._serve(idents, message, self.control_handlers, self._channels.control, "control")
-            )
+            self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
 
     def _on_stdin(self, frames: Any) -> None:
         _, message = self._decode(frames)
@@ -93,8 +89,8 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
 
     def _decode(self, frames: Any) -> tuple[Any, Any]:
         try:
-            idents, rest = self.session.feed_identities(frames, copy=False)
-            return idents, self.session.deserialize(rest, content=True, copy=False)
+            idents, rest = self._channels.session.feed_identities(frames, copy=False)
+            return idents, self._channels.session.deserialize(rest, content=True, copy=False)
         # Whatever a stranger sends to a local port must not stop the kernel.
         except Exception:
             logger.exception("a message could not be read")
@@ -173,7 +169,7 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
             del self._idents[request.id]
             self._question = None
         metadata["status"] = reply["status"]
-        self.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
+        self._channels.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
         stop_on_error = parent["content"].get("stop_on_error", True)
         if reply["status"] == "error" and not request.silent and stop_on_error:
             self._abort_queued()
@@ -207,7 +203,7 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
         if ident is None:
             return
         self._question = (question, ident)
-        self.session.send(
+        self._channels.session.send(
             self._channels.stdin,
             "input_request",
             {"prompt": question.prompt, "password": question.password},
@@ -224,9 +220,7 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
                 lambda request_id: m.CompleteMessage(id=request_id, code=code, cursor_pos=cursor_pos)
             )
         except CapsuleError as error:
-            return content.no_answer(
-                error, matches=[], cursor_start=cursor_pos, cursor_end=cursor_pos, metadata={}
-            )
+            return content.no_answer(error, matches=[], cursor_start=cursor_pos, cursor_end=cursor_pos, metadata={})
         return dict(reply.content)
 
     async def do_inspect(
@@ -247,7 +241,9 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
             return content.no_answer(error, found=False, data={}, metadata={})
         return dict(reply.content)
 
-    async def do_history(self, hist_access_type: str, output: bool, raw: bool, **rest: Any) -> dict[str, Any]:  # noqa: FBT001
+    async def do_history(  # type: ignore[override]  # what is optional goes on as it came
+        self, hist_access_type: str, output: bool, raw: bool, **rest: Any
+    ) -> dict[str, Any]:
         """Return earlier cells."""
         try:
             reply = await self.runtime.ask(
@@ -280,15 +276,19 @@ class CapsuleKernel(Kernel):  # type: ignore[misc]  # ipykernel is untyped here
         """The content of ``kernel_info_reply``, honest about what is supported."""
         return content.kernel_info(self.runtime.ready)
 
+    def interrupt(self) -> None:
+        """Interrupt the running cell; for the signal that some managers send instead of a request."""
+        self._spawn(self.runtime.interrupt())
+
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Interrupt the running cell."""
         await self.runtime.interrupt()
-        self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
+        self._channels.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """End the worker and everything it started, reply, and leave."""
         await self.runtime.close()
         reply = {"status": "ok", "restart": bool(parent["content"].get("restart", False))}
-        self.session.send(stream, "shutdown_reply", reply, parent, ident=ident)
+        self._channels.session.send(stream, "shutdown_reply", reply, parent, ident=ident)
         self._channels.iopub.send("shutdown_reply", reply, parent, topic=self._topic("shutdown"))
         asyncio.get_running_loop().call_soon(self.stopped.set)

@@ -13,29 +13,27 @@ _WORKING_DIRECTORY = sys.path.pop(0) if not getattr(sys.flags, "safe_path", Fals
 
 def main() -> None:
     """Read the arguments, take the descriptors, serve."""
-    import argparse  # noqa: PLC0415  # after the path is clean
-    import faulthandler  # noqa: PLC0415
-    import mmap  # noqa: PLC0415
-    import os  # noqa: PLC0415
-    import socket  # noqa: PLC0415
+    import argparse
+    import faulthandler
+    import mmap
+    import os
+    import socket
 
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, required=True, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
-    parser.add_argument(
-        "--journal", type=int, required=True, help="shared memory that keeps text until it is sent"
-    )
+    parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
     parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
     faulthandler.enable(arguments.crash)
     for fd in (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash):
-        os.set_inheritable(fd, False)  # noqa: FBT003  # the os module's signature
+        os.set_inheritable(fd, False)
 
-    from capsule_worker.protocol import journal  # noqa: PLC0415
-    from capsule_worker.server import Server  # noqa: PLC0415
+    from capsule_worker.protocol import journal
+    from capsule_worker.server import Server
 
     memory = memoryview(mmap.mmap(arguments.journal, journal.SIZE))
     server = Server(

@@ -28,7 +28,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket, gate: InterruptGate, on_lost: Callable[[], None]) -> None:
         self._sock = sock
-        self._sock.setblocking(False)  # noqa: FBT003  # the socket module's signature
+        self._sock.setblocking(False)
         self.gate = gate
         self._on_lost = on_lost
         self._queue: deque[memoryview] = deque()

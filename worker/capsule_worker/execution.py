@@ -13,7 +13,7 @@ from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
 from capsule_worker import attribution
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.jsonable import jsonable
-from capsule_worker.protocol.messages import ErrorOutput, ExecuteMessage, ResultMessage
+from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
 from capsule_worker.shell import ZMQInteractiveShell
 
 
@@ -48,17 +48,16 @@ class CellRunner:
                 expressions = shell.user_expressions(message.user_expressions)
         # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
         # the user's code and the shell's, or a hook of the user's that raised.
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             succeeded = False
             shell.showtraceback()
         finally:
             self._gate.stop()
         elapsed = time.perf_counter() - started
-        payload = shell.payload_manager.read_payload()
-        shell.payload_manager.clear_payload()
-        error = shell.last_error if not succeeded else None
-        if error is None and not succeeded:
-            error = ErrorOutput(ename="Error", evalue="the cell failed without a traceback", traceback=[])
+        payload = shell.take_payload()
+        error = None
+        if not succeeded:
+            error = shell.take_error()
         return ResultMessage(
             execution_id=message.id,
             status="ok" if succeeded else "error",
@@ -82,7 +81,7 @@ class CellRunner:
         preprocessing_error = None
         try:
             transformed = shell.transform_cell(message.code)
-        except Exception:  # noqa: BLE001  # a transformer of the user's; the shell shows it as the cell's error
+        except Exception:
             transformed, preprocessing_error = message.code, sys.exc_info()
         arguments: dict[str, Any] = {
             "store_history": message.store_history,
@@ -114,7 +113,7 @@ class CellRunner:
 
 def asyncio_runner() -> Any:
     """Return IPython's runner for asyncio, which stands for the loop that runs already."""
-    from IPython.core.interactiveshell import _asyncio_runner  # noqa: PLC0415  # private, so kept in one place
+    from IPython.core.interactiveshell import _asyncio_runner  # type: ignore[attr-defined]
 
     return _asyncio_runner
 

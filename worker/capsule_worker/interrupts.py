@@ -33,10 +33,9 @@ class InterruptGate:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
 
-    def __enter__(self) -> InterruptGate:
+    def __enter__(self) -> None:
         if threading.get_ident() == self._main:
             self._depth += 1
-        return self
 
     def __exit__(self, *_: object) -> None:
         if threading.get_ident() != self._main:
@@ -83,7 +82,7 @@ class InterruptGate:
         interrupted, self._interrupted = self._interrupted, False
         return interrupted
 
-    def _handle(self, signum: int, frame: types.FrameType | None) -> None:
+    def _handle(self, _signum: int, _frame: types.FrameType | None) -> None:
         if not self._running:
             return
         if self._depth:
@@ -118,5 +117,5 @@ def _interruptible(coro: Coroutine[Any, Any, T], gate: InterruptGate) -> Generat
             value = yield awaited
         except asyncio.CancelledError as cancelled:
             error = KeyboardInterrupt() if gate.take_interrupted() else cancelled
-        except BaseException as exc:  # noqa: BLE001  # whatever it is belongs to the awaiting frame
+        except BaseException as exc:
             error = exc

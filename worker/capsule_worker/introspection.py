@@ -29,8 +29,7 @@ def complete(shell: Any, message: CompleteMessage) -> CompleteReplyMessage:
         found = shell.Completer.completions(message.code, message.cursor_pos)
         completions = list(rectify_completions(message.code, found))
     types = [
-        {"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature}
-        for c in completions
+        {"start": c.start, "end": c.end, "text": c.text, "type": c.type, "signature": c.signature} for c in completions
     ]
     start, end = (completions[0].start, completions[0].end) if completions else (message.cursor_pos,) * 2
     return CompleteReplyMessage(
@@ -67,9 +66,7 @@ def history(shell: Any, message: HistoryMessage) -> HistoryReplyMessage:
     if message.access == "tail":
         found = manager.get_tail(message.n or 0, raw=message.raw, output=message.output, include_latest=True)
     elif message.access == "range":
-        found = manager.get_range(
-            message.session, message.start, message.stop, raw=message.raw, output=message.output
-        )
+        found = manager.get_range(message.session, message.start, message.stop, raw=message.raw, output=message.output)
     else:
         found = manager.search(
             message.pattern or "*", raw=message.raw, output=message.output, n=message.n, unique=message.unique

@@ -13,7 +13,7 @@ _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _MAX_DEPTH = 100
 
 
-def jsonable(value: Any, depth: int = 0) -> Any:
+def jsonable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  # a table of kinds
     """Return ``value`` with only dict (of str), list, str, int, float, bool and None in it.
 
     Bytes become base64 text, as the messaging specification has it for images; NaN and the infinities, which JSON

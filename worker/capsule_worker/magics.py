@@ -7,21 +7,29 @@ from pathlib import Path
 
 from IPython.core import page
 from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 
 
 @magics_class
-class NotebookMagics(Magics):  # type: ignore[misc]  # IPython is untyped here
+class NotebookMagics(Magics):
     """``%clear``, ``%less``, ``%more``, ``%man``, ``%autosave``."""
 
+    def _shell(self) -> InteractiveShell:
+        assert self.shell is not None
+        return self.shell
+
     @line_magic
-    def clear(self, line: str) -> None:
+    def clear(self, _line: str) -> None:
         """Clear the cell's output."""
-        self.shell.display_pub.clear_output()
+        self._shell().display_pub.clear_output()
 
     @line_magic
     def less(self, line: str) -> None:
         """Show a file in the pager: ``%less FILE``. Python files are shown in colour."""
+        self._page_file(line)
+
+    def _page_file(self, line: str) -> None:
         if not line.strip():
             msg = "%less: which file? For example: %less notes.txt"
             raise UsageError(msg)
@@ -31,9 +39,12 @@ class NotebookMagics(Magics):  # type: ignore[misc]  # IPython is untyped here
         except OSError as error:
             msg = f"%less: cannot read {path}: {error.strerror}"
             raise UsageError(msg) from error
-        page.page(self.shell.pycolorize(text) if path.suffix == ".py" else text)
+        page.page(self._shell().pycolorize(text) if path.suffix == ".py" else text)
 
-    more = line_magic("more")(less)
+    @line_magic
+    def more(self, line: str) -> None:
+        """Show a file in the pager, as ``%less`` does."""
+        self._page_file(line)
 
     @line_magic
     def man(self, line: str) -> None:

@@ -35,9 +35,7 @@ class Outlet:
             in a pipe go first.
     """
 
-    def __init__(
-        self, channel: Channel, journal: Journal, before_write: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, channel: Channel, journal: Journal, before_write: Callable[[], None] = lambda: None) -> None:
         self._channel = channel
         self._journal = journal
         self.gate = channel.gate
@@ -101,9 +99,7 @@ class Outlet:
             try:
                 self._channel.send(OutputMessage(execution_id=execution_id, output=output))
             except (ProtocolError, ValueError, TypeError) as error:
-                reason = (
-                    str(error) if isinstance(error, FrameTooLarge) else f"{type(error).__name__}: {error}"
-                )
+                reason = str(error) if isinstance(error, FrameTooLarge) else f"{type(error).__name__}: {error}"
                 text = f"This {output.kind} output cannot be shown: {reason}\n"
                 self.append(Piece(execution_id, "stderr", text))
 

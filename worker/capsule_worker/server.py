@@ -49,9 +49,7 @@ class Server:
         drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
     """
 
-    def __init__(
-        self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, drain_timeout: float
-    ) -> None:
+    def __init__(self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, drain_timeout: float) -> None:
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -115,9 +113,7 @@ class Server:
             case m.ExecuteMessage():
                 if self._executing is not None:
                     text = f"execution {self._executing} is running; one runs at a time"
-                    self._channel.send(
-                        m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text)
-                    )
+                    self._channel.send(m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text))
                     return
                 self._executing = message.id
                 self._loop.call_soon_threadsafe(self._start_execution, message)
@@ -127,9 +123,7 @@ class Server:
                 interrupted = self._interrupt(message.execution_id)
                 self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
             case m.HeartbeatMessage():
-                self._channel.send(
-                    m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing)
-                )
+                self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
             case m.ShutdownMessage():
                 self._loop.call_soon_threadsafe(self._shutdown, message)
             case m.CompleteMessage() | m.InspectMessage() | m.HistoryMessage() | m.IsCompleteMessage():
@@ -139,9 +133,7 @@ class Server:
                     self._answer_beside_cell(message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 text = f"this worker cannot {message.type}: it keeps no checkpoints"
-                self._channel.send(
-                    m.ErrorMessage(request_id=message.id, error_type="Unsupported", message=text)
-                )
+                self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Unsupported", message=text))
             case _:
                 text = f"a worker takes no {message.type} message"
                 raise ProtocolError(text)
@@ -179,7 +171,7 @@ class Server:
         result: m.ResultMessage | m.ErrorMessage
         try:
             result = await self._runner.run(message)
-        except Exception as error:  # noqa: BLE001  # a fault of ours must not leave the client waiting
+        except Exception as error:
             result = self._fault(error, execution_id=message.id)
         finally:
             self._stdin.allowed = False
@@ -197,7 +189,7 @@ class Server:
         try:
             reply = _QUESTIONS[type(message)](self._shell, message)
             self._channel.send(reply)
-        except Exception as error:  # noqa: BLE001  # user objects take part in completion and inspection
+        except Exception as error:
             self._channel.send(self._fault(error, request_id=message.id))
 
     def _shutdown(self, message: m.ShutdownMessage) -> None:
@@ -237,7 +229,7 @@ def leave() -> None:
 
 def _main_module() -> Any:
     """Make the ``__main__`` in which cells run; the worker's own is not the user's business."""
-    from types import ModuleType  # noqa: PLC0415
+    from types import ModuleType
 
     module = ModuleType("__main__", "Automatically created module for IPython interactive environment")
     sys.modules["__main__"] = module

@@ -27,7 +27,7 @@ from capsule_worker.protocol.messages import (
 )
 
 
-class ResultHook(DisplayHook):  # type: ignore[misc]  # IPython is untyped here
+class ResultHook(DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
 
     _data: dict[str, Any]
@@ -47,7 +47,7 @@ class ResultHook(DisplayHook):  # type: ignore[misc]  # IPython is untyped here
     def finish_displayhook(self) -> None:
         """Send the result."""
         if self._data:
-            self.shell.outlet.publish(
+            _outlet(self).publish(
                 ExecuteResultOutput(
                     execution_count=self.prompt_count,
                     data=jsonable(self._data),
@@ -57,40 +57,40 @@ class ResultHook(DisplayHook):  # type: ignore[misc]  # IPython is untyped here
         self._data, self._metadata = {}, {}
 
 
-class OutletPublisher(DisplayPublisher):  # type: ignore[misc]  # IPython is untyped here
+class OutletPublisher(DisplayPublisher):
     """Sends what ``display`` shows, and its updates."""
 
     def publish(  # the signature is IPython's
         self,
         data: dict[str, Any],
         metadata: dict[str, Any] | None = None,
-        source: Any = None,
+        source: Any = None,  # noqa: ARG002  # the signature is IPython's
         *,
         transient: dict[str, Any] | None = None,
         update: bool = False,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ARG002  # as above
     ) -> None:
         """Show a mime bundle, or replace those with the same ``display_id``."""
         kind = UpdateOutput if update else DisplayOutput
-        self.shell.outlet.publish(
+        _outlet(self).publish(
             kind(data=jsonable(data), metadata=jsonable(metadata or {}), transient=jsonable(transient or {}))
         )
 
-    def clear_output(self, wait: bool = False) -> None:  # noqa: FBT001, FBT002  # the signature is IPython's
+    def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, with ``wait`` when the next output comes."""
-        self.shell.outlet.publish(ClearOutput(wait=bool(wait)))
+        _outlet(self).publish(ClearOutput(wait=bool(wait)))
 
 
-class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is untyped here
+class ZMQInteractiveShell(InteractiveShell):
     """The shell in which cells run.
 
     Libraries (rich among them) recognise a notebook by this class's name, so it is the one that they know.
     """
 
-    outlet: Outlet = AnyTrait()
+    outlet: Outlet = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
     displayhook_class = Type(ResultHook)
     display_pub_class = Type(OutletPublisher)
-    colors_force = CBool(True)  # noqa: FBT003  # the client draws colours whether or not stdout is a terminal
+    colors_force = CBool(True)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
 
@@ -133,13 +133,26 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is
 
     def ask_exit(self) -> None:
         """Ask the client to leave (``exit``, ``quit``)."""
-        self.payload_manager.write_payload(
-            {"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)}
-        )
+        self._write_payload({"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)})
 
-    def set_next_input(self, text: str, replace: bool = False) -> None:  # noqa: FBT001, FBT002  # IPython's
+    def set_next_input(self, text: str, replace: bool = False) -> None:
         """Ask the client to put ``text`` into the next cell, or in place of this one."""
-        self.payload_manager.write_payload({"source": "set_next_input", "text": text, "replace": replace})
+        self._write_payload({"source": "set_next_input", "text": text, "replace": replace})
+
+    def _write_payload(self, payload: dict[str, Any]) -> None:
+        assert self.payload_manager is not None
+        self.payload_manager.write_payload(payload)
+
+    def take_payload(self) -> list[Any]:
+        """Return what the cell left for the client besides its output, and forget it."""
+        assert self.payload_manager is not None
+        payload: list[Any] = self.payload_manager.read_payload()
+        self.payload_manager.clear_payload()
+        return payload
+
+    def take_error(self) -> ErrorOutput:
+        """Return the exception that the cell ended with."""
+        return self.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
@@ -150,9 +163,15 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]  # IPython is
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         try:
             text = str(evalue)
-        except Exception as error:  # noqa: BLE001  # the user's __str__ may raise anything
+        except Exception as error:
             text = f"<exception str() failed: {type(error).__name__}>"
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
         sys.stdout.flush()
         sys.stderr.flush()
         self.outlet.publish(self.last_error)
+
+
+def _outlet(part: Any) -> Outlet:
+    """Return the outlet of the shell that a display hook or publisher belongs to."""
+    outlet: Outlet = part.shell.outlet
+    return outlet

@@ -44,7 +44,7 @@ class Stdin:
     def _input(self, prompt: object = "", /) -> str:
         return self._ask(str(prompt), "input", password=False)
 
-    def _getpass(self, prompt: str = "Password: ", stream: Any = None, **_: Any) -> str:
+    def _getpass(self, prompt: str = "Password: ", *_args: Any, **_kwargs: Any) -> str:
         return self._ask(str(prompt), "getpass", password=True)
 
     def _ask(self, prompt: str, asked_by: str, *, password: bool) -> str:
@@ -62,9 +62,7 @@ class Stdin:
         self._answers[input_id] = answers
         try:
             self._channel.send(
-                InputMessage(
-                    id=input_id, execution_id=attribution.current(), prompt=prompt, password=password
-                )
+                InputMessage(id=input_id, execution_id=attribution.current(), prompt=prompt, password=password)
             )
             response = answers.get()
         except KeyboardInterrupt:

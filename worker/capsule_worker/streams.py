@@ -35,13 +35,12 @@ class OutputStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Take ``text``. Raises TypeError for anything but a str."""
         if not isinstance(text, str):
-            msg = f"write() argument must be str, not {type(text).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if text:
             self._outlet.write(self._name, text)
         return len(text)
 
-    def writelines(self, lines: Iterable[str]) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as every text stream
         """Take all ``lines`` as one piece."""
         self.write("".join(lines))
 

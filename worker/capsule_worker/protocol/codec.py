@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import Annotated, Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from pydantic import Field, TypeAdapter, ValidationError
 
 from capsule_worker.protocol.errors import FrameTooLarge, ProtocolError
