@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -24,12 +25,15 @@ from capsule_durable.correlation import Correlator
 from capsule_durable.errors import (
     ExecutionFailed,
     InputCancelled,
+    InternalError,
+    ProtocolError,
     SessionClosed,
     TransportClosed,
     WorkerDied,
     failure_from_message,
     rejection_text,
 )
+from capsule_durable.lifecycle import CellEvent, CellState, next_cell_state
 from capsule_durable.session import Session
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -49,6 +53,17 @@ class Promises(Protocol):
     async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+
+
+@dataclass(slots=True)
+class _Cell:
+    """An execution in flight."""
+
+    outcome_id: str
+    state: CellState = "created"
+
+    def advance(self, event: CellEvent) -> None:
+        self.state = next_cell_state(self.state, event)
 
 
 class Bridge:
@@ -79,7 +94,7 @@ class Bridge:
         self._worker_ready = worker_ready
         self._input_timeout = input_timeout
         self._session: Session | None = None
-        self._outcomes: dict[str, str] = {}
+        self._cells: dict[str, _Cell] = {}
         self._inputs: defaultdict[str, list[str]] = defaultdict(list)
         self._input_counts: dict[str, int] = {}
         self._secrets: dict[str, str] = {}
@@ -118,7 +133,9 @@ class Bridge:
         if self._closed:
             self._reject(outcome_id, SessionClosed("the session was closed", message.id))
             return
-        self._outcomes[message.id] = outcome_id
+        cell = _Cell(outcome_id)
+        cell.advance("dispatch")
+        self._cells[message.id] = cell
         self.executions.expect(
             message.id,
             capability="execute",
@@ -132,33 +149,43 @@ class Bridge:
             if message.id in self.executions:
                 assert self._session is not None
                 self._session.send(message)
+                cell.advance("send")
         except TransportClosed as error:
             self.executions.fail(message.id, WorkerDied(str(error), message.id))
         except ExecutionFailed as error:
             self.executions.fail(message.id, error)
+        except ProtocolError as error:
+            self.executions.fail(message.id, InternalError(f"the cell cannot be sent: {error}", message.id))
 
     def intercept(self, message: Message) -> None:
         """Take results and errors of executions; everything else is the session's."""
         match message:
             case m.ResultMessage(execution_id=execution_id):
-                if not self.executions.settle(execution_id, message):
+                if not self._is_running(execution_id) or not self.executions.settle(execution_id, message):
                     logger.debug("late, repeated or unknown result of execution %s", execution_id)
             case m.ErrorMessage(execution_id=str() as execution_id):
                 error = failure_from_message(message)
                 if not self.executions.fail(execution_id, error):
                     logger.debug("late, repeated or unknown error of execution %s", execution_id)
 
+    def _is_running(self, execution_id: str) -> bool:
+        """Whether the execution was sent; a result that comes earlier is forged."""
+        cell = self._cells.get(execution_id)
+        return cell is not None and cell.state == "running"
+
     def worker_died(self, error: Callable[[str], ExecutionFailed]) -> int:
         """Reject every execution that was sent to the worker; return how many there were."""
         return self.executions.fail_all(error)
 
     def _finish(self, execution_id: str, result: m.ResultMessage | ExecutionFailed) -> None:
-        outcome_id = self._outcomes.pop(execution_id)
+        cell = self._cells.pop(execution_id)
         self._cancel_inputs(execution_id)
         if isinstance(result, ExecutionFailed):
-            self._reject(outcome_id, result)
+            cell.advance("failure")
+            self._reject(cell.outcome_id, result)
         else:
-            self._start(self._settle(self._promises.resolve, outcome_id, outcome_record(result)))
+            cell.advance("result")
+            self._start(self._settle(self._promises.resolve, cell.outcome_id, outcome_record(result)))
 
     def _reject(self, outcome_id: str, error: ExecutionFailed) -> None:
         self._start(self._settle(self._promises.reject, outcome_id, rejection_text(error.to_rejection())))

@@ -1,4 +1,4 @@
-"""Keeps a worker attached to the session, whatever happens to workers: a spare waits, and the dead are replaced."""
+"""Keeps a worker attached to the session, whatever happens to workers: a spare waits, the dead are replaced."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, WorkerUnavailable
 from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.session import Session
 from capsule_durable.worker import Exit, Worker
 from capsule_worker.protocol import Message
@@ -20,10 +21,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a worker must have said that it is ready.
 START_TIMEOUT = 60.0
-#: Seconds between a worker's first ready and the start of the spare, so that it does not compete with the first cells.
+#: Seconds between a worker's first ready and the start of the spare: it must not compete with the first cells.
 SPARE_DELAY = 2.0
 #: Seconds that a worker's connection may stay open after the process has ended.
 DRAIN_AFTER_DEATH = 2.0
+_SIGKILL = -9
 
 
 class Listener(Protocol):
@@ -60,11 +62,12 @@ class Workers:
         self._spare: Worker | None = None
         self._spare_task: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self._reapers: set[asyncio.Task[None]] = set()
+        #: Done when a worker is ready; failed when none came up. Made anew for each worker.
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted = asyncio.Event()
-        self._startup_failure: str | None = None
         self._protocol_error: ProtocolError | None = None
-        self._closing = False
+        self.state: WorkerState = "none"
         session.add_message_interceptor(self._intercept)
 
     @property
@@ -82,39 +85,18 @@ class Workers:
         Raises:
             WorkerUnavailable: it did not come up. The next call tries again.
         """
-        if self._ready.is_set():
-            return
-        self._startup_failure = None
-        self._wanted.set()
+        if self.state == "unavailable":
+            self._renew()
+            self._wanted.set()
         try:
-            await asyncio.wait_for(self._wait_ready(), START_TIMEOUT)
+            # Many may wait for the same future: the impatience of one must not cancel it for the others.
+            await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT)
         except TimeoutError:
-            msg = f"no worker was ready within {START_TIMEOUT:g} s"
-            raise WorkerUnavailable(msg) from None
-
-    async def _wait_ready(self) -> None:
-        while not self._ready.is_set():
-            if self._startup_failure is not None:
-                raise WorkerUnavailable(self._startup_failure)
-            self._changed = asyncio.get_running_loop().create_future()
-            await self._changed
-
-    def _tell_waiters(self) -> None:
-        changed = getattr(self, "_changed", None)
-        if changed is not None and not changed.done():
-            changed.set_result(None)
-
-    async def replace(self) -> None:
-        """End the current worker and everything it started; a fresh one follows."""
-        worker = self._current
-        if worker is not None:
-            worker.kill()
-            await asyncio.shield(worker.exited)
+            raise WorkerUnavailable(f"no worker was ready within {START_TIMEOUT:g} s") from None
 
     async def close(self) -> None:
-        """End all workers and what they started. Idempotent."""
-        self._closing = True
-        for task in (self._spare_task, self._supervisor):
+        """End all workers. What their cells started is ended by the launcher's watchdog. Idempotent."""
+        for task in (self._spare_task, self._supervisor, *self._reapers):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -128,22 +110,24 @@ class Workers:
     # -- the supervisor --------------------------------------------------------------------------------------
 
     async def _supervise(self, launched: Launched | None) -> None:
-        while not self._closing:
+        while True:
             try:
                 worker = await self._next(launched)
             except OSError as error:
-                launched = None
                 await self._give_up(f"{self._launcher.python} cannot be started: {error}")
                 continue
-            launched = None
+            finally:
+                launched = None
+            self._advance("launch")
             self._current = worker
             reader = self._session.attach(worker.transport, worker.pid)
             end = await self._until_exit(worker, reader)
-            was_ready = self._ready.is_set()
-            self._ready.clear()
             self._current = None
-            self._reaping = asyncio.get_running_loop().create_task(worker.end_children())
+            was_ready = self.state == "ready"
+            self._advance("exit")
+            self._reap(worker)
             if was_ready:
+                self._renew()
                 self._listener.worker_died(end, partial(self._death, end))
             else:
                 await self._give_up(_startup_failure(self._launcher.python, end))
@@ -155,43 +139,53 @@ class Workers:
         return await Worker.adopt(launched or self._launcher.launch())
 
     async def _until_exit(self, worker: Worker, reader: asyncio.Task[None]) -> Exit:
-        self._protocol_error = None
         ends: list[asyncio.Future[Any]] = [reader, worker.exited]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not worker.exited.done():
             # It closed its connection, or broke the protocol: without a connection it is of no use.
             worker.kill()
         end = await asyncio.shield(worker.exited)
-        # Route everything that it sent before its death is told; a process of its own making may hold the socket.
+        # Route everything that it sent before its death is told. A process that it forked may hold the socket.
         done, _ = await asyncio.wait({reader}, timeout=DRAIN_AFTER_DEATH)
         if not done:
             worker.transport.close()
             await asyncio.wait({reader})
         error = reader.exception() if not reader.cancelled() else None
-        if isinstance(error, ProtocolError):
-            self._protocol_error = error
-        elif error is not None:
+        self._protocol_error = error if isinstance(error, ProtocolError) else None
+        if error is not None and self._protocol_error is None:
             logger.error("reading from the worker failed", exc_info=error)
         return end
 
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""
         logger.error("%s", reason)
-        self._startup_failure = reason
+        self._advance("fail")
         self._wanted.clear()
-        self._tell_waiters()
+        self._ready.set_exception(WorkerUnavailable(reason))
+        self._ready.exception()  # nobody may be waiting, and that is all right
         await self._wanted.wait()
 
+    def _advance(self, event: WorkerEvent) -> None:
+        self.state = next_worker_state(self.state, event)
+
+    def _renew(self) -> None:
+        if self._ready.done():
+            self._ready = asyncio.get_running_loop().create_future()
+
+    def _reap(self, worker: Worker) -> None:
+        task = asyncio.get_running_loop().create_task(worker.end_children())
+        self._reapers.add(task)
+        task.add_done_callback(self._reapers.discard)
+
     def _death(self, end: Exit, execution_id: str) -> ExecutionFailed:
-        peak = f"peak memory {end.peak_memory / 1e6:,.0f} MB"
         if self._protocol_error is not None:
             text = f"the worker broke the protocol and was ended: {self._protocol_error}"
         else:
-            text = f"the worker process {end.description} ({peak})"
-            if end.returncode == -9:  # noqa: PLR2004  # SIGKILL
+            text = f"the worker process {end.description} (peak memory {end.peak_memory / 1e6:,.0f} MB)"
+            if end.returncode == _SIGKILL:
                 text += "; if nothing killed it on purpose, the system was probably out of memory"
         return WorkerDied(
-            f"{text}. Its variables are lost; a new worker is ready.",
+            f"{text}. Its variables are lost; a new worker takes over.",
             execution_id,
             returncode=end.returncode,
             peak_memory=end.peak_memory,
@@ -199,9 +193,10 @@ class Workers:
         )
 
     def _intercept(self, message: Message) -> None:
-        if isinstance(message, ReadyMessage):
-            self._ready.set()
-            self._tell_waiters()
+        if isinstance(message, ReadyMessage) and self.state == "starting":
+            self._advance("ready")
+            self._renew()
+            self._ready.set_result(None)
             self._listener.worker_ready(message)
             if self._keep_spare and self._spare is None and (self._spare_task is None or self._spare_task.done()):
                 self._spare_task = asyncio.get_running_loop().create_task(self._start_spare(), name="spare")
