@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from resonate.connections import LocalConnection
+from resonate.ids import origin_of
 from resonate.observability import BackgroundTaskFailed, Dropped, Event
 from resonate.resonate import Resonate
 from resonate.retry import Never
@@ -21,6 +23,11 @@ logger = logging.getLogger(__name__)
 GROUP = "capsule"
 
 
+#: Finished executions whose promises the in-process engine keeps. It looks through all that it holds at every
+#: settlement, and never forgets by itself.
+RETAINED = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A durable engine, not yet started.
@@ -28,10 +35,27 @@ class Engine:
     Args:
         resonate: the SDK's entry point.
         target: the address at which the engine delivers this process's work.
+        network: the in-process engine itself.
     """
 
     resonate: Resonate
     target: str
+    network: LocalConnection
+    _finished: deque[str] = field(default_factory=deque)
+
+    def retire(self, root_id: str) -> None:
+        """Say that an execution is over: its promises may be forgotten when enough others have ended after it."""
+        self._finished.append(root_id)
+        if len(self._finished) > RETAINED:
+            self._forget(self._finished.popleft())
+
+    def _forget(self, root_id: str) -> None:
+        state = self.network.state
+        for promise_id in [known for known in state.promises if origin_of(known) == root_id]:
+            del state.promises[promise_id]
+            state.tasks.pop(promise_id, None)
+            state.del_p_timeout(promise_id)
+            state.del_t_timeout(promise_id)
 
     async def result_of(self, promise_id: str) -> Any:
         """Wait for a promise and return its value, or raise what it was rejected with."""
@@ -64,7 +88,7 @@ def open_engine(url: str) -> Engine:
         observer=_observe,
         autostart=False,
     )
-    return Engine(resonate, network.resolve_target(GROUP))
+    return Engine(resonate, network.resolve_target(GROUP), network)
 
 
 def _observe(event: Event) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from capsule_durable import functions
+from capsule_durable import functions, ids
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.engine import open_engine
@@ -76,6 +76,7 @@ class Runtime:
             )
         finally:
             self._running = None
+            self._engine.retire(ids.execution(request.id))
 
     async def ask(self, make: Callable[[str], Any]) -> Any:
         """Ask the worker a question about code or names.

@@ -37,6 +37,9 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.IsCompleteMessage: introspection.is_complete,
 }
 
+#: Seconds between two writes to the history file: each is a commit to disk, and contends with the next cell.
+HISTORY_INTERVAL = 0.25
+
 
 class Server:
     """A worker process, from the socket it is given to its end. Create it in the main thread.
@@ -67,6 +70,8 @@ class Server:
         self._runner = CellRunner(self._shell, self._gate)
         #: The execution in flight, from its arrival to its result.
         self._executing: str | None = None
+        self._history_saved = 0.0
+        self._history_due = False
         self._questions: queue.SimpleQueue[Message] | None = None
 
     def run(self, started: float) -> None:
@@ -180,6 +185,22 @@ class Server:
         except ProtocolError as error:
             self._idle()
             self._channel.send(self._fault(error, execution_id=message.id))
+        self._save_history_soon()
+
+    def _save_history_soon(self) -> None:
+        """Save at once what a person typed, and once for many what a program sent in a burst."""
+        now = self._loop.time()
+        if now - self._history_saved > HISTORY_INTERVAL:
+            self._history_saved = now
+            self._shell.save_history()
+        elif not self._history_due:
+            self._history_due = True
+            self._loop.call_later(HISTORY_INTERVAL, self._save_due_history)
+
+    def _save_due_history(self) -> None:
+        self._history_due = False
+        self._history_saved = self._loop.time()
+        self._shell.save_history()
 
     def _idle(self) -> None:
         """Accept the next execution: the front may send it as soon as it has the result."""

@@ -26,6 +26,9 @@ from capsule_worker.protocol.messages import (
     UpdateOutput,
 )
 
+#: More lines than a session has.
+_NEVER_FULL = 1 << 30
+
 
 class ResultHook(DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
@@ -142,6 +145,18 @@ class ZMQInteractiveShell(InteractiveShell):
     def _write_payload(self, payload: dict[str, Any]) -> None:
         assert self.payload_manager is not None
         self.payload_manager.write_payload(payload)
+
+    def init_history(self) -> None:
+        """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
+        super().init_history()
+        if self.history_manager is not None:
+            self.history_manager.db_cache_size = _NEVER_FULL
+
+    def save_history(self) -> None:
+        """Have the thread write what is not in the history file yet."""
+        flag = getattr(self.history_manager, "save_flag", None)
+        if flag is not None:
+            flag.set()
 
     def take_payload(self) -> list[Any]:
         """Return what the cell left for the client besides its output, and forget it."""
