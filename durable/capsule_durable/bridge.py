@@ -153,7 +153,8 @@ class Bridge:
         except TransportClosed as error:
             self.executions.fail(message.id, WorkerDied(str(error), message.id))
         except ExecutionFailed as error:
-            self.executions.fail(message.id, error)
+            # One error may tell many executions why there is no worker; each gets its own.
+            self.executions.fail(message.id, type(error)(error.message, message.id, **error.fields))
         except ProtocolError as error:
             self.executions.fail(message.id, InternalError(f"the cell cannot be sent: {error}", message.id))
 

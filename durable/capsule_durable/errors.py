@@ -40,10 +40,6 @@ class TransportClosed(CapsuleError):
     """The connection to the worker has ended."""
 
 
-class WorkerUnavailable(CapsuleError):
-    """No worker could be started: the environment in which cells run lacks something."""
-
-
 class InputCancelled(CapsuleError):
     """An input will not be answered any more: its cell has ended or was interrupted."""
 
@@ -119,6 +115,12 @@ class WorkerDied(ExecutionFailed):
     kind = "WorkerDied"
 
 
+class WorkerUnavailable(ExecutionFailed):
+    """No worker could be started: the environment in which cells run lacks something."""
+
+    kind = "WorkerUnavailable"
+
+
 class Rejection(CapsuleError):
     """Carries a rejection record out of a durable function, as the text that the SDK keeps.
 
@@ -141,6 +143,7 @@ _BY_KIND: dict[str, type[ExecutionFailed]] = {
         SessionClosed,
         InternalError,
         WorkerDied,
+        WorkerUnavailable,
     )
 }
 

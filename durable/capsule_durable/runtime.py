@@ -13,7 +13,7 @@ from capsule_durable import functions, ids
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.engine import open_engine
-from capsule_durable.errors import ExecutionFailed, WorkerDied, WorkerUnavailable
+from capsule_durable.errors import ExecutionFailed
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
@@ -44,7 +44,7 @@ class Runtime:
             self._engine.result_of,
             self._engine.target,
             capabilities,
-            self._worker_ready,
+            lambda: self.workers.ready(),  # noqa: PLW0108  # the workers come later
             timedelta(seconds=settings.input_timeout),
         )
         self.session = Session(session_id, capabilities, self.bridge.ask)
@@ -87,7 +87,7 @@ class Runtime:
         Raises:
             ExecutionFailed: no answer, in time or at all.
         """
-        await self._worker_ready()
+        await self.workers.ready()
         return await self.session.ask(make(self.session.next_request_id()), self.settings.question_timeout)
 
     async def interrupt(self) -> None:
@@ -137,9 +137,3 @@ class Runtime:
             if end.stack:
                 self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=end.stack))
         self.bridge.worker_died(error)
-
-    async def _worker_ready(self) -> None:
-        try:
-            await self.workers.ready()
-        except WorkerUnavailable as error:
-            raise WorkerDied(str(error)) from error

@@ -14,7 +14,7 @@ from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.session import Session
 from capsule_durable.worker import Exit, Worker
-from capsule_worker.protocol import Message
+from capsule_worker.protocol import PROTOCOL_VERSION, Message
 from capsule_worker.protocol.messages import ReadyMessage
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Workers:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted = asyncio.Event()
         self._protocol_error: ProtocolError | None = None
+        self._mismatch: str | None = None
+        self._last_failure: str | None = None
         self.state: WorkerState = "none"
         session.add_message_interceptor(self._intercept)
 
@@ -130,7 +132,8 @@ class Workers:
                 self._renew()
                 self._listener.worker_died(end, partial(self._death, end))
             else:
-                await self._give_up(_startup_failure(self._launcher.python, end))
+                reason, self._mismatch = self._mismatch or _startup_failure(self._launcher.python, end), None
+                await self._give_up(reason)
 
     async def _next(self, launched: Launched | None) -> Worker:
         spare, self._spare = self._spare, None
@@ -158,7 +161,9 @@ class Workers:
 
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""
-        logger.error("%s", reason)
+        # Each cell that is tried meanwhile tries again, and is told; the log is told once.
+        logger.log(logging.DEBUG if reason == self._last_failure else logging.ERROR, "%s", reason)
+        self._last_failure = reason
         self._advance("fail")
         self._wanted.clear()
         self._ready.set_exception(WorkerUnavailable(reason))
@@ -194,6 +199,14 @@ class Workers:
 
     def _intercept(self, message: Message) -> None:
         if isinstance(message, ReadyMessage) and self.state == "starting":
+            if message.protocol_version != PROTOCOL_VERSION and self._current is not None:
+                self._mismatch = (
+                    f"{self._launcher.python} has capsule-worker {message.worker_version}, which speaks another"
+                    f" protocol ({message.protocol_version}, not {PROTOCOL_VERSION}). Bring both to one version:\n"
+                    f"    {self._launcher.python} -m pip install --upgrade capsule-worker"
+                )
+                self._current.kill()
+                return
             self._advance("ready")
             self._renew()
             self._ready.set_result(None)

@@ -268,7 +268,7 @@ class CapsuleKernel(Kernel):
         try:
             await self.runtime.workers.ready()
         except CapsuleError as error:
-            logger.warning("%s", error)
+            logger.debug("%s", error)
         await super().kernel_info_request(stream, ident, parent)
 
     @property
