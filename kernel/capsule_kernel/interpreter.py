@@ -78,12 +78,12 @@ def locate(python: str) -> Path:
     """
     found = shutil.which(python) if os.sep not in python else None
     path = Path(os.path.abspath(Path(found or python).expanduser()))  # noqa: PTH100  # resolve() follows links
+    if not os.access(path, os.F_OK):
+        raise InterpreterUnusable(f"{path} does not exist")
     if path.is_dir():
         inside = path / "bin" / "python"
         hint = f"; did you mean {inside}?" if inside.exists() else ""
         raise InterpreterUnusable(f"{path} is a directory, not a Python interpreter{hint}")
-    if not path.exists():
-        raise InterpreterUnusable(f"{path} does not exist")
     if not os.access(path, os.X_OK):
         raise InterpreterUnusable(f"{path} is not executable")
     return path
