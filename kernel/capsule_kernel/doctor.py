@@ -23,6 +23,7 @@ from capsule_kernel.kernelspec import Kernelspec
 #: How long a kernel may take to start, and again to answer, in seconds.
 TIMEOUT = 60.0
 
+_ISOLATION = {"open": "cells run as you, in a process of their own but in no sandbox"}
 _COMPANIONS = ("ipykernel", "jupyter-client", "pyzmq", "resonate-sdk")
 
 
@@ -79,11 +80,12 @@ def versions() -> Finding:
 def configuration() -> Finding:
     """Read the configuration as a kernel started here would."""
     try:
-        _, origins = load(os.environ, {}, Path.cwd())
+        settings, origins = load(os.environ, {}, Path.cwd())
     except ConfigurationError as error:
         return Finding("configuration", "problem", str(error), "correct that value; capsule config shows all")
     changed = [f"{name} ({origin})" for name, origin in origins.items() if origin != "default"]
-    return Finding("configuration", "ok", ", ".join(changed) or "all defaults")
+    isolation = f"profile {settings.profile}: {_ISOLATION[settings.profile]}"
+    return Finding("configuration", "ok", f"{isolation}; {', '.join(changed) or 'all defaults'}")
 
 
 def runtime_directory(directory: Path) -> Finding:
