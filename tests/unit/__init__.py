@@ -1,0 +1,1 @@
+"""Single parts, in milliseconds: no worker, no engine, no socket."""
