@@ -1,0 +1,1 @@
+"""Parts together for real: workers, engines, sockets, environments."""
