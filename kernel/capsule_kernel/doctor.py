@@ -118,11 +118,15 @@ def hidden(spec: Kernelspec, seen: Path | None) -> Finding:
 def environment(spec: Kernelspec) -> Finding:
     """Find out whether both interpreters of a kernelspec are there, and cells can run in the one that is for them."""
     check = f"kernelspec {spec.name}"
-    again = f"capsule install --name {spec.name} --python PATH"
     try:
         interpreter.locate(spec.front)
     except interpreter.InterpreterUnusable as error:
-        return Finding(check, "problem", f"{spec.directory}: the front's interpreter: {error.problem}", again)
+        return Finding(
+            check,
+            "problem",
+            f"{spec.directory}: the front's interpreter: {error.problem}",
+            _reinstall(spec, spec.python),
+        )
     try:
         python = spec.python or _configured_python(spec)
     except ConfigurationError as error:
@@ -130,7 +134,7 @@ def environment(spec: Kernelspec) -> Finding:
     try:
         found = interpreter.check(python)
     except interpreter.InterpreterUnusable as error:
-        return Finding(check, "problem", f"{spec.directory}: {error.problem}", error.mend or again)
+        return Finding(check, "problem", f"{spec.directory}: {error.problem}", error.mend or _reinstall(spec, "PATH"))
     return Finding(check, "ok", f"{spec.directory}: cells run in {found.path} (Python {found.version})")
 
 
@@ -195,6 +199,16 @@ def _calculate(name: str, timeout: float, log: IO[bytes]) -> str:
         # In order first, so that the front ends its workers; by force when it does not.
         manager.shutdown_kernel()
     return "\n".join(results)
+
+
+def _reinstall(spec: Kernelspec, python: str | None) -> str:
+    command = ["capsule", "install", "--name", spec.name]
+    kernels = spec.directory.parent
+    if kernels != kernelspec.kernels_directory() and kernels.parts[-3:] == ("share", "jupyter", "kernels"):
+        command += ["--prefix", str(kernels.parents[2])]
+    if python is not None:
+        command += ["--python", python]
+    return shlex.join(command)
 
 
 def _configured_python(spec: Kernelspec) -> str:
