@@ -17,7 +17,7 @@ import nbformat
 import psutil
 import pytest
 
-from capsule_kernel import __version__
+from capsule_kernel import __version__, doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -466,6 +466,21 @@ def test_the_doctor_tells_why_a_kernel_does_not_start(user: Environment) -> None
     assert status == "problem"
     assert "does not run" in detail
     assert "wrong configuration: profile" in detail
+
+
+def test_a_kernel_that_does_not_answer_in_time_is_ended(user: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = user.home / "data" / "kernels" / "mute"
+    directory.mkdir(parents=True)
+    argv = ["/bin/sh", "-c", "echo I am mute; sleep 1000", "-m", "capsule_kernel"]
+    (directory / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Mute", "language": "none"}))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(user.home / "data"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(user.home / "run"))
+    monkeypatch.setenv("IPYTHONDIR", str(user.home / "ipython"))
+    monkeypatch.setenv(MARK, user.variables[MARK])
+    with pytest.raises(RuntimeError, match=r"Kernel didn't respond in 1 seconds \(I am mute\)"):
+        doctor.run_kernel("mute", 1)
+    monkeypatch.delenv(MARK)
+    assert list((user.home / "run").glob("*.json")) == []
 
 
 def test_the_doctor_warns_of_a_kernelspec_that_another_one_hides(user: Environment) -> None:
