@@ -7,14 +7,15 @@ import re
 import struct
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree as ET
 
 import pytest
 
 import capsule_kernel
 import capsule_worker
-from capsule_kernel import kernelspec
+from capsule_durable.settings import Settings
+from capsule_kernel import doctor, kernelspec
 
 ROOT = Path(__file__).parents[2]
 KERNELSPEC = ROOT / "kernelspec"
@@ -44,6 +45,10 @@ def test_installing_the_distribution_brings_the_kernelspec() -> None:
 
 def test_the_command_is_there() -> None:
     assert project(ROOT)["project"]["scripts"] == {"capsule": "capsule_kernel.cli:main"}
+
+
+def test_the_doctor_has_words_for_every_profile() -> None:
+    assert set(doctor._ISOLATION) == set(get_args(Settings.model_fields["profile"].annotation))
 
 
 def test_what_capsule_install_copies_is_what_the_distribution_brings() -> None:
