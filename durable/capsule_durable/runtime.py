@@ -95,13 +95,14 @@ class Runtime:
         running, worker = self._running, self.workers.current
         if running is None or worker is None:
             return
-        message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
+        # A signal needs nobody's leave, not even the interpreter's, and one that comes late hits nothing: the next
+        # cell is sent only after this one's result has been read.
         try:
-            await self.session.ask(message, self.settings.interrupt_grace)
-        except ExecutionFailed:
-            # The worker's reader did not get to run: C code holds the interpreter. The signal needs nobody's leave.
-            if self._running == running:
-                worker.interrupt()
+            worker.interrupt()
+        except PermissionError:
+            message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
+            with contextlib.suppress(ExecutionFailed):
+                await self.session.ask(message, self.settings.question_timeout)
 
     def answer(self, question: Question, value: str) -> None:
         """Take the client's answer to a question."""

@@ -41,7 +41,6 @@ class Settings(BaseModel):
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
     question_timeout: float = Field(5.0, gt=0, description="How long completion, inspection and history may take")
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
-    interrupt_grace: float = Field(0.2, gt=0, description="When an interrupt falls back to a bare signal")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
 

@@ -62,7 +62,11 @@ class Worker:
         return self._launched.pid
 
     def interrupt(self) -> None:
-        """Send SIGINT to the process group: the cell and its child processes."""
+        """Send SIGINT to the process group: the cell and its child processes.
+
+        Raises:
+            PermissionError: the worker runs as somebody else.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGINT)
 

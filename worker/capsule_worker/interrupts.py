@@ -1,8 +1,8 @@
 """What an interrupt (SIGINT) does to this process.
 
 User code is interrupted by ``KeyboardInterrupt``, wherever the main thread happens to be. The worker's own code must
-not be: an exception between two halves of a frame would corrupt the protocol. So the signal handler raises only while
-a cell runs (``running``), and never inside a shielded section (``with gate:``); there it waits for the section's end.
+not be: an exception between two halves of a frame would corrupt the protocol. So an interrupt raises only while a cell
+runs, and never inside a shielded section (``with gate:``); there it waits for the section's end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ class InterruptGate:
 
     As a context manager it shields: an interrupt that arrives inside is delivered at the end of the outermost
     section. Other threads may enter too; they are never interrupted, so for them it does nothing.
+
+    While nothing shields the handler is Python's own, which has no frame of ours that tracebacks would show.
     """
 
     def __init__(self) -> None:
@@ -30,48 +32,56 @@ class InterruptGate:
         self._depth = 0
         self._pending = False
         self._running = False
+        self._outside: Any = signal.SIG_IGN
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
 
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main:
-            self._depth += 1
+        if threading.get_ident() != self._main or not self._running:
+            return
+        self._depth += 1
+        if self._depth == 1:
+            self._outside = signal.signal(signal.SIGINT, self._note)
 
     def __exit__(self, *_: object) -> None:
-        if threading.get_ident() != self._main:
+        if threading.get_ident() != self._main or not self._depth:
             return
         self._depth -= 1
-        if self._depth == 0 and self._pending:
+        if self._depth:
+            return
+        signal.signal(signal.SIGINT, self._outside)
+        if self._pending:
             self._pending = False
             if self._running:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:
         """Drop the interrupts that arrive inside: the cell is ending already."""
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            self._pending = False
+        with self:
+            try:
+                yield
+            finally:
+                self._pending = False
 
     def start(self) -> None:
         """From here on user code runs and may be interrupted; replaces a handler that an earlier cell set."""
-        signal.signal(signal.SIGINT, self._handle)
         self._pending = False
         self._interrupted = False
         self._running = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stop(self) -> None:
         """From here on nothing is interrupted."""
+        signal.signal(signal.SIGINT, _ignore)
         self._running = False
+        self._depth = 0
         self._pending = False
-        signal.signal(signal.SIGINT, self._handle)
 
     async def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """Await user code such that an interrupt reaches it while it is suspended, as ``KeyboardInterrupt``."""
         self._task = asyncio.current_task()
+        signal.signal(signal.SIGINT, self._interrupt_task)
         try:
             return await _interruptible(coro, self)
         finally:
@@ -82,23 +92,26 @@ class InterruptGate:
         interrupted, self._interrupted = self._interrupted, False
         return interrupted
 
-    def _handle(self, _signum: int, _frame: types.FrameType | None) -> None:
-        if not self._running:
-            return
-        if self._depth:
-            self._pending = True
-            return
+    def _note(self, _signum: int, _frame: types.FrameType | None) -> None:
+        self._pending = True
+
+    def _interrupt_task(self, _signum: int, _frame: types.FrameType | None) -> None:
+        """Interrupt a cell that awaits: where it is suspended, by a cancellation that is turned around."""
         task = self._task
-        if task is not None:
-            loop = task.get_loop()
-            current = asyncio.current_task(loop)
-            if current is not task:
-                # The cell is suspended: wake it with a cancellation, which _interruptible turns into the interrupt.
-                self._interrupted = True
-                loop.call_soon_threadsafe(task.cancel)
-                if current is None:
-                    return
+        if task is None:
+            return
+        loop = task.get_loop()
+        current = asyncio.current_task(loop)
+        if current is not task:
+            self._interrupted = True
+            loop.call_soon_threadsafe(task.cancel)
+            if current is None:
+                return
         raise KeyboardInterrupt
+
+
+def _ignore(_signum: int, _frame: types.FrameType | None) -> None:
+    """Take SIGINT between cells. Ignored by the system it would be ignored in child processes, too."""
 
 
 @types.coroutine

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from capsule_worker import attribution
 from capsule_worker.channel import Channel
-from capsule_worker.outputs import OutputBuffer, Piece, StreamName
 from capsule_worker.protocol import FrameTooLarge, ProtocolError
-from capsule_worker.protocol.journal import Journal
+from capsule_worker.protocol.journal import Journal, Piece, StreamName
 from capsule_worker.protocol.messages import ErrorMessage, Output, OutputMessage, ResultMessage, StreamOutput
 
 #: Seconds between the first text after a silence and its sending: long enough for a line to be completed, and
@@ -19,10 +18,15 @@ from capsule_worker.protocol.messages import ErrorMessage, Output, OutputMessage
 FIRST_DELAY = 0.008
 #: Seconds between two sendings while text keeps coming.
 BUSY_DELAY = 0.04
-#: Characters that may wait; who writes beyond that sends them itself, and so goes no faster than the front reads.
+#: Bytes that may wait; who writes beyond that sends them itself, and so goes no faster than the front reads.
 HIGH_WATER = 1 << 20
+#: The longest text of one message, in characters; longer text is sent in pieces of this size.
+CHUNK = 1 << 20
+#: A write that comes this long (in seconds) after the one before it first looks for text of child processes. They
+#: take far longer to start and end: between two writes in quick succession there is nothing to look for.
+QUIET = 50e-6
 
-_FD = {"stdout": 1, "stderr": 2}
+FD = {"stdout": 1, "stderr": 2}
 
 
 class Outlet:
@@ -30,41 +34,58 @@ class Outlet:
 
     Args:
         channel: where messages go.
-        journal: keeps text until it is sent, where the front finds it if this process dies.
-        before_write: called before text of Python code is taken, to let text of child processes that is already
-            in a pipe go first.
+        journal: holds text until it is sent, where the front finds it if this process dies.
     """
 
-    def __init__(self, channel: Channel, journal: Journal, before_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, channel: Channel, journal: Journal) -> None:
         self._channel = channel
         self._journal = journal
         self.gate = channel.gate
-        self.before_write = before_write
-        self._buffer = OutputBuffer()
-        # Re-entrant, both: a signal handler of the user may print while this thread does. The first guards buffer
-        # and journal for an instant; the second keeps batches in order, and is held while the front takes its time.
+        #: Lets text that is already in a pipe go first; set by whoever reads the pipes.
+        self.read_pipes: Callable[[], None] = _nothing
+        # Re-entrant, both: a signal handler of the user may print while this thread does. The first guards the
+        # journal for an instant; the second keeps batches in order, and is held while the front takes its time.
         self._lock = threading.RLock()
         self._sending = threading.RLock()
+        self._last_write = 0.0
         self._wake = threading.Event()
         self._awake = False
         self._forked = False
         threading.Thread(target=self._flush_forever, name="capsule-output", daemon=True).start()
 
-    def write(self, name: StreamName, text: str) -> None:
-        """Take text that Python code wrote, for the cell that the caller belongs to."""
+    def write(self, name: StreamName, text: str) -> int:
+        """Take text that Python code wrote, for the cell that the caller belongs to; return its length.
+
+        Every ``print`` comes through here, twice: it is written for speed.
+
+        Raises:
+            TypeError: ``text`` is not a str.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._forked:
-            _write_all(_FD[name], text.encode("utf-8", "backslashreplace"))
-            return
-        self.before_write()
-        self.append(Piece(attribution.current(), name, text))
+            _write_all(FD[name], text.encode("utf-8", "backslashreplace"))
+            return len(text)
+        now = time.monotonic()
+        if now - self._last_write > QUIET:
+            self.read_pipes()
+        self._last_write = now
+        journal = self._journal
+        with self._lock:
+            kept = journal.write(attribution.current(), name, text)
+        if not kept or len(journal) > HIGH_WATER:
+            self._make_room(None if kept else Piece(attribution.current(), name, text))
+        elif not self._awake:
+            self._awake = True
+            self._wake.set()
+        return len(text)
 
     def append(self, piece: Piece) -> None:
-        """Take text; it leaves within milliseconds."""
+        """Take text that something else wrote; it leaves within milliseconds."""
         with self._lock:
-            self._buffer.append(piece)
-            self._journal.write(piece.name, piece.text)
-        if self._buffer.size > HIGH_WATER:
-            self.flush()
+            kept = self._journal.write(*piece)
+        if not kept or len(self._journal) > HIGH_WATER:
+            self._make_room(None if kept else piece)
         elif not self._awake:
             self._awake = True
             self._wake.set()
@@ -75,11 +96,9 @@ class Outlet:
             return True
         with self.gate, self._sending:
             with self._lock:
-                pieces = self._buffer.take()
-                mark = self._journal.switch() if pieces else None
-            for execution_id, name, text in pieces:
-                output = StreamOutput(name=name, text=text)
-                self._channel.send(OutputMessage(execution_id=execution_id, output=output), deadline)
+                pieces, mark = self._journal.take() if len(self._journal) else ([], None)
+            for piece in pieces:
+                self._send(piece, deadline)
             sent = self._channel.flush(deadline)
             if mark is not None:
                 self._journal.clear(mark)
@@ -100,8 +119,7 @@ class Outlet:
                 self._channel.send(OutputMessage(execution_id=execution_id, output=output))
             except (ProtocolError, ValueError, TypeError) as error:
                 reason = str(error) if isinstance(error, FrameTooLarge) else f"{type(error).__name__}: {error}"
-                text = f"This {output.kind} output cannot be shown: {reason}\n"
-                self.append(Piece(execution_id, "stderr", text))
+                self.append(Piece(execution_id, "stderr", f"This {output.kind} output cannot be shown: {reason}\n"))
 
     def finish(
         self,
@@ -141,18 +159,49 @@ class Outlet:
         """In a forked child: write to the inherited pipes, which the parent reads; the socket is the parent's."""
         self._forked = True
 
+    def _make_room(self, piece: Piece | None) -> None:
+        """Send what waits, and then ``piece``, which found no room."""
+        with self.gate, self._sending:
+            self.flush()
+            if piece is not None:
+                self._send(piece, None)
+
+    def _send(self, piece: Piece, deadline: float | None) -> None:
+        for text in split(piece.text):
+            output = StreamOutput(name=piece.name, text=text)
+            self._channel.send(OutputMessage(execution_id=piece.execution_id, output=output), deadline)
+
     def _flush_forever(self) -> None:
         while True:
             self._wake.wait()
             delay = FIRST_DELAY
-            while self._buffer or delay == FIRST_DELAY:
+            while len(self._journal) or delay == FIRST_DELAY:
                 time.sleep(delay)
                 self.flush()
                 delay = BUSY_DELAY
             self._wake.clear()
             self._awake = False
-            if self._buffer:  # written between the last flush and the line above
+            if len(self._journal):  # written between the last flush and the line above
                 self._wake.set()
+
+
+def split(text: str, chunk: int = CHUNK) -> Iterator[str]:
+    """Yield ``text`` in pieces of ``chunk`` characters, or one more: a carriage return and the line feed after it stay
+    together, since apart they would mean two lines.
+    """  # noqa: D205  # one sentence
+    start = 0
+    while len(text) - start > chunk:
+        end = start + chunk
+        if text[end - 1] == "\r" and text[end] == "\n":
+            end += 1
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:] if start else text
+
+
+def _nothing() -> None:
+    """Stand in until the pipes are read."""
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -15,17 +15,12 @@ import selectors
 import struct
 import termios
 import threading
-import time
 
 from capsule_worker import attribution
-from capsule_worker.outlet import Outlet
-from capsule_worker.outputs import Piece, StreamName
+from capsule_worker.outlet import FD, Outlet
+from capsule_worker.protocol.journal import Piece, StreamName
 
 READ_SIZE = 1 << 16
-#: A write that comes this long (in seconds) after the one before it first looks for text of child processes.
-QUIET = 50e-6
-
-_FD = {"stdout": 1, "stderr": 2}
 
 
 class _Pipe:
@@ -53,22 +48,10 @@ class PipeReader:
         self._lock = threading.RLock()
         self._selector = selectors.DefaultSelector()
         self._current: list[_Pipe] = []
-        self._last_write = 0.0
         self._libc = _line_buffered_libc()
         for name, fd in (("stdout", stdout), ("stderr", stderr)):
             self._add(_Pipe(name, fd))  # type: ignore[arg-type]  # the two literal names
         threading.Thread(target=self._read_forever, name="capsule-pipes", daemon=True).start()
-
-    def before_write(self) -> None:
-        """Let text that is already in a pipe go first, so that it stays in front of the caller's.
-
-        A child process takes far longer than ``QUIET`` to start and end: between two writes in quick succession
-        there is nothing to look for.
-        """
-        now = time.monotonic()
-        if now - self._last_write > QUIET:
-            self._read_available()
-        self._last_write = now
 
     def before_cell(self) -> None:
         """Give the next cell pipes of its own where child processes of earlier cells still hold the old ones."""
@@ -79,7 +62,7 @@ class PipeReader:
             for pipe in self._current:
                 pipe.execution_id = attribution.latest()
             self._current = []
-            for name, fd in _FD.items():
+            for name, fd in FD.items():
                 reading, writing = os.pipe()
                 os.dup2(writing, fd)
                 os.close(writing)
@@ -88,13 +71,14 @@ class PipeReader:
     def drain(self) -> None:
         """Move everything that was written so far to the outlet: C's own buffers first, then the pipes."""
         self._libc.flush()
-        self._read_available()
+        self.read_available()
 
     def _add(self, pipe: _Pipe) -> None:
         self._current.append(pipe)
         self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
 
-    def _read_available(self) -> None:
+    def read_available(self) -> None:
+        """Move to the outlet what child processes and C code have written so far."""
         with self._lock:
             for pipe in self._current:
                 # As much as is there now, and no more: somebody may be writing without end.

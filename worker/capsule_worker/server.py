@@ -58,7 +58,7 @@ class Server:
         self._drain_timeout = drain_timeout
         self._outlet = Outlet(self._channel, journal)
         self._pipes = PipeReader(stdout, stderr, self._outlet)
-        self._outlet.before_write = self._pipes.before_write
+        self._outlet.read_pipes = self._pipes.read_available
         self._stdin = Stdin(self._channel)
         self._stdin.install()
         attribution.follow_threads()

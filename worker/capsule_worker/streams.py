@@ -5,12 +5,11 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
-from capsule_worker.outlet import Outlet
-from capsule_worker.outputs import StreamName
-
-_FD = {"stdout": 1, "stderr": 2}
+from capsule_worker.outlet import FD, Outlet
+from capsule_worker.protocol.journal import StreamName
 
 
 class OutputStream(io.TextIOBase):
@@ -26,19 +25,13 @@ class OutputStream(io.TextIOBase):
         self._name: StreamName = name
         self._outlet = outlet
         self.buffer = _Bytes(self)
+        # No method of ours in between: every ``print`` calls this twice.
+        self.write = partial(outlet.write, name)  # type: ignore[method-assign]
 
     @property
     def name(self) -> str:
         """The name that tracebacks and reprs show."""
         return f"<{self._name}>"
-
-    def write(self, text: str) -> int:
-        """Take ``text``. Raises TypeError for anything but a str."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if text:
-            self._outlet.write(self._name, text)
-        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as every text stream
         """Take all ``lines`` as one piece."""
@@ -50,7 +43,7 @@ class OutputStream(io.TextIOBase):
 
     def fileno(self) -> int:
         """Return 1 for stdout, 2 for stderr."""
-        return _FD[self._name]
+        return FD[self._name]
 
     def isatty(self) -> bool:
         """Return False: nobody types here."""
