@@ -20,6 +20,7 @@ from capsule_durable.settings import Settings
 from capsule_durable.worker import Exit
 from capsule_durable.workers import Workers
 from capsule_worker.protocol import messages as m
+from capsule_worker.protocol.journal import StreamName
 
 
 class Runtime:
@@ -128,6 +129,11 @@ class Runtime:
     def worker_ready(self, ready: m.ReadyMessage) -> None:
         """Remember what the worker said of itself."""
         self.ready = ready
+
+    def worker_wrote(self, name: StreamName, text: str) -> None:
+        """Show what a mute worker wrote, below the cell that runs."""
+        if self._running is not None:
+            self._capabilities.stream(self._running, m.StreamOutput(name=name, text=text))
 
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """Show the worker's last words below the cell, and reject the execution."""

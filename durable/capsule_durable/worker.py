@@ -61,6 +61,12 @@ class Worker:
         """The process id."""
         return self._launched.pid
 
+    def read_pipes(self) -> list[tuple[StreamName, str]]:
+        """Return what is in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
+        if self.exited.done():
+            return []
+        return _read_pipes(self._launched)
+
     def interrupt(self) -> None:
         """Send SIGINT to the process group: the cell and its child processes.
 
@@ -114,7 +120,9 @@ def _rest(fd: int) -> str:
 
 def _last_words(launched: Launched) -> list[tuple[StreamName, str]]:
     """Return what Python code had printed, then what C code and child processes had."""
-    words = journal.read(os.pread(launched.journal, journal.SIZE, 0))
+    return journal.read(os.pread(launched.journal, journal.SIZE, 0)) + _read_pipes(launched)
+
+
+def _read_pipes(launched: Launched) -> list[tuple[StreamName, str]]:
     pipes: list[tuple[StreamName, int]] = [("stdout", launched.stdout), ("stderr", launched.stderr)]
-    words.extend((name, text) for name, fd in pipes if (text := _rest(fd)))
-    return words
+    return [(name, text) for name, fd in pipes if (text := _rest(fd))]

@@ -15,7 +15,8 @@ from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_stat
 from capsule_durable.session import Session
 from capsule_durable.worker import Exit, Worker
 from capsule_worker.protocol import PROTOCOL_VERSION, Message
-from capsule_worker.protocol.messages import ReadyMessage
+from capsule_worker.protocol.journal import StreamName
+from capsule_worker.protocol.messages import HeartbeatMessage, ReadyMessage
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,14 @@ logger = logging.getLogger(__name__)
 START_TIMEOUT = 60.0
 #: Seconds between a worker's first ready and the start of the spare: it must not compete with the first cells.
 SPARE_DELAY = 2.0
+#: Seconds; a heartbeat is waited for as long as the worker lives.
+_FOR_EVER = 30 * 86400.0
 #: Seconds that a worker's connection may stay open after the process has ended.
 DRAIN_AFTER_DEATH = 2.0
+#: Seconds between two heartbeats.
+HEARTBEAT = 2.0
+#: Seconds after which a worker that does not answer its heartbeat is mute: C code holds the interpreter.
+MUTE = 1.0
 _SIGKILL = -9
 
 
@@ -33,6 +40,9 @@ class Listener(Protocol):
 
     def worker_ready(self, ready: ReadyMessage) -> None:
         """A worker can run cells now."""
+
+    def worker_wrote(self, name: StreamName, text: str) -> None:
+        """The worker is mute, and this was found in its pipes."""
 
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """The worker has ended, and everything that it sent has been routed.
@@ -123,7 +133,11 @@ class Workers:
             self._advance("launch")
             self._current = worker
             reader = self._session.attach(worker.transport, worker.pid)
-            end = await self._until_exit(worker, reader)
+            heart = asyncio.get_running_loop().create_task(self._listen_to_heart(worker), name="heart")
+            try:
+                end = await self._until_exit(worker, reader)
+            finally:
+                heart.cancel()
             self._current = None
             was_ready = self.state == "ready"
             self._advance("exit")
@@ -158,6 +172,25 @@ class Workers:
         if error is not None and self._protocol_error is None:
             logger.error("reading from the worker failed", exc_info=error)
         return end
+
+    async def _listen_to_heart(self, worker: Worker) -> None:
+        """Notice a worker that is mute, and read its pipes for it.
+
+        C code that holds the interpreter keeps the worker's own threads from running. If it also prints more than a
+        pipe holds it would wait for ever for a reader, and its output would not be seen in any case.
+        """
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            message = HeartbeatMessage(id=self._session.next_request_id())
+            answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
+            try:
+                while not (await asyncio.wait({answer}, timeout=MUTE))[0]:
+                    for name, text in worker.read_pipes():
+                        self._listener.worker_wrote(name, text)
+                with contextlib.suppress(ExecutionFailed):
+                    answer.result()
+            finally:
+                answer.cancel()
 
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""

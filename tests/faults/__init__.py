@@ -1,0 +1,1 @@
+"""What happens when something fails: processes that die, hang, flood and lie."""
