@@ -84,10 +84,11 @@ class Journal:
         """Return what waits, a piece a run, and a mark for ``clear``; what is written from now on is the next batch."""
         memory, mark = self._memory, self._base
         pieces = []
-        starts = [start for _, _, start in self._runs]
-        ends = [start - _RUN.size for start in starts[1:]] + [self._end]
-        for (execution_id, name, start), end in zip(self._runs, ends, strict=True):
+        end = self._end
+        for execution_id, name, start in reversed(self._runs):
             pieces.append(Piece(execution_id, name, str(memory[start:end], "utf-8", "replace")))
+            end = start - _RUN.size
+        pieces.reverse()
         self._switch()
         return pieces, mark
 

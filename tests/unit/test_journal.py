@@ -1,0 +1,80 @@
+"""Text waits in shared memory, in order, whole, until it is sent; a reader trusts nothing that it finds there."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capsule_worker.outlet import split
+from capsule_worker.protocol.journal import ROOM, SIZE, Journal, read
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+WRITES = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["stdout", "stderr"]), TEXT), max_size=40)
+
+
+def _journal() -> tuple[Journal, bytearray]:
+    memory = bytearray(SIZE)
+    return Journal(memoryview(memory)), memory
+
+
+def _runs(writes) -> list[tuple[str, str, str]]:
+    return [
+        (*origin, "".join(text for _, _, text in run)) for origin, run in groupby(writes, key=lambda write: write[:2])
+    ]
+
+
+@given(WRITES)
+def test_what_is_taken_is_what_was_written_run_by_run(writes) -> None:
+    journal, _ = _journal()
+    for write in writes:
+        assert journal.write(*write)
+    pieces, _ = journal.take()
+    assert [tuple(piece) for piece in pieces] == _runs(writes)
+    assert len(journal) == 0
+
+
+@given(WRITES, WRITES)
+def test_a_reader_finds_what_is_being_sent_and_what_waits_behind_it(sending, waiting) -> None:
+    journal, memory = _journal()
+    for write in sending:
+        journal.write(*write)
+    _, mark = journal.take()
+    for write in waiting:
+        journal.write(*write)
+    expected = [(name, text) for _, name, text in _runs(sending)] + [(name, text) for _, name, text in _runs(waiting)]
+    assert read(bytes(memory)) == expected
+    journal.clear(mark)
+    assert read(bytes(memory)) == [(name, text) for _, name, text in _runs(waiting)]
+
+
+def test_a_text_without_room_is_refused_whole() -> None:
+    journal, memory = _journal()
+    assert journal.write("a", "stdout", "x" * ROOM)
+    assert not journal.write("a", "stdout", "y")
+    assert not journal.write("a", "stderr", "y")
+    assert read(bytes(memory)) == [("stdout", "x" * ROOM)]
+
+
+def test_half_of_a_surrogate_pair_is_kept_as_an_escape() -> None:
+    journal, _ = _journal()
+    journal.write("a", "stdout", "x\udc80")
+    assert journal.take()[0][0].text == "x\\udc80"
+
+
+@given(st.binary(max_size=200), st.integers(0, SIZE // 2))
+def test_a_reader_survives_any_memory(noise: bytes, at: int) -> None:
+    memory = bytearray(SIZE)
+    memory[at : at + len(noise)] = noise
+    assert isinstance(read(bytes(memory)), list)
+    assert read(noise) == [] or isinstance(read(noise), list)
+
+
+@given(st.text("ab\r\n", max_size=60), st.integers(2, 7))
+def test_splitting_loses_nothing_and_keeps_line_ends_together(text: str, chunk: int) -> None:
+    pieces = list(split(text, chunk))
+    assert "".join(pieces) == text
+    assert all(len(piece) <= chunk + 1 for piece in pieces)
+    for before, after in zip(pieces, pieces[1:], strict=False):
+        assert not (before.endswith("\r") and after.startswith("\n"))
