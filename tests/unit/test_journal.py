@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,5 +76,5 @@ def test_splitting_loses_nothing_and_keeps_line_ends_together(text: str, chunk: 
     pieces = list(split(text, chunk))
     assert "".join(pieces) == text
     assert all(len(piece) <= chunk + 1 for piece in pieces)
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         assert not (before.endswith("\r") and after.startswith("\n"))

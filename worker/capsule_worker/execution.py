@@ -38,7 +38,7 @@ class CellRunner:
         if message.execution_count is not None:
             shell.execution_count = message.execution_count
         count = shell.execution_count
-        shell.last_error = None
+        shell.forget_errors()
         started = time.perf_counter()
         self._gate.start()
         expressions: dict[str, Any] = {}
@@ -107,8 +107,7 @@ class CellRunner:
             shell.events.trigger("post_execute")
             if not message.silent:
                 shell.events.trigger("post_run_cell", result)
-        # An error while the value was being displayed is the cell's error too.
-        return bool(result.success) and shell.last_error is None
+        return bool(result.success) and not shell.result_failed
 
 
 def asyncio_runner() -> Any:

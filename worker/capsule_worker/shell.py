@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,14 @@ _NEVER_FULL = 1 << 30
 class ResultHook(DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
 
+    #: Whether the value of a cell is being turned into its representations.
+    formatting = False
     _data: dict[str, Any]
     _metadata: dict[str, Any]
 
     def start_displayhook(self) -> None:
         """Begin a result; the parts follow."""
+        self.formatting = True
         self._data, self._metadata = {}, {}
 
     def write_output_prompt(self) -> None:
@@ -62,6 +64,7 @@ class ResultHook(DisplayHook):
                 )
             )
         self._data, self._metadata = {}, {}
+        self.formatting = False
 
 
 class OutletPublisher(DisplayPublisher):
@@ -122,6 +125,8 @@ class ZMQInteractiveShell(InteractiveShell):
         super().__init__(compiler_class=CellCompiler, **kwargs)
         #: The traceback of the running cell's exception, as lines; None where none was raised.
         self.last_error: ErrorOutput | None = None
+        #: Whether the value of the running cell could not be shown: then the cell has failed, as in ipykernel.
+        self.result_failed = False
 
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
@@ -182,6 +187,16 @@ class ZMQInteractiveShell(InteractiveShell):
         self.payload_manager.clear_payload()
         return payload
 
+    def forget_errors(self) -> None:
+        """Begin a cell that has not failed yet."""
+        self.last_error = None
+        self.result_failed = self._result_hook().formatting = False
+
+    def _result_hook(self) -> ResultHook:
+        hook = self.displayhook
+        assert isinstance(hook, ResultHook)
+        return hook
+
     def take_error(self) -> ErrorOutput:
         """Return the exception that the cell ended with."""
         return self.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
@@ -198,8 +213,7 @@ class ZMQInteractiveShell(InteractiveShell):
         except Exception as error:
             text = f"<exception str() failed: {type(error).__name__}>"
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
 
 

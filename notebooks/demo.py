@@ -1,0 +1,169 @@
+"""Shows the main job on a real notebook: run it, then kill its worker, then go on.
+
+``make demo`` runs this. The executed notebook and a page of it lie in ``out/`` afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+HERE = Path(__file__).parent
+ANSWER = "Ada"
+KILL = "import os\nprint('about to die')\nos.kill(os.getpid(), 9)"
+
+
+class AnsweringClient(NotebookClient):
+    """Runs a notebook and answers its questions, as a person at the keyboard would."""
+
+    console: Console
+
+    async def async_execute_cell(self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any) -> NotebookNode:
+        """Run one cell, and say so."""
+        if cell.cell_type != "code":
+            return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
+        started = time.monotonic()
+        self.allow_errors = "raises-exception" in cell.metadata.get("tags", [])
+        assert self.kc is not None
+        # nbclient tells the kernel that nobody answers; this client does.
+        self.kc.allow_stdin = True
+        answering = asyncio.ensure_future(self._answer())
+        try:
+            executed = await super().async_execute_cell(cell, cell_index, *args, **kwargs)
+        finally:
+            answering.cancel()
+        first = cell.source.strip().splitlines()[0][:52]
+        number = f"[{cell.execution_count}]"
+        self.console.print(f"  {escape(number):>7}  {escape(first):<54} {time.monotonic() - started:6.2f} s")
+        return executed
+
+    async def _answer(self) -> None:
+        assert self.kc is not None
+        while True:
+            request = await self.kc.stdin_channel.get_msg()
+            if request["header"]["msg_type"] == "input_request":
+                self.console.print(f"           the notebook asks: {request['content']['prompt']}[bold]{ANSWER}[/]")
+                self.kc.input(ANSWER)
+
+
+def main() -> int:
+    """Run the demo; return 0 if everything was as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kernel", default="capsule", help="kernel to use (default: capsule)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where the results go (default: out)")
+    arguments = parser.parse_args()
+    if sys.platform != "linux":
+        print("The demo needs Linux, as the kernel does.", file=sys.stderr)
+        return 1
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    notebook = nbformat.read(HERE / "quickstart.ipynb", as_version=4)
+    client = AnsweringClient(notebook, timeout=120, kernel_name=arguments.kernel)
+    client.console = console
+    console.rule("[bold]1  A notebook, from its first cell to its last")
+    started = time.monotonic()
+    failures: list[str] = []
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+        console.print(f"\n  {_count(notebook)} cells in {time.monotonic() - started:.1f} s")
+        failures += _check_notebook(notebook)
+        _save(notebook, arguments.out, console)
+
+        console.rule("[bold]2  The same kernel; now a cell kills the process that it runs in")
+        died, outputs = _run(client, KILL)
+        _show(console, KILL, outputs)
+        if died.get("ename") != "WorkerDied" or "SIGKILL" not in str(died.get("evalue")):
+            failures.append("the killed cell did not fail with WorkerDied")
+
+        console.rule("[bold]3  And the kernel goes on")
+        started = time.monotonic()
+        reply, outputs = _run(client, "6 * 7")
+        _show(console, "6 * 7", outputs)
+        console.print(f"  answered {(time.monotonic() - started) * 1000:.0f} ms after it was sent\n")
+        if reply["status"] != "ok" or _text(outputs).strip() != "42":
+            failures.append("the cell after the killed one did not work")
+
+    for failure in failures:
+        console.print(f"[red]  unexpected: {escape(failure)}[/]")
+    console.print("[red]The demo failed.[/]" if failures else "[green]Everything went as it should.[/]")
+    return 1 if failures else 0
+
+
+def _run(client: NotebookClient, code: str) -> tuple[dict[str, Any], list[NotebookNode]]:
+    """Run one more cell in the client's kernel; return its reply and its outputs."""
+    cell = nbformat.v4.new_code_cell(code, metadata={"tags": ["raises-exception"]})
+    client.nb.cells.append(cell)
+    client.execute_cell(cell, len(client.nb.cells) - 1)
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    reply: dict[str, Any] = {"status": "error", **errors[0]} if errors else {"status": "ok"}
+    return reply, list(cell.outputs)
+
+
+def _text(outputs: list[NotebookNode]) -> str:
+    parts = []
+    for output in outputs:
+        if output.output_type == "stream":
+            parts.append(output.text)
+        elif output.output_type == "error":
+            parts.append("\n".join(output.traceback))
+        elif "data" in output:
+            parts.append(output.data.get("text/plain", ""))
+    return "".join(part if part.endswith("\n") else part + "\n" for part in parts)
+
+
+def _show(console: Console, code: str, outputs: list[NotebookNode]) -> None:
+    for line in code.splitlines():
+        console.print(f"  [blue]>[/] {escape(line)}")
+    for line in _text(outputs).splitlines():
+        console.print(Text("    ") + Text.from_ansi(line))
+
+
+def _count(notebook: NotebookNode) -> int:
+    return sum(cell.cell_type == "code" for cell in notebook.cells)
+
+
+def _check_notebook(notebook: NotebookNode) -> list[str]:
+    """Return what is not as the notebook's author meant it."""
+    wrong = []
+    for cell in notebook.cells:
+        failed = any(output.output_type == "error" for output in cell.get("outputs", []))
+        if failed != ("raises-exception" in cell.metadata.get("tags", [])):
+            wrong.append(f"the cell that begins with {cell.source.splitlines()[0]!r}")
+    text = "".join(_text(cell.get("outputs", [])) for cell in notebook.cells)
+    if f"Welcome, {ANSWER}!" not in text:
+        wrong.append("the answer did not reach the notebook")
+    if not any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
+        wrong.append("there is no plot")
+    return wrong
+
+
+def _save(notebook: NotebookNode, out: Path, console: Console) -> None:
+    executed, page = out / "quickstart.executed.ipynb", out / "quickstart.html"
+    nbformat.write(notebook, executed)
+    body, _ = HTMLExporter().from_notebook_node(notebook)
+    page.write_text(body, encoding="utf-8")
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("the executed notebook", os.fspath(executed))
+    table.add_row("a page of it", os.fspath(page))
+    console.print(table)
+    console.print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
