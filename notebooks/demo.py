@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -50,6 +52,9 @@ class AnsweringClient(NotebookClient):
         number = f"[{cell.execution_count}]"
         self.console.print(f"  {escape(number):>7}  {escape(first):<54} {time.monotonic() - started:6.2f} s")
         return executed
+
+    # The base class binds its own.
+    execute_cell = run_sync(async_execute_cell)
 
     async def _answer(self) -> None:
         assert self.kc is not None
@@ -131,7 +136,7 @@ def _show(console: Console, code: str, outputs: list[NotebookNode]) -> None:
     for line in code.splitlines():
         console.print(f"  [blue]>[/] {escape(line)}")
     for line in _text(outputs).splitlines():
-        console.print(Text("    ") + Text.from_ansi(line))
+        console.print(Padding(Text.from_ansi(line), (0, 0, 0, 4)))
 
 
 def _count(notebook: NotebookNode) -> int:
