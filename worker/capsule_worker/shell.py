@@ -206,6 +206,14 @@ class ZMQInteractiveShell(InteractiveShell):
         with self.outlet.gate.ignoring():
             super().showtraceback(*args, **kwargs)
 
+    def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Keep the traceback that was shown; IPython would make it a second time."""
+        shown = self.last_error
+        if shown is None or shown.ename != type(exception).__name__:
+            kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
+            return kept
+        return {"ename": shown.ename, "evalue": shown.evalue, "traceback": list(shown.traceback)}
+
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         try:
