@@ -25,7 +25,7 @@ GROUP = "capsule"
 
 #: Finished executions whose promises the in-process engine keeps. It looks through all that it holds at every
 #: settlement, and never forgets by itself.
-RETAINED = 100
+RETAINED = 16
 
 
 @dataclass(frozen=True, slots=True)
