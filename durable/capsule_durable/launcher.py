@@ -21,7 +21,7 @@ JOURNAL_SIZE = 4 * 1024 * 1024
 #: What a pipe behind stdout or stderr holds before its writer must wait, in bytes.
 PIPE_SIZE = 1 << 20
 #: What the socket holds in each direction, in bytes.
-SOCKET_SIZE = 1 << 20
+SOCKET_SIZE = 1 << 18
 _F_SETPIPE_SZ = 1031
 
 #: Variables of the Jupyter server and of this front that are no business of the user's code.

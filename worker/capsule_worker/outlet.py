@@ -94,14 +94,20 @@ class Outlet:
         """Send all text that was taken so far; see ``Channel.send`` for deadline and result."""
         if self._forked:
             return True
-        with self.gate, self._sending:
-            with self._lock:
-                pieces, mark = self._journal.take() if len(self._journal) else ([], None)
-            for piece in pieces:
-                self._send(piece, deadline)
-            sent = self._channel.flush(deadline)
-            if mark is not None:
-                self._journal.clear(mark)
+        with self.gate:
+            # Another thread may be sending, to a front that does not read.
+            if not self._sending.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
+                return False
+            try:
+                with self._lock:
+                    pieces, mark = self._journal.take() if len(self._journal) else ([], None)
+                for piece in pieces:
+                    self._send(piece, deadline)
+                sent = self._channel.flush(deadline)
+                if mark is not None:
+                    self._journal.clear(mark)
+            finally:
+                self._sending.release()
         return sent
 
     def publish(self, output: Output, execution_id: str | None = None) -> None:
