@@ -139,9 +139,7 @@ def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     family = Family(uuid.uuid4().hex)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, family.mark)
-        with lab_server(
-            home, tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("log") / "lab.log"
-        ) as server:
+        with lab_server(home, tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("log") / "lab.log") as server:
             patch.delenv(MARK)
             yield server
             family.meet()

@@ -120,9 +120,7 @@ class Lab:
 
     def wait_for_idle(self) -> None:
         """Wait until the notebook's kernel is there and has nothing to do."""
-        expect(self.page.locator("#jp-bottom-panel")).to_contain_text(
-            f"{self.display_name} | Idle", timeout=SLOW
-        )
+        expect(self.page.locator("#jp-bottom-panel")).to_contain_text(f"{self.display_name} | Idle", timeout=SLOW)
 
     def shown(self, selector: str) -> Locator:
         """Return the parts of the open notebook that match."""

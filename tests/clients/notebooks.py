@@ -15,9 +15,7 @@ def notebook(*cells: str, kernel_name: str = "") -> NotebookNode:
     metadata: dict[str, Any] = {}
     if kernel_name:
         metadata["kernelspec"] = {"name": kernel_name, "display_name": kernel_name, "language": "python"}
-    return nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=metadata
-    )
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=metadata)
 
 
 def kinds(cell: NotebookNode) -> list[str]:

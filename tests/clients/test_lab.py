@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from .lab import Lab
 
-PLOT = (
-    "import matplotlib.pyplot as plt\nplt.figure(figsize=(4, 2))\nplt.plot([1, 4, 9])\nplt.title('squares');"
-)
+PLOT = "import matplotlib.pyplot as plt\nplt.figure(figsize=(4, 2))\nplt.plot([1, 4, 9])\nplt.title('squares');"
 
 
 def _is_drawn(image: Locator) -> bool:

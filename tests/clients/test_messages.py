@@ -31,9 +31,7 @@ REQUESTS: dict[str, Callable[[BlockingKernelClient], str]] = {
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
-def test_every_request_is_answered_once_between_busy_and_idle(
-    kernel: Conversation, request_name: str
-) -> None:
+def test_every_request_is_answered_once_between_busy_and_idle(kernel: Conversation, request_name: str) -> None:
     (exchange,) = kernel.finish(REQUESTS[request_name](kernel.client))
     assert len(exchange.replies) == 1
     assert exchange.states == ["busy", "idle"]
@@ -114,26 +112,20 @@ def _queue_behind_a_failing_cell(kernel: Conversation, gate: Path, *, stop_on_er
         "raise RuntimeError('stop here')",
         stop_on_error=stop_on_error,
     )
-    queued = [
-        kernel.client.execute(code, stop_on_error=stop_on_error) for code in ("queued = 1", "queued = 2")
-    ]
+    queued = [kernel.client.execute(code, stop_on_error=stop_on_error) for code in ("queued = 1", "queued = 2")]
     kernel.finish(kernel.send_control("kernel_info_request"))
     gate.touch()
     return [exchange.reply["status"] for exchange in kernel.finish(first, *queued)]
 
 
-def test_an_error_aborts_the_cells_queued_behind_it_and_later_ones_run(
-    kernel: Conversation, tmp_path: Path
-) -> None:
+def test_an_error_aborts_the_cells_queued_behind_it_and_later_ones_run(kernel: Conversation, tmp_path: Path) -> None:
     kernel.run("queued = 0")
     statuses = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=True)
     assert statuses == ["error", "aborted", "aborted"]
     assert kernel.run("queued").result == "0"
 
 
-def test_without_stop_on_error_the_cells_queued_behind_an_error_run(
-    kernel: Conversation, tmp_path: Path
-) -> None:
+def test_without_stop_on_error_the_cells_queued_behind_an_error_run(kernel: Conversation, tmp_path: Path) -> None:
     kernel.run("queued = 0")
     statuses = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=False)
     assert statuses == ["error", "ok", "ok"]
@@ -175,9 +167,7 @@ def test_inspection_finds_what_the_user_defined_and_admits_what_it_does_not_know
         ("%%bash\necho", "incomplete"),
     ],
 )
-def test_is_complete_tells_whether_a_console_should_go_on_asking(
-    kernel: Conversation, code: str, status: str
-) -> None:
+def test_is_complete_tells_whether_a_console_should_go_on_asking(kernel: Conversation, code: str, status: str) -> None:
     (exchange,) = kernel.finish(kernel.client.is_complete(code))
     assert exchange.reply["status"] == status
 

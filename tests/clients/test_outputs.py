@@ -21,9 +21,7 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_arrives_as_output_of_its_cell(
-    kernel: Conversation, origin: str
-) -> None:
+def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conversation, origin: str) -> None:
     request = kernel.client.execute(ORIGINS[origin])
     kernel.listen_until(lambda: "from below" in kernel.exchange(request).text(), "the text")
     kernel.finish(request)
@@ -31,9 +29,7 @@ def test_what_is_written_below_python_arrives_as_output_of_its_cell(
 
 @pytest.mark.capsule_only
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_comes_before_the_cell_is_idle(
-    kernel: Conversation, origin: str
-) -> None:
+def test_what_is_written_below_python_comes_before_the_cell_is_idle(kernel: Conversation, origin: str) -> None:
     exchange = kernel.run(ORIGINS[origin])
     assert "from below" in exchange.text()
     assert exchange.published[-1].kind == "status"
@@ -41,9 +37,7 @@ def test_what_is_written_below_python_comes_before_the_cell_is_idle(
 
 @pytest.mark.capsule_only
 def test_stderr_below_python_keeps_its_name(kernel: Conversation) -> None:
-    exchange = kernel.run(
-        "import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')"
-    )
+    exchange = kernel.run("import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')")
     assert exchange.text() == "out"
     assert exchange.text("stderr") == "erralso err\n"
 
@@ -86,9 +80,7 @@ def test_streams_flushed_in_turn_keep_their_order(kernel: Conversation) -> None:
         "    print('err', i, file=sys.stderr, flush=True)"
     )
     written = [(content["name"], content["text"]) for content in exchange.of("stream")]
-    assert written == [
-        pair for i in range(3) for pair in (("stdout", f"out {i}\n"), ("stderr", f"err {i}\n"))
-    ]
+    assert written == [pair for i in range(3) for pair in (("stdout", f"out {i}\n"), ("stderr", f"err {i}\n"))]
 
 
 @pytest.mark.capsule_only
@@ -99,9 +91,7 @@ def test_output_of_a_thread_belongs_to_the_cell_that_started_it(kernel: Conversa
         "thread = threading.Thread(target=late)\nthread.start()"
     )
     later = kernel.run("print('from the later cell')\ngate.set()\nthread.join()")
-    kernel.listen_until(
-        lambda: kernel.exchange(starting.request).text() == "from the thread\n", "the thread's output"
-    )
+    kernel.listen_until(lambda: kernel.exchange(starting.request).text() == "from the thread\n", "the thread's output")
     assert later.text() == "from the later cell\n"
 
 
@@ -112,15 +102,11 @@ def test_output_of_a_background_task_belongs_to_the_cell_that_started_it(kernel:
         "task = asyncio.create_task(late())"
     )
     later = kernel.run("print('from the later cell')\nopened.set()\nawait task")
-    kernel.listen_until(
-        lambda: kernel.exchange(starting.request).text() == "from the task\n", "the task's output"
-    )
+    kernel.listen_until(lambda: kernel.exchange(starting.request).text() == "from the task\n", "the task's output")
     assert later.text() == "from the later cell\n"
 
 
-def test_a_thread_writes_on_when_no_cell_runs(
-    kernel: Conversation, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_thread_writes_on_when_no_cell_runs(kernel: Conversation, tmp_path_factory: pytest.TempPathFactory) -> None:
     gate = tmp_path_factory.mktemp("gates") / "open"
     starting = kernel.run(
         f"import pathlib, threading, time\ngate_file = pathlib.Path({str(gate)!r})\n"
@@ -129,9 +115,7 @@ def test_a_thread_writes_on_when_no_cell_runs(
         "threading.Thread(target=late).start()"
     )
     gate.touch()
-    kernel.listen_until(
-        lambda: kernel.exchange(starting.request).text() == "between cells\n", "the thread's output"
-    )
+    kernel.listen_until(lambda: kernel.exchange(starting.request).text() == "between cells\n", "the thread's output")
 
 
 def test_a_thread_displays_for_the_cell_that_started_it(kernel: Conversation) -> None:
@@ -151,8 +135,7 @@ def test_an_update_names_the_display_that_it_changes(kernel: Conversation) -> No
 
 def test_clearing_says_whether_to_wait_for_the_next_output(kernel: Conversation) -> None:
     exchange = kernel.run(
-        "from IPython.display import clear_output\n"
-        "print('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
+        "from IPython.display import clear_output\nprint('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
     )
     assert exchange.kinds == ["execute_input", "stream", "clear_output", "stream", "clear_output"]
     assert [content["wait"] for content in exchange.of("clear_output")] == [True, False]

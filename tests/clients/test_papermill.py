@@ -87,11 +87,7 @@ def test_a_failing_notebook_raises_and_its_outputs_so_far_are_kept(
 
 @pytest.mark.capsule_only
 def test_a_killed_worker_fails_the_run_by_its_name(kernel_name: str, family: Family, tmp_path: Path) -> None:
-    source = _written(
-        tmp_path / "in.ipynb", "alpha = 0", "import os; os.kill(os.getpid(), 9)", kernel_name=kernel_name
-    )
+    source = _written(tmp_path / "in.ipynb", "alpha = 0", "import os; os.kill(os.getpid(), 9)", kernel_name=kernel_name)
     with pytest.raises(PapermillExecutionError, match="WorkerDied"):
-        papermill.execute_notebook(
-            source, tmp_path / "out.ipynb", kernel_name=kernel_name, progress_bar=False
-        )
+        papermill.execute_notebook(source, tmp_path / "out.ipynb", kernel_name=kernel_name, progress_bar=False)
     family.wait_until_gone()

@@ -56,9 +56,7 @@ def test_shutdown_answers_and_leaves_no_process(family: Family, open_kernel: Cal
     family.wait_until_gone()
 
 
-def test_shutdown_in_the_middle_of_a_cell_leaves_no_process(
-    family: Family, open_kernel: Callable[..., Opened]
-) -> None:
+def test_shutdown_in_the_middle_of_a_cell_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     kernel.start("import time\nprint('started')\nwhile True: time.sleep(60)")
     family.meet()
@@ -118,9 +116,7 @@ def test_a_kill_of_the_kernel_ends_a_running_cell(
 
 @pytest.mark.capsule_only
 @pytest.mark.parametrize("death", DEATHS)
-def test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal(
-    shared_kernel: Opened, death: str
-) -> None:
+def test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal(shared_kernel: Opened, death: str) -> None:
     manager, kernel = shared_kernel
     code, signal_name = DEATHS[death]
     front = _pid(manager)
@@ -157,9 +153,7 @@ def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversati
 
 
 @pytest.mark.capsule_only
-def test_a_dead_worker_leaves_no_child_of_its_cells(
-    family: Family, open_kernel: Callable[..., Opened]
-) -> None:
+def test_a_dead_worker_leaves_no_child_of_its_cells(family: Family, open_kernel: Callable[..., Opened]) -> None:
     _, kernel = open_kernel()
     _with_grandchildren(kernel, family)
     children = {p for p in family.meet() if p.is_running() and "600" in " ".join(p.cmdline())}

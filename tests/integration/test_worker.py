@@ -26,8 +26,14 @@ CORPUS = {
     "one long text": ("print('x' * 5_000_000)", "x" * 5_000_000 + "\n"),
     "child": ("import subprocess\nprint('a'); subprocess.run(['echo', 'b']); print('c')", "a\nb\nc\n"),
     "C": ("import ctypes\nctypes.CDLL(None).printf(b'from C'); None", "from C"),
-    "buffer": ("import sys\nsys.stdout.buffer.write('é'.encode()[:1]); sys.stdout.buffer.write('é'.encode()[1:]); None", "é"),
-    "fork": ("import os\nif os.fork() == 0:\n    print('child'); os._exit(0)\nos.wait(); print('parent')", "child\nparent\n"),
+    "buffer": (
+        "import sys\nsys.stdout.buffer.write('é'.encode()[:1]); sys.stdout.buffer.write('é'.encode()[1:]); None",
+        "é",
+    ),
+    "fork": (
+        "import os\nif os.fork() == 0:\n    print('child'); os._exit(0)\nos.wait(); print('parent')",
+        "child\nparent\n",
+    ),
     "threads": (
         "import threading\nts = [threading.Thread(target=print, args=('t',)) for _ in range(20)]\n"
         "[t.start() for t in ts]; [t.join() for t in ts]; None",
@@ -156,7 +162,11 @@ async def test_what_this_worker_cannot_do_it_says() -> None:
 
 async def test_streams_survive_what_cells_do_to_them() -> None:
     async with live_worker() as worker:
-        for code in ("import sys\nsys.stdout.close()", "sys.stdout.flush()", "print('x', file=sys.__stdout__, flush=True)"):
+        for code in (
+            "import sys\nsys.stdout.close()",
+            "sys.stdout.flush()",
+            "print('x', file=sys.__stdout__, flush=True)",
+        ):
             assert (await worker.run(code))[-1].status == "ok"
         assert text_of(await worker.run("print('still here')")) == "still here\n"
 
@@ -164,7 +174,7 @@ async def test_streams_survive_what_cells_do_to_them() -> None:
 async def test_a_worker_and_all_that_it_started_end_with_the_connection(tmp_path: Path) -> None:
     async with live_worker() as worker:
         code = (
-            "import subprocess\nps = [subprocess.Popen(['sleep', '600'], start_new_session=new) for new in (False, True)]\n"
+            "from subprocess import Popen\nps = [Popen(['sleep', '600'], start_new_session=new) for new in (False, True)]\n"
             "print(*[p.pid for p in ps])"
         )
         pids = [int(pid) for pid in text_of(await worker.run(code)).split()]

@@ -78,7 +78,7 @@ def test_the_later_source_of_a_setting_wins_and_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["drain_timeout = -1", "no_such_setting = 1", "not toml"])
 def test_a_wrong_setting_is_named_with_its_place(tmp_path: Path, text: str) -> None:
     (tmp_path / "capsule.toml").write_text(text)
-    with pytest.raises(ConfigurationError, match="capsule.toml|unknown setting"):
+    with pytest.raises(ConfigurationError, match=r"capsule\.toml|unknown setting"):
         load({}, {}, tmp_path, tmp_path / "none")
 
 

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from capsule_worker.protocol import Decoder, FrameTooLarge, Message, ProtocolError, codec, decode, encode, from_json, to_json
+from capsule_worker.protocol import (
+    Decoder,
+    FrameTooLarge,
+    Message,
+    ProtocolError,
+    codec,
+    decode,
+    encode,
+    from_json,
+    to_json,
+)
 from capsule_worker.protocol import messages as m
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -132,7 +142,7 @@ def test_a_message_beyond_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch)
         msgpack.packb({"type": "heartbeat", "id": "1"}) + b"\x00",
         b"\x82\xa4type\xa9heartbeat\xa2id\xa1\xff",
     ],
-    ids="bomb grid deep ext key type extra missing list empty trailing utf8".split(),
+    ids=["bomb", "grid", "deep", "ext", "key", "type", "extra", "missing", "list", "empty", "trailing", "utf8"],
 )
 def test_what_breaks_a_bound_or_a_model_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
