@@ -65,7 +65,7 @@ def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
     red, plain = "\x1b[31m", "\x1b[39m"
     lines = [f"{red}{failure.kind}{plain}: {failure.message}"]
     if not isinstance(failure, WorkerDied):  # its stack was shown on stderr, with its other last words
-        lines += failure.fields.get("traceback", [])
+        lines += "".join(failure.fields.get("traceback", [])).splitlines()
     lines.append(f"(execution {failure.execution_id})")
     return m.ErrorOutput(ename=failure.kind, evalue=failure.message, traceback=lines)
 

@@ -174,7 +174,8 @@ async def test_streams_survive_what_cells_do_to_them() -> None:
 async def test_a_worker_and_all_that_it_started_end_with_the_connection(tmp_path: Path) -> None:
     async with live_worker() as worker:
         code = (
-            "from subprocess import Popen\nps = [Popen(['sleep', '600'], start_new_session=new) for new in (False, True)]\n"
+            "from subprocess import Popen\n"
+            "ps = [Popen(['sleep', '600'], start_new_session=new) for new in (False, True)]\n"
             "print(*[p.pid for p in ps])"
         )
         pids = [int(pid) for pid in text_of(await worker.run(code)).split()]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import os
+import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +207,16 @@ class ZMQInteractiveShell(InteractiveShell):
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
         with self.outlet.gate.ignoring():
-            super().showtraceback(*args, **kwargs)
+            value = sys.exc_info()[1]
+            if not args and value is not None and _holds_group(value):
+                # IPython prints these to stderr, where no client finds an error.
+                stack = value.__traceback__
+                while stack is not None and not self.compile.format_code_name(stack.tb_frame.f_code.co_filename):
+                    stack = stack.tb_next
+                lines = traceback.format_exception(type(value), value, stack)
+                self._showtraceback(type(value), value, "".join(lines).splitlines())
+            else:
+                super().showtraceback(*args, **kwargs)
 
     def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Keep the traceback that was shown; IPython would make it a second time."""
@@ -223,6 +235,16 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
         self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
+
+
+def _holds_group(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it came from, is a group (Python 3.11)."""
+    group = getattr(builtins, "BaseExceptionGroup", ())
+    while error is not None:
+        if isinstance(error, group):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _outlet(part: Any) -> Outlet:
