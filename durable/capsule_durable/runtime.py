@@ -120,9 +120,12 @@ class Runtime:
         await self.session.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._engine.resonate.stop(), self.settings.shutdown_timeout)
-        if self._watchdog is not None and self._watchdog.stdin is not None:
-            # Its last look finds nothing, or what was started in the last instant.
-            self._watchdog.stdin.close()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None and watchdog.stdin is not None:
+            # Its last look ends what the cells started and what is still there.
+            watchdog.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(watchdog.wait, self.settings.shutdown_timeout)
 
     # -- the lives of workers --------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Workers:
 
     async def close(self) -> None:
         """End all workers. What their cells started is ended by the launcher's watchdog. Idempotent."""
-        for task in (self._spare_task, self._supervisor, *self._reapers):
+        for task in (self._spare_task, self._supervisor):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -118,6 +118,7 @@ class Workers:
                 worker.kill()
                 await worker.exited
         self._current = self._spare = None
+        await asyncio.gather(*self._reapers)
 
     # -- the supervisor --------------------------------------------------------------------------------------
 

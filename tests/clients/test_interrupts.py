@@ -97,7 +97,9 @@ def test_the_child_of_an_interrupted_cell_ends_with_it(shared_kernel: Opened) ->
     )
     manager.interrupt_kernel()
     kernel.finish(request)
-    assert int(kernel.run("child.wait(timeout=20)").result) != 0
+    # It has ended long before its time. (Its status may be lost: Python loses it where the interrupt comes between
+    # the system's answer and its keeping.)
+    assert kernel.run("child.wait(timeout=20)").reply["status"] == "ok"
 
 
 def test_two_interrupts_in_quick_succession_are_as_good_as_one(shared_kernel: Opened) -> None:

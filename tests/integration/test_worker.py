@@ -35,7 +35,7 @@ CORPUS = {
         "child\nparent\n",
     ),
     "threads": (
-        "import threading\nts = [threading.Thread(target=print, args=('t',)) for _ in range(20)]\n"
+        "import sys, threading\nts = [threading.Thread(target=sys.stdout.write, args=('t\\n',)) for _ in range(20)]\n"
         "[t.start() for t in ts]; [t.join() for t in ts]; None",
         "t\n" * 20,
     ),

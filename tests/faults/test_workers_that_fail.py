@@ -1,0 +1,161 @@
+"""Workers that die, lie, never come up, or speak another protocol: each fails its cell, and the next one works."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from capsule_durable import ids
+from capsule_durable.capabilities import Capabilities
+from capsule_durable.errors import WorkerDied, WorkerUnavailable
+from capsule_durable.launcher import Launcher
+from capsule_durable.runtime import Runtime
+from capsule_durable.settings import Settings
+from capsule_worker.protocol import messages as m
+
+pytestmark = pytest.mark.asyncio
+
+DEADLINE = 60
+PROTOCOL_SOCKET = "import socket, gc\nsock = next(o for o in gc.get_objects() if isinstance(o, socket.socket))\n"
+
+
+class House:
+    """A runtime, and the text that its cells wrote."""
+
+    def __init__(self, python: str = sys.executable) -> None:
+        self.text = ""
+        capabilities = Capabilities(self._stream, lambda *_: None, lambda question: None)
+        self.runtime = Runtime("s", Settings(python=python), capabilities, Launcher(python))
+        self.runtime.start()
+
+    def _stream(self, execution_id: str, output: m.StreamOutput) -> None:
+        self.text += output.text
+
+    async def run(self, code: str) -> m.ResultMessage:
+        request = m.ExecuteMessage(id=ids.new_execution_id(), code=code)
+        return await asyncio.wait_for(self.runtime.execute(request), DEADLINE)
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[House]:
+    built = House()
+    yield built
+    await asyncio.wait_for(built.runtime.close(), DEADLINE)
+    assert built.runtime.bridge.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        ("import os; os._exit(3)", "status 3"),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+        ("import os; os.abort()", "SIGABRT"),
+        (PROTOCOL_SOCKET + "sock.send(b'\\xff' * 100)\nimport time; time.sleep(60)", "broke the protocol"),
+        (
+            PROTOCOL_SOCKET + "sock.send(b'\\x00\\x00\\x00\\x05abcde')\nimport time; time.sleep(60)",
+            "broke the protocol",
+        ),
+        (
+            PROTOCOL_SOCKET + "import socket as s; sock.shutdown(s.SHUT_RDWR)\nimport time; time.sleep(60)",
+            "worker process",
+        ),
+    ],
+    ids=["kill", "exit", "crash", "abort", "length", "frame", "hang up"],
+)
+async def test_a_worker_that_fails_fails_its_cell_only(house: House, code: str, words: str) -> None:
+    assert (await house.run("1")).status == "ok"
+    with pytest.raises(WorkerDied, match=words) as caught:
+        await house.run("print('last words')\n" + code)
+    assert caught.value.fields["peak_memory"] > 10_000_000
+    assert "last words\n" in house.text
+    assert (await house.run("1")).status == "ok"
+
+
+async def test_a_forged_result_settles_nothing_but_the_running_cell(house: House) -> None:
+    code = (
+        PROTOCOL_SOCKET + "from capsule_worker.protocol import encode, messages as m\n"
+        "for forged in ('another', ''):\n"
+        "    sock.send(encode(m.ResultMessage(execution_id=forged, status='ok', execution_count=1,\n"
+        "        next_execution_count=2, execution_time=0)))\n"
+        "7"
+    )
+    assert (await house.run(code)).status == "ok"
+    assert (await house.run("1")).status == "ok"
+
+
+async def test_twenty_deaths_in_a_row_leave_no_process(house: House) -> None:
+    for n in range(20):
+        with pytest.raises(WorkerDied):
+            await house.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
+        assert (await house.run(f"{n}")).status == "ok"
+    cookie = house.runtime._launcher.front_cookie
+    await house.runtime.close()
+    async with asyncio.timeout(DEADLINE):
+        while _marked(cookie):
+            await asyncio.sleep(0.02)
+
+
+def _marked(cookie: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if cookie.encode() in (process / "environ").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def _script(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return os.fspath(path)
+
+
+async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path: Path) -> None:
+    python = _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    house = House(python)
+    for _ in range(2):
+        with pytest.raises(WorkerUnavailable, match=f"{python} -m pip install capsule-worker"):
+            await house.run("1")
+    await house.runtime.close()
+
+
+async def test_an_interpreter_that_is_not_there_is_named() -> None:
+    house = House("/nowhere/python")
+    with pytest.raises(WorkerUnavailable, match="/nowhere/python cannot be started"):
+        await house.run("1")
+    await house.runtime.close()
+
+
+async def test_a_worker_that_comes_up_later_is_used(tmp_path: Path) -> None:
+    python = _script(tmp_path / "python", "#!/bin/sh\necho not yet >&2; exit 1\n")
+    house = House(python)
+    with pytest.raises(WorkerUnavailable, match="not yet"):
+        await house.run("1")
+    _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    assert (await house.run("1")).status == "ok"
+    await house.runtime.close()
+
+
+async def test_a_worker_of_another_protocol_is_refused(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'capsule_worker' in ' '.join(sys.orig_argv):\n"
+        "    import capsule_worker.protocol as p\n    p.PROTOCOL_VERSION = 999\n"
+    )
+    python = _script(tmp_path / "python", f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
+    house = House(python)
+    with pytest.raises(WorkerUnavailable, match="another protocol"):
+        await house.run("1")
+    await house.runtime.close()
