@@ -3,77 +3,74 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
+from kernels import BenchmarkError
+from report import Report
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from workloads import WORKLOADS, LostOutput
+from workloads import WORKLOADS, Workload
 
-CAPSULE, REFERENCE = "capsule", "python3"
+ROUNDS, QUICK_ROUNDS = 5, 2
 
 
 def main() -> int:
-    """Measure; return 1 if a kernel lost output. A missed target is shown, and is no error."""
+    """Measure; return 1 if a kernel lost output or failed. A missed target is shown, and is no error."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each workload runs on each kernel")
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", choices=[work.name for work in WORKLOADS])
+    parser.add_argument(
+        "--kernels",
+        nargs="+",
+        default=["capsule", "python3"],
+        metavar="NAME",
+        help="kernelspecs; the first one is judged, the last one is what it is compared with",
+    )
+    parser.add_argument("--rounds", type=_positive, help="how often each workload runs on each kernel")
+    parser.add_argument("--only", nargs="+", metavar="METRIC", choices=[work.name for work in WORKLOADS])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
     parser.add_argument("--json", type=Path, default=Path("out/bench.json"), help="where the figures go")
     arguments = parser.parse_args()
+    rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     console = Console()
-    figures: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as directory:
+    report = Report(arguments.kernels)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        # Nobody's startup files, and a history of its own.
         os.environ["IPYTHONDIR"] = directory
         for work in WORKLOADS:
-            if arguments.only and work.name not in arguments.only:
-                continue
-            for round_ in range(arguments.rounds):
-                console.print(f"{work.name}: round {round_ + 1} of {arguments.rounds}", style="dim")
-                # One after the other within each round, so that noise meets both.
-                for kernel in (CAPSULE,) if work.capsule_only else (CAPSULE, REFERENCE):
-                    try:
-                        measured = work.measure(kernel)
-                    except LostOutput as error:
-                        console.print(f"[red]{error}[/]")
-                        return 1
-                    for label, value in measured.items():
-                        figures.setdefault(label, {}).setdefault(kernel, []).append(value)
-    rows = _rows(figures)
-    console.print(_table(rows))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"rows": rows, "figures": figures}, indent=2), encoding="utf-8")
+            if not arguments.only or work.name in arguments.only:
+                console.print(f"{work.name}: {rounds * work.repeats} x {', '.join(_kernels(work, report))}")
+                _measure(work, rounds, report, console)
+    console.print(report.table())
+    report.write(arguments.json)
     console.print(f"figures: {arguments.json}")
-    return 0
+    for fault in report.faults:
+        console.print(f"[red]{escape(fault)}[/]")
+    return 1 if report.faults else 0
 
 
-def _rows(figures: dict[str, dict[str, list[float]]]) -> list[dict[str, float | str | bool | None]]:
-    targets = {label: (target, work.capsule_only) for work in WORKLOADS for label, target in work.targets.items()}
-    rows: list[dict[str, float | str | bool | None]] = []
-    for label, by_kernel in figures.items():
-        ours = statistics.median(by_kernel[CAPSULE])
-        theirs = statistics.median(by_kernel[REFERENCE]) if REFERENCE in by_kernel else None
-        ratio = ours / theirs if theirs else None
-        target, absolute = targets.get(label, (None, False))
-        compared = ours if absolute else ratio
-        met = None if target is None or compared is None else compared <= target
-        rows.append({"what": label, "capsule": ours, "ipykernel": theirs, "ratio": ratio, "target": target, "met": met})
-    return rows
+def _measure(work: Workload, rounds: int, report: Report, console: Console) -> None:
+    for _ in range(rounds * work.repeats):
+        # One kernel after the other within each round, so that noise meets all.
+        for kernel in _kernels(work, report):
+            try:
+                report.add(kernel, work.measure(kernel))
+            except BenchmarkError as error:
+                console.print(f"[red]{escape(str(error))}[/]")
+                report.faults.append(str(error))
 
 
-def _table(rows: list[dict[str, float | str | bool | None]]) -> Table:
-    table = Table("", "Capsule", "ipykernel", "ratio", "target", "met")
-    for row in rows:
-        numbers = [
-            f"{row[key]:.2f}" if row[key] is not None else "" for key in ("capsule", "ipykernel", "ratio", "target")
-        ]
-        met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row["met"]]  # type: ignore[index]
-        table.add_row(escape(str(row["what"])), *numbers, met)
-    return table
+def _kernels(work: Workload, report: Report) -> list[str]:
+    return [name for name in report.kernels if not work.capsule_only or name.startswith("capsule")]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = "at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
-"""What is measured. Each workload takes a kernel's name and returns milliseconds (or MB), less being better."""
+"""What is measured. A workload takes a kernel's name and returns milliseconds or MB; less is better."""
 
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import nbformat
-from kernels import Kernel, seconds_of
+from kernels import BenchmarkError, Kernel, LostOutput, milliseconds
 from nbclient import NotebookClient
 
+#: Cells per round whose latency is measured.
 CELLS = 300
-
-
-class LostOutput(Exception):
-    """A kernel did not deliver what a cell had printed or displayed."""
+#: Seconds after which everything that a kernel starts is up: spare processes, too.
+SETTLED = 4.0
+#: Seconds after which a spare worker has finished its imports and waits.
+SPARE_IS_WARM = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,23 @@ class Workload:
     Args:
         name: as it is called on the command line.
         measure: returns the figures by label.
-        targets: the most that a figure may be, as a ratio to ipykernel's or (``absolute``) as it is.
+        targets: the most that a figure may be, as a ratio to ipykernel's or (``capsule_only``) as it is.
         capsule_only: whether ipykernel has no counterpart.
+        repeats: how often it runs per round.
     """
 
     name: str
     measure: Callable[[str], dict[str, float]]
     targets: dict[str, float]
     capsule_only: bool = False
+    repeats: int = 1
 
 
 def ready(name: str) -> dict[str, float]:
     """Measure the start of a kernel until its first cell has run."""
     started = time.perf_counter()
     with Kernel(name) as kernel:
-        kernel.run("pass")
+        kernel.execute("pass")
         return {"ready [ms]": (time.perf_counter() - started) * 1000}
 
 
@@ -49,31 +55,32 @@ def latency(name: str) -> dict[str, float]:
         figures: dict[str, float] = {}
         for code in ("pass", "1"):
             for _ in range(20):
-                kernel.run(code)
-            times = sorted(seconds_of(lambda code=code: kernel.run(code)) for _ in range(CELLS))
-            figures[f"`{code}` p50 [ms]"] = statistics.median(times) * 1000
-            figures[f"`{code}` p99 [ms]"] = times[int(CELLS * 0.99)] * 1000
+                kernel.execute(code)
+            times = sorted(milliseconds(partial(kernel.execute, code)) for _ in range(CELLS))
+            figures[f"`{code}` p50 [ms]"] = statistics.median(times)
+            figures[f"`{code}` p99 [ms]"] = times[int(CELLS * 0.99)]
         return figures
 
 
 def output(name: str) -> dict[str, float]:
     """Measure large output, and see that nothing of it is lost."""
     with Kernel(name) as kernel:
-        kernel.run("pass")
+        kernel.execute("pass")
         figures = {}
         count = 200_000
         started = time.perf_counter()
-        exchange = kernel.run(f"for i in range({count}): print(i)")
+        exchange = kernel.execute(f"for i in range({count}): print(i)")
         figures["200,000 prints [ms]"] = (time.perf_counter() - started) * 1000
         _check("".join(exchange.text) == "".join(f"{i}\n" for i in range(count)), name, "prints")
+        code = "import sys\nfor i in range(50): n = sys.stdout.write(chr(97 + i % 26) * 1_000_000)"
         started = time.perf_counter()
-        exchange = kernel.run("import sys\nfor i in range(50): sys.stdout.write(chr(97 + i % 26) * 1_000_000)")
+        exchange = kernel.execute(code)
         figures["50 MB in 1 MB writes [ms]"] = (time.perf_counter() - started) * 1000
         expected = "".join(chr(97 + i % 26) * 1_000_000 for i in range(50))
         _check("".join(exchange.text) == expected, name, "50 MB")
-        kernel.run("from IPython.display import HTML, display")
+        kernel.execute("from IPython.display import HTML, display")
         started = time.perf_counter()
-        exchange = kernel.run("for i in range(1000): display(HTML(f'<b>{i}</b>'))")
+        exchange = kernel.execute("for i in range(1000): display(HTML(f'<b>{i}</b>'))")
         figures["1,000 displays [ms]"] = (time.perf_counter() - started) * 1000
         shown = [data["text/html"] for data in exchange.displays]
         _check(shown == [f"<b>{i}</b>" for i in range(1000)], name, "displays")
@@ -81,57 +88,77 @@ def output(name: str) -> dict[str, float]:
 
 
 def interrupt(name: str) -> dict[str, float]:
-    """Measure an interrupt, from request to reply; the first of a kernel, and a later one."""
+    """Measure an interrupt, from request to reply: the first of a kernel, and later ones."""
     figures = {}
+    sleep = "import time\nprint('started')\ntime.sleep(60)"
     with Kernel(name) as kernel:
         for label, code in (
-            ("interrupt, first [ms]", "import time\nprint('started')\ntime.sleep(60)"),
+            ("interrupt, first [ms]", sleep),
             ("interrupt of a loop [ms]", "print('started')\nwhile True:\n    pass"),
-            ("interrupt of a sleep [ms]", "import time\nprint('started')\ntime.sleep(60)"),
+            ("interrupt of a sleep [ms]", sleep),
         ):
             request = kernel.send(code)
             kernel.wait_for_text()
             time.sleep(0.2)
             started = time.perf_counter()
             kernel.manager.interrupt_kernel()
-            kernel.reply(request)
+            reply = kernel.reply(request)
             figures[label] = (time.perf_counter() - started) * 1000
+            if reply.get("ename") != "KeyboardInterrupt":
+                raise BenchmarkError(f"{name}: an interrupted cell ended with {reply['status']}")
+            # Until it is idle, a kernel may still be aborting whatever arrives after an error.
+            kernel.outputs(request)
+        kernel.execute("pass")
     return figures
 
 
 def memory(name: str) -> dict[str, float]:
     """Measure memory when everything that a kernel starts is up, and after an import."""
     with Kernel(name) as kernel:
-        kernel.run("pass")
-        time.sleep(4)
+        kernel.execute("pass")
+        time.sleep(SETTLED)
         idle = kernel.memory()
-        kernel.run("import numpy, pandas")
+        kernel.execute("import numpy, pandas")
         return {"memory, idle [MB]": idle, "memory, pandas [MB]": kernel.memory()}
 
 
 def notebook(name: str) -> dict[str, float]:
-    """Measure a notebook of 100 small cells through nbclient."""
+    """Measure a notebook of 100 small cells through nbclient, with the start of its kernel."""
     kinds = ["x = {i}", "print('line', {i})", "x + {i}", "sum(range({i} * 100))"]
-    cells = [nbformat.v4.new_code_cell(kinds[i % len(kinds)].format(i=i)) for i in range(100)]
-    client = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name=name, timeout=60)
-    return {"100-cell notebook [ms]": seconds_of(client.execute) * 1000}
+    cells: list[Any] = [
+        nbformat.v4.new_code_cell(kinds[i % len(kinds)].format(i=i))  # type: ignore[no-untyped-call]
+        for i in range(100)
+    ]
+    document = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    client = NotebookClient(document, kernel_name=name, timeout=60)
+    started = time.perf_counter()
+    client.execute(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    elapsed = (time.perf_counter() - started) * 1000
+    printed = [cell["outputs"][0]["text"] for cell in cells[1::4]]
+    _check(printed == [f"line {i}\n" for i in range(1, 100, 4)], name, "the outputs of a notebook")
+    added = [cell["outputs"][0]["data"]["text/plain"] for cell in cells[2::4]]
+    _check(added == [str(2 * i - 2) for i in range(2, 100, 4)], name, "the results of a notebook")
+    return {"100-cell notebook [ms]": elapsed}
 
 
 def death(name: str) -> dict[str, float]:
     """Measure the way from the death of a worker with a warm spare to the next cell's result."""
     with Kernel(name) as kernel:
-        kernel.run("pass")
-        time.sleep(4)
-        kill = kernel.send("import os\nos.kill(os.getpid(), 9)", stop_on_error=False)
+        kernel.execute("pass")
+        time.sleep(SPARE_IS_WARM)
         started = time.perf_counter()
+        kill = kernel.send("import os\nos.kill(os.getpid(), 9)", stop_on_error=False)
         after = kernel.send("6 * 7")
-        if kernel.reply(kill)["status"] != "error" or kernel.reply(after)["status"] != "ok":
-            raise RuntimeError(f"{name} did not survive the death of its worker")
-        return {"worker's death to next result [ms]": (time.perf_counter() - started) * 1000}
+        killed, exchange = kernel.finish(kill), kernel.finish(after)
+        elapsed = (time.perf_counter() - started) * 1000
+        if killed.reply["status"] != "error" or exchange.reply["status"] != "ok":
+            raise BenchmarkError(f"{name} did not survive the death of its worker")
+        _check([result["text/plain"] for result in exchange.results] == ["42"], name, "the next result")
+        return {"worker's death to next result [ms]": elapsed}
 
 
 WORKLOADS = [
-    Workload("ready", ready, {"ready [ms]": 1.2}),
+    Workload("ready", ready, {"ready [ms]": 1.2}, repeats=3),
     Workload("latency", latency, {"`pass` p50 [ms]": 1.2}),
     Workload(
         "output",
