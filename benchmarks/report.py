@@ -52,8 +52,8 @@ class Report:
 
     def rows(self) -> list[Row]:
         """Return the medians, in the order in which they were measured."""
-        targets = {label: (target, work.capsule_only) for work in WORKLOADS for label, target in work.targets.items()}
-        return [self._row(label, *targets.get(label, (None, False))) for label in self.figures]
+        works = {label: work for work in WORKLOADS for label in work.targets}
+        return [self._row(label, works.get(label)) for label in self.figures]
 
     def _row(self, label: str, work: Workload | None) -> Row:
         medians = {kernel: statistics.median(values) for kernel, values in self.figures[label].items()}
