@@ -81,11 +81,12 @@ class InterruptGate:
     async def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """Await user code such that an interrupt reaches it while it is suspended, as ``KeyboardInterrupt``."""
         self._task = asyncio.current_task()
-        signal.signal(signal.SIGINT, self._interrupt_task)
+        before = signal.signal(signal.SIGINT, self._interrupt_task)
         try:
             return await _interruptible(coro, self)
         finally:
             self._task = None
+            signal.signal(signal.SIGINT, before)
 
     def take_interrupted(self) -> bool:
         """Whether the cancellation that just arrived stands for an interrupt; asking takes the answer back."""
