@@ -42,8 +42,8 @@ class Exchange:
 class Kernel:
     """A running kernel. Use it as a context manager: it ends with the block.
 
-    ``BlockingKernelClient.wait_for_ready`` is not used: it ends with 200 ms of listening to silence, which would
-    hide most of a difference.
+    ``BlockingKernelClient.wait_for_ready`` is not used: it ends with 200 ms of listening to silence, which
+    would hide most of a difference.
     """
 
     def __init__(self, name: str) -> None:

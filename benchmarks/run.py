@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jupyter_client.kernelspec import KernelSpecManager
 from kernels import BenchmarkError
 from report import Report
 from rich.console import Console
@@ -32,6 +33,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
     parser.add_argument("--json", type=Path, default=Path("out/bench.json"), help="where the figures go")
     arguments = parser.parse_args()
+    missing = set(arguments.kernels) - set(KernelSpecManager().find_kernel_specs())
+    if missing:
+        parser.error(f"not installed: {', '.join(sorted(missing))}")
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     console = Console()
     report = Report(arguments.kernels)
