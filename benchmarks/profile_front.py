@@ -2,7 +2,7 @@
 
 The same cells run on three stretches of the way, one inside the other: in a worker alone, asked over its own
 socket; in the durable runtime with a worker, without Jupyter's sockets; on the whole kernel with a client.
-The differences are what each layer costs. Then the front runs under cProfile, which sees that one process only
+The differences are what each layer costs. Then the front runs under cProfile, which sees that process only
 and slows it down: its shares tell where the front's time goes, not how much it is.
 """
 
