@@ -44,6 +44,8 @@ class Report:
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     #: What went wrong; a run with faults fails.
     faults: list[str] = field(default_factory=list)
+    #: Percent of the processors that others used just before each workload.
+    others: dict[str, float] = field(default_factory=dict)
 
     def add(self, kernel: str, measured: dict[str, float]) -> None:
         """Take the figures of one round."""
@@ -87,6 +89,7 @@ class Report:
                 "system": f"{platform.system()} {platform.machine()}",
                 "versions": {name: version(name) for name in _DISTRIBUTIONS},
             },
+            "others_percent": self.others,
             "kernels": self.kernels,
             "rows": [asdict(row) for row in self.rows()],
             "figures": self.figures,

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 from kernels import BenchmarkError
 from report import Report
@@ -16,6 +17,8 @@ from rich.markup import escape
 from workloads import WORKLOADS, Workload
 
 ROUNDS, QUICK_ROUNDS = 5, 2
+#: Percent of the processors that others may use before the figures are worth a warning.
+BUSY = 10.0
 
 
 def main() -> int:
@@ -45,10 +48,14 @@ def main() -> int:
         for work in WORKLOADS:
             if not arguments.only or work.name in arguments.only:
                 console.print(f"{work.name}: {rounds * work.repeats} x {', '.join(_kernels(work, report))}")
+                # No kernel of ours runs now: what the processors do is others' work.
+                report.others[work.name] = psutil.cpu_percent(interval=0.5)
                 _measure(work, rounds, report, console)
     console.print(report.table())
     report.write(arguments.json)
     console.print(f"figures: {arguments.json}")
+    if max(report.others.values()) > BUSY:
+        console.print(f"[yellow]Others used up to {max(report.others.values()):.0f} % of the processors.[/]")
     for fault in report.faults:
         console.print(f"[red]{escape(fault)}[/]")
     return 1 if report.faults else 0
