@@ -169,17 +169,23 @@ class CapsuleKernel(Kernel):
             del self._idents[request.id]
             self._question = None
         metadata["status"] = reply["status"]
-        self._channels.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
         stop_on_error = parent["content"].get("stop_on_error", True)
-        if reply["status"] == "error" and not request.silent and stop_on_error:
-            self._abort_queued()
+        failed = reply["status"] == "error" and not request.silent and stop_on_error
+        behind = self._take_queued() if failed else []
+        self._channels.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
+        self._abort(behind)
 
-    def _abort_queued(self) -> None:
-        """Reply ``aborted`` to the cells that are queued behind one that failed."""
+    def _take_queued(self) -> list[Any]:
+        """Return the cells that were sent before this moment: a cell that answers a reply is not among them."""
         # What has arrived at the socket but was not read yet is queued, too.
         self._channels.shell.flush()
-        while self._queue:
-            idents, message = self._queue.popleft()
+        queued = list(self._queue)
+        self._queue.clear()
+        return queued
+
+    def _abort(self, cells: list[Any]) -> None:
+        """Reply ``aborted`` to cells that were queued behind one that failed."""
+        for idents, message in cells:
             self._publish_status("busy", "shell", parent=message)
             self._send_abort_reply(self._channels.shell, message, idents)
             self._publish_status("idle", "shell", parent=message)

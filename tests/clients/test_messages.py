@@ -5,9 +5,14 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+import zmq
+from jupyter_client.session import DELIM
+
+from .waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +135,33 @@ def test_without_stop_on_error_the_cells_queued_behind_an_error_run(kernel: Conv
     statuses = _queue_behind_a_failing_cell(kernel, tmp_path / "gate", stop_on_error=False)
     assert statuses == ["error", "ok", "ok"]
     assert kernel.run("queued").result == "2"
+
+
+@pytest.mark.capsule_only
+def test_a_cell_sent_as_soon_as_the_reply_of_a_failed_one_is_here_runs(kernel: Conversation) -> None:
+    for _ in range(100):
+        kernel.client.execute("1/0")
+        while kernel.client.get_shell_msg(timeout=DEADLINE)["msg_type"] != "execute_reply":
+            pass
+        kernel.client.execute("'next'")
+        reply = kernel.client.get_shell_msg(timeout=DEADLINE)
+        assert reply["content"]["status"] == "ok"
+
+
+@pytest.mark.capsule_only
+def test_the_welcome_is_the_first_message_of_a_client_that_comes_while_much_is_printed(kernel: Conversation) -> None:
+    request = kernel.start(
+        "import time\nprint('started')\nfor i in range(400): print(i, flush=True); time.sleep(0.002)"
+    )
+    for _ in range(50):
+        with kernel.client.context.socket(zmq.SUB) as client:
+            client.linger = 0
+            client.connect(f"tcp://127.0.0.1:{kernel.client.iopub_port}")
+            client.subscribe(b"")
+            assert client.poll(DEADLINE * 1000)
+            frames = client.recv_multipart()
+            assert json.loads(frames[frames.index(DELIM) + 2])["msg_type"] == "iopub_welcome"
+    assert len(kernel.finish(request)[0].text().split()) == 401
 
 
 def test_completion_names_the_matches_and_what_they_replace(kernel: Conversation) -> None:

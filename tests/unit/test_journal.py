@@ -29,7 +29,7 @@ def _runs(writes) -> list[tuple[str, str, str]]:
 def test_what_is_taken_is_what_was_written_run_by_run(writes) -> None:
     journal, _ = _journal()
     for write in writes:
-        assert journal.write(*write)
+        assert journal.write(*write) == len(journal)
     pieces, _ = journal.take()
     assert [tuple(piece) for piece in pieces] == _runs(writes)
     assert len(journal) == 0
@@ -51,9 +51,9 @@ def test_a_reader_finds_what_is_being_sent_and_what_waits_behind_it(sending, wai
 
 def test_a_text_without_room_is_refused_whole() -> None:
     journal, memory = _journal()
-    assert journal.write("a", "stdout", "x" * ROOM)
-    assert not journal.write("a", "stdout", "y")
-    assert not journal.write("a", "stderr", "y")
+    assert journal.write("a", "stdout", "x" * ROOM) == len(journal)
+    assert journal.write("a", "stdout", "y") == -1
+    assert journal.write("a", "stderr", "y") == -1
     assert read(bytes(memory)) == [("stdout", "x" * ROOM)]
 
 

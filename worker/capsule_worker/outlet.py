@@ -70,25 +70,17 @@ class Outlet:
         if now - self._last_write > QUIET:
             self.read_pipes()
         self._last_write = now
-        journal = self._journal
         with self._lock:
-            kept = journal.write(attribution.current(), name, text)
-        if not kept or len(journal) > HIGH_WATER:
-            self._make_room(None if kept else Piece(attribution.current(), name, text))
-        elif not self._awake:
-            self._awake = True
-            self._wake.set()
+            waiting = self._journal.write(attribution.current(), name, text)
+        if not self._awake or not 0 <= waiting < HIGH_WATER:
+            self._hurry(waiting, Piece(attribution.current(), name, text))
         return len(text)
 
     def append(self, piece: Piece) -> None:
         """Take text that something else wrote; it leaves within milliseconds."""
         with self._lock:
-            kept = self._journal.write(*piece)
-        if not kept or len(self._journal) > HIGH_WATER:
-            self._make_room(None if kept else piece)
-        elif not self._awake:
-            self._awake = True
-            self._wake.set()
+            waiting = self._journal.write(*piece)
+        self._hurry(waiting, piece)
 
     def flush(self, deadline: float | None = None) -> bool:
         """Send all text that was taken so far; see ``Channel.send`` for deadline and result."""
@@ -165,11 +157,15 @@ class Outlet:
         """In a forked child: write to the inherited pipes, which the parent reads; the socket is the parent's."""
         self._forked = True
 
-    def _make_room(self, piece: Piece | None) -> None:
-        """Send what waits, and then ``piece``, which found no room."""
+    def _hurry(self, waiting: int, piece: Piece) -> None:
+        """See to it that what waits leaves: soon, or now where it is too much, with ``piece`` if that found no room."""
+        if 0 <= waiting < HIGH_WATER:
+            self._awake = True
+            self._wake.set()
+            return
         with self.gate, self._sending:
             self.flush()
-            if piece is not None:
+            if waiting < 0:
                 self._send(piece, None)
 
     def _send(self, piece: Piece, deadline: float | None) -> None:

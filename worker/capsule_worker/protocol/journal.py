@@ -59,8 +59,8 @@ class Journal:
         """Return how many bytes wait to be taken."""
         return self._end - self._base - _HEADER.size
 
-    def write(self, execution_id: str, name: StreamName, text: str) -> bool:
-        """Keep ``text`` behind what is there; return False, and keep nothing, where there is no room for it."""
+    def write(self, execution_id: str, name: StreamName, text: str) -> int:
+        """Keep ``text`` behind what is there and return how many bytes wait; -1 where there was no room for it."""
         try:
             data = text.encode()
         except UnicodeEncodeError:  # half of a surrogate pair
@@ -71,14 +71,15 @@ class Journal:
             start += _RUN.size
         end = start + len(data)
         if end > self._limit:
-            return False
+            return -1
         if start != self._end:
             self._begin_run(execution_id, name, start)
         self._memory[start:end] = data
         self._end = end
         # The length last: what it covers is whole.
-        _pack_header(self._memory, self._base, self._generation, end - self._base - 8)
-        return True
+        waiting = end - self._base - 8
+        _pack_header(self._memory, self._base, self._generation, waiting)
+        return waiting
 
     def take(self) -> tuple[list[Piece], int]:
         """Return what waits, a piece a run, and a mark for ``clear``; what is written from now on is the next batch."""
