@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from .waiting import poll_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from jupyter_client.manager import KernelManager
 
@@ -128,6 +128,42 @@ def test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal(shared_k
     assert exchange.states == ["busy", "idle"]
     assert kernel.run("6 * 7").result == "42"
     assert _pid(manager) == front
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """Return a control group whose processes may use 400 MB together."""
+    root = Path("/sys/fs/cgroup/memory")
+    root = root if root.is_dir() else Path("/sys/fs/cgroup")
+    group = root / f"capsule-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        limit = next(
+            (group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()), None
+        )
+        if limit is None:
+            pytest.skip("the memory of a control group cannot be limited here")
+        limit.write_text(str(400 << 20))
+        yield group
+    finally:
+        poll_until(lambda: not (group / "cgroup.procs").read_text(), "the control group is empty")
+        group.rmdir()
+
+
+@pytest.mark.capsule_only
+def test_a_worker_that_runs_out_of_memory_is_said_to_have(shared_kernel: Opened, memory_group: Path) -> None:
+    _, kernel = shared_kernel
+    exchange = kernel.run(
+        f"import os\nopen({str(memory_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+        "hoard = [bytearray(b'x') * (50 << 20) for _ in range(16)]"
+    )
+    assert exchange.reply["ename"] == "WorkerDied"
+    assert "SIGKILL" in exchange.reply["evalue"]
+    assert "out of memory" in exchange.reply["evalue"]
+    assert kernel.run("6 * 7").result == "42"
 
 
 @pytest.mark.capsule_only
