@@ -10,13 +10,15 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_ipython_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the tests out of the user's IPython history and profile, those of child processes included."""
-    directory = tmp_path_factory.mktemp("ipython")
-    before = os.environ.get("IPYTHONDIR")
-    os.environ["IPYTHONDIR"] = str(directory)
-    yield directory
-    if before is None:
-        del os.environ["IPYTHONDIR"]
-    else:
-        os.environ["IPYTHONDIR"] = before
+def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's history, profile and checkpoints, those of child processes included."""
+    variables = ("IPYTHONDIR", "CAPSULE_HOME")
+    before = {name: os.environ.get(name) for name in variables}
+    for name in variables:
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value

@@ -42,6 +42,8 @@ class Launched:
     crash: int
     #: Shared memory with the text that the worker had not sent yet when it died.
     journal: int
+    #: Ends when neither the worker nor anything that writes a checkpoint of it is left.
+    writers: int
     cookie: str
 
     @property
@@ -50,7 +52,7 @@ class Launched:
         return self.process.pid
 
     def close(self) -> None:
-        """Close the front's ends of the pipes."""
+        """Close the front's ends of the pipes, but for ``writers``."""
         for fd in (self.stdout, self.stderr, self.crash, self.journal):
             os.close(fd)
 
@@ -88,7 +90,8 @@ class Launcher:
         crash = os.memfd_create("capsule-crash")
         journal = os.memfd_create("capsule-journal")
         os.ftruncate(journal, JOURNAL_SIZE)
-        passed = [theirs.fileno(), stdout, stderr, crash, journal]
+        writers, writers_writing = os.pipe()
+        passed = [theirs.fileno(), stdout, stderr, crash, journal, writers_writing]
         command = [
             self.python,
             "-m",
@@ -98,6 +101,7 @@ class Launcher:
             f"--stderr={stderr}",
             f"--crash={crash}",
             f"--journal={journal}",
+            f"--writers={writers_writing}",
             f"--drain-timeout={self.drain_timeout}",
             *self.extra,
         ]
@@ -113,14 +117,15 @@ class Launcher:
             )
         except OSError:
             ours.close()
-            for fd in (stdout, stderr, crash, journal):
+            for fd in (stdout, stderr, crash, journal, writers):
                 os.close(fd)
             raise
         finally:
             theirs.close()
+            os.close(writers_writing)
             os.close(stdout_writing)
             os.close(stderr_writing)
-        return Launched(process, ours, stdout, stderr, crash, journal, cookie)
+        return Launched(process, ours, stdout, stderr, crash, journal, writers, cookie)
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """Start the process that ends all workers and what they started, once this front is gone, however it went.

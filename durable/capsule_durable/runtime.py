@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,15 +13,22 @@ from typing import Any
 from capsule_durable import functions, ids
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.checkpoints.commands import missing
+from capsule_durable.checkpoints.keeper import Keeper, Recovery
 from capsule_durable.engine import open_engine
-from capsule_durable.errors import ExecutionFailed
+from capsule_durable.errors import ExecutionFailed, TransportClosed
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
 from capsule_durable.worker import Exit
 from capsule_durable.workers import Workers
+from capsule_worker.protocol import Message
+from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.journal import StreamName
+
+#: Seconds that bringing variables back may take.
+RESTORE_TIMEOUT = 600.0
 
 
 class Runtime:
@@ -50,6 +58,12 @@ class Runtime:
         )
         self.session = Session(session_id, capabilities, self.bridge.ask)
         self.bridge.connect(self.session)
+        self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME"), self._warn)
+        self._recovery: Recovery | None = None
+        #: What the person is told with the next cell.
+        self._notice: str | None = None
+        self._commands: set[asyncio.Task[None]] = set()
+        self.session.add_message_interceptor(self._intercept)
         self.workers = Workers(self.session, launcher, self, spare=settings.spare)
         for dependency in (self.session, self.bridge, capabilities):
             resonate.with_dependency(dependency)
@@ -62,6 +76,7 @@ class Runtime:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
         self._watchdog = self._launcher.start_watchdog()
         self._engine.resonate.start()
+        self.keeper.start()
         self.workers.start(first)
 
     async def execute(self, request: m.ExecuteMessage) -> m.ResultMessage:
@@ -71,6 +86,9 @@ class Runtime:
             ExecutionFailed: there is no result; the class says why.
         """
         self._running = request.id
+        if self._notice is not None:
+            notice, self._notice = self._notice, None
+            self._warn(notice)
         try:
             return await functions.run_cell(
                 self._engine.resonate, request, self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
@@ -118,6 +136,7 @@ class Runtime:
         await self.workers.close()
         await self.bridge.close()
         await self.session.close()
+        await self.keeper.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._engine.resonate.stop(), self.settings.shutdown_timeout)
         watchdog, self._watchdog = self._watchdog, None
@@ -129,9 +148,48 @@ class Runtime:
 
     # -- the lives of workers --------------------------------------------------------------------------------
 
-    def worker_ready(self, ready: m.ReadyMessage) -> None:
-        """Remember what the worker said of itself."""
+    async def prepare(self, ready: m.ReadyMessage) -> None:
+        """Remember what the worker said of itself; have it keep checkpoints, and give it the variables of a dead one."""
         self.ready = ready
+        keep = await self.keeper.keeping()
+        if keep is None:
+            return
+        self.session.send(keep)
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None and recovery.manifest is not None:
+            message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(recovery.manifest))
+            try:
+                reply = await self.session.ask(message, RESTORE_TIMEOUT)
+            except ExecutionFailed as error:
+                self._notice = f"the variables could not be restored: {error}"
+                return
+            if set(reply.failed) - {each.name for each in recovery.manifest.variables if each.reason is not None} or reply.notes:
+                self._notice = "not restored: " + "; ".join([*missing(recovery.manifest, reply.failed), *reply.notes])
+
+    async def recover(self) -> str:
+        """Find out what comes back of a dead worker's variables."""
+        self._recovery = await self.keeper.recovery()
+        return self._recovery.text
+
+    def _warn(self, text: str) -> None:
+        if self._running is not None:
+            self._capabilities.stream(self._running, m.StreamOutput(name="stderr", text=f"capsule: {text}\n"))
+        else:
+            self._notice = text
+
+    def _intercept(self, message: Message) -> None:
+        match message:
+            case m.SavedMessage():
+                self.keeper.saved(message)
+            case m.CommandMessage():
+                task = asyncio.get_running_loop().create_task(self._carry_out(message))
+                self._commands.add(task)
+                task.add_done_callback(self._commands.discard)
+
+    async def _carry_out(self, message: m.CommandMessage) -> None:
+        fields = await self.keeper.carry_out(message.command, message.arguments)
+        with contextlib.suppress(TransportClosed):
+            self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))
 
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """Show what a mute worker wrote, below the cell that runs."""

@@ -205,7 +205,7 @@ class Session:
                 self._start_route(self._answer_input(message))
             case m.ErrorMessage(request_id=str() as request_id):
                 self.questions.fail(request_id, InternalError(message.message))
-            case m.ReadyMessage() | m.ResultMessage() | m.ErrorMessage():
+            case m.ReadyMessage() | m.ResultMessage() | m.ErrorMessage() | m.SavedMessage() | m.CommandMessage():
                 pass  # for the interceptors
             case _ if hasattr(message, "request_id"):
                 if not self.questions.settle(message.request_id, message):

@@ -36,6 +36,17 @@ class Settings(BaseModel):
         description="The interpreter of the environment in which cells run",
     )
     profile: Literal["open"] = Field("open", description="Isolation of the worker: open")
+    home: str = Field(
+        default_factory=lambda: str(platformdirs.user_data_path("capsule")),
+        description="The directory for checkpoints and their catalogue",
+    )
+    checkpoints: Literal["background", "sync", "off"] = Field(
+        "background",
+        description="When variables are saved: beside the next cell, before a cell's result is sent, or never",
+    )
+    checkpoint_count: int = Field(30, ge=1, description="How many checkpoints without a name are kept")
+    checkpoint_age: float | None = Field(14.0, gt=0, description="For how many days they are kept")
+    checkpoint_size: int | None = Field(20 * 10**9, gt=0, description="How many bytes a session's may take")
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")

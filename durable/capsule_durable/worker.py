@@ -82,6 +82,26 @@ class Worker:
             if not self.exited.done():
                 os.kill(self.pid, signal.SIGKILL)
 
+    async def writers_done(self, timeout: float) -> bool:
+        """Wait until nothing writes a checkpoint of this worker any more, which has ended. Call it once.
+
+        Args:
+            timeout: seconds.
+        """
+        loop = asyncio.get_running_loop()
+        fd = self._launched.writers
+        done: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(fd, _settle, done)
+        try:
+            await asyncio.wait_for(done, timeout)
+        except TimeoutError:
+            return False
+        else:
+            return True
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+
     async def end_children(self) -> None:
         """Kill whatever this worker's cells had started and that outlived it."""
         process = await asyncio.create_subprocess_exec(
@@ -104,6 +124,11 @@ class Worker:
         launched.close()
         if not self.exited.done():
             self.exited.set_result(report)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _rest(fd: int) -> str:

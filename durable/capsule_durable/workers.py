@@ -28,6 +28,8 @@ SPARE_DELAY = 2.0
 _FOR_EVER = 30 * 86400.0
 #: Seconds that a worker's connection may stay open after the process has ended.
 DRAIN_AFTER_DEATH = 2.0
+#: Seconds that a dead worker's latest checkpoint may take before the one before it is used.
+WRITERS_TIMEOUT = 5.0
 #: Seconds between two heartbeats.
 HEARTBEAT = 2.0
 #: Seconds after which a worker that does not answer its heartbeat is mute: C code holds the interpreter.
@@ -38,8 +40,11 @@ _SIGKILL = -9
 class Listener(Protocol):
     """Who wants to know about the lives of workers."""
 
-    def worker_ready(self, ready: ReadyMessage) -> None:
-        """A worker can run cells now."""
+    async def prepare(self, ready: ReadyMessage) -> None:
+        """A worker is there; it runs cells when this is done."""
+
+    async def recover(self) -> str:
+        """A worker is gone, and so are the writers of its checkpoints; return what becomes of its variables."""
 
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """The worker is mute, and this was found in its pipes."""
@@ -71,6 +76,7 @@ class Workers:
         self._current: Worker | None = None
         self._spare: Worker | None = None
         self._spare_task: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._reapers: set[asyncio.Task[None]] = set()
         #: Done when a worker is ready; failed when none came up. Made anew for each worker.
@@ -108,7 +114,7 @@ class Workers:
 
     async def close(self) -> None:
         """End all workers. What their cells started is ended by the launcher's watchdog. Idempotent."""
-        for task in (self._spare_task, self._supervisor):
+        for task in (self._spare_task, self._supervisor, self._preparing):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -117,6 +123,7 @@ class Workers:
             if worker is not None:
                 worker.kill()
                 await worker.exited
+                await worker.writers_done(0)
         self._current = self._spare = None
         await asyncio.gather(*self._reapers)
 
@@ -145,8 +152,11 @@ class Workers:
             self._reap(worker)
             if was_ready:
                 self._renew()
-                self._listener.worker_died(end, partial(self._death, end))
+                await worker.writers_done(WRITERS_TIMEOUT)
+                fate = await self._listener.recover()
+                self._listener.worker_died(end, partial(self._death, end, fate))
             else:
+                await worker.writers_done(0)
                 reason, self._mismatch = self._mismatch or _startup_failure(self._launcher.python, end), None
                 await self._give_up(reason)
 
@@ -216,7 +226,7 @@ class Workers:
         self._reapers.add(task)
         task.add_done_callback(self._reapers.discard)
 
-    def _death(self, end: Exit, execution_id: str) -> ExecutionFailed:
+    def _death(self, end: Exit, fate: str, execution_id: str) -> ExecutionFailed:
         if self._protocol_error is not None:
             text = f"the worker broke the protocol and was ended: {self._protocol_error}"
         else:
@@ -224,7 +234,7 @@ class Workers:
             if end.returncode == _SIGKILL:
                 text += "; if nothing killed it on purpose, the system was probably out of memory"
         return WorkerDied(
-            f"{text}. Its variables are lost; a new worker takes over.",
+            f"{text}. {fate}.",
             execution_id,
             returncode=end.returncode,
             peak_memory=end.peak_memory,
@@ -242,11 +252,20 @@ class Workers:
                 self._current.kill()
                 return
             self._advance("ready")
-            self._renew()
-            self._ready.set_result(None)
-            self._listener.worker_ready(message)
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare(message), name="prepare")
             if self._keep_spare and self._spare is None and (self._spare_task is None or self._spare_task.done()):
                 self._spare_task = asyncio.get_running_loop().create_task(self._start_spare(), name="spare")
+
+    async def _prepare(self, message: ReadyMessage) -> None:
+        worker = self._current
+        try:
+            await self._listener.prepare(message)
+        # A worker without its variables is better than none.
+        except Exception:
+            logger.exception("a worker could not be prepared")
+        if self._current is worker:
+            self._renew()
+            self._ready.set_result(None)
 
     async def _start_spare(self) -> None:
         await asyncio.sleep(SPARE_DELAY)

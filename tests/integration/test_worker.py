@@ -153,11 +153,12 @@ async def test_a_heartbeat_says_what_runs() -> None:
         assert (await worker.receive()).execution_id is None
 
 
-async def test_what_this_worker_cannot_do_it_says() -> None:
+async def test_a_worker_that_keeps_no_checkpoints_says_so_when_it_is_asked_for_one() -> None:
     async with live_worker() as worker:
-        worker.worker.transport.send(m.CheckpointMessage(id="k", checkpoint_id="c"))
+        worker.worker.transport.send(m.CheckpointMessage(id="k"))
         reply = await worker.receive()
-        assert (reply.error_type, reply.request_id) == ("Unsupported", "k")
+        assert reply.request_id == "k"
+        assert "no checkpoints are kept" in reply.message
 
 
 async def test_streams_survive_what_cells_do_to_them() -> None:

@@ -44,7 +44,7 @@ def _strategy(model: type) -> st.SearchStrategy:
         elif name in {"type", "kind"}:
             continue
         elif "bytes" in str(field.annotation):
-            fields[name] = st.none() | st.binary(max_size=20)
+            fields[name] = st.binary(max_size=20) if field.annotation is bytes else st.none() | st.binary(max_size=20)
         elif "Any" in str(field.annotation):
             fields[name] = st.lists(OBJECT, max_size=2) if "list" in str(field.annotation) else OBJECT
         else:

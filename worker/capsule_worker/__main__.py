@@ -25,11 +25,12 @@ def main() -> None:
     parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
     parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
     parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
+    parser.add_argument("--writers", type=int, required=True, help="pipe that is open while checkpoints are written")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
     faulthandler.enable(arguments.crash)
-    for fd in (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash):
+    for fd in (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash, arguments.writers):
         os.set_inheritable(fd, False)
 
     from capsule_worker.protocol import journal
@@ -41,6 +42,7 @@ def main() -> None:
         arguments.stdout,
         arguments.stderr,
         journal.Journal(memory),
+        arguments.writers,
         arguments.drain_timeout,
     )
     if _WORKING_DIRECTORY is not None:

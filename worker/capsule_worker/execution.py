@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
@@ -23,11 +24,18 @@ class CellRunner:
     Args:
         shell: the shell.
         gate: lets interrupts through while the user's code runs.
+        before: called with a cell's Python, its message and its number before it runs.
     """
 
-    def __init__(self, shell: ZMQInteractiveShell, gate: InterruptGate) -> None:
+    def __init__(
+        self,
+        shell: ZMQInteractiveShell,
+        gate: InterruptGate,
+        before: Callable[[str, ExecuteMessage, int], None] = lambda _source, _message, _number: None,
+    ) -> None:
         self._shell = shell
         self._gate = gate
+        self._before = before
         # Parameters of run_cell_async that came with later versions of IPython.
         self._knows_cell_id = "cell_id" in inspect.signature(shell.run_cell_async).parameters
 
@@ -83,6 +91,8 @@ class CellRunner:
             transformed = shell.transform_cell(message.code)
         except Exception:
             transformed, preprocessing_error = message.code, sys.exc_info()
+        with self._gate:
+            self._before(transformed, message, shell.execution_count)
         arguments: dict[str, Any] = {
             "store_history": message.store_history,
             "silent": message.silent,

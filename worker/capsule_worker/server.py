@@ -19,13 +19,16 @@ import IPython
 import capsule_worker
 from capsule_worker import attribution, introspection, reaper
 from capsule_worker.channel import Channel
+from capsule_worker.checkpoints.checkpointer import Checkpointer
+from capsule_worker.commands import Commands
 from capsule_worker.execution import CellRunner, new_event_loop
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.outlet import Outlet
 from capsule_worker.pipes import PipeReader
 from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
+from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.protocol.journal import Journal
+from capsule_worker.protocol.journal import Journal, Piece
 from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
@@ -39,6 +42,8 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
 
 #: Seconds between two writes to the history file: each is a commit to disk, and contends with the next cell.
 HISTORY_INTERVAL = 0.25
+#: Seconds that the last checkpoint may take when the worker is asked to leave.
+LAST_CHECKPOINT = 4.0
 
 
 class Server:
@@ -49,10 +54,13 @@ class Server:
         stdout: reading end of the pipe that is descriptor 1.
         stderr: reading end of the pipe that is descriptor 2.
         journal: shared with the front; keeps text until it is sent.
+        writers: a pipe that the front sees closed when nothing writes a checkpoint any more.
         drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
     """
 
-    def __init__(self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, drain_timeout: float) -> None:
+    def __init__(
+        self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, writers: int, drain_timeout: float
+    ) -> None:
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -67,7 +75,12 @@ class Server:
         self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
         sys.stdout = OutputStream("stdout", self._outlet)
         sys.stderr = OutputStream("stderr", self._outlet)
-        self._runner = CellRunner(self._shell, self._gate)
+        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
+        self._commands = Commands(self._channel)
+        self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
+        self._runner = CellRunner(self._shell, self._gate, self._before_cell)
+        #: The result that is sent when its checkpoint is on disk.
+        self._withheld: m.ResultMessage | m.ErrorMessage | None = None
         #: The execution in flight, from its arrival to its result.
         self._executing: str | None = None
         self._history_saved = 0.0
@@ -100,8 +113,12 @@ class Server:
                 # An interrupt hit a background task of the user while its cell was waiting: the task has died of
                 # it, the cell gets its own, and the loop goes on.
                 continue
-            else:
-                return
+            # The loop was stopped for this: a copy of this process must not find itself in the middle of it.
+            if self._checkpointer.due:
+                self._checkpointer.begin()
+            if self._withheld is not None:
+                self._checkpointer.wait()
+                self._finish(self._withheld)
 
     # -- the reader thread -----------------------------------------------------------------------------------
 
@@ -136,9 +153,12 @@ class Server:
                     self._loop.call_soon_threadsafe(self._answer, message)
                 else:
                     self._answer_beside_cell(message)
+            case m.KeepMessage():
+                self._loop.call_soon_threadsafe(self._checkpointer.keep, message)
             case m.CheckpointMessage() | m.RestoreMessage():
-                text = f"this worker cannot {message.type}: it keeps no checkpoints"
-                self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Unsupported", message=text))
+                self._loop.call_soon_threadsafe(self._save_or_restore, message)
+            case m.CommandReplyMessage():
+                self._commands.answer(message)
             case _:
                 text = f"a worker takes no {message.type} message"
                 raise ProtocolError(text)
@@ -168,7 +188,7 @@ class Server:
 
     def _start_execution(self, message: m.ExecuteMessage) -> None:
         # The loop keeps only weak references to its tasks; this one lives until its result is sent.
-        self._task = self._loop.create_task(self._execute(message))
+        self._task = self._loop.create_task(self._execute(message), name="capsule-cell")
 
     async def _execute(self, message: m.ExecuteMessage) -> None:
         self._pipes.before_cell()
@@ -180,11 +200,25 @@ class Server:
             result = self._fault(error, execution_id=message.id)
         finally:
             self._stdin.allowed = False
+        self._checkpointer.after_cell()
+        if self._checkpointer.synchronous:
+            self._withheld = result
+        else:
+            self._finish(result)
+        if self._checkpointer.due:
+            self._loop.stop()
+
+    def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
+        self._checkpointer.before_cell(source, message.code, number, message.id)
+
+    def _finish(self, result: m.ResultMessage | m.ErrorMessage) -> None:
+        """Send the result behind all output."""
+        self._withheld = None
         try:
             self._outlet.finish(result, self._pipes.drain, self._drain_timeout, before_send=self._idle)
         except ProtocolError as error:
             self._idle()
-            self._channel.send(self._fault(error, execution_id=message.id))
+            self._channel.send(self._fault(error, execution_id=result.execution_id))
         self._save_history_soon()
 
     def _save_history_soon(self) -> None:
@@ -206,6 +240,35 @@ class Server:
         """Accept the next execution: the front may send it as soon as it has the result."""
         self._executing = None
 
+    def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
+        if self._executing is not None:
+            text = f"execution {self._executing} is running; its namespace is its own"
+            self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Busy", message=text))
+            return
+        try:
+            self._channel.send(self._save(message) if isinstance(message, m.CheckpointMessage) else self._restore(message))
+        except Exception as error:
+            self._channel.send(self._fault(error, request_id=message.id))
+
+    def _save(self, message: m.CheckpointMessage) -> m.CheckpointReplyMessage:
+        saved = self._checkpointer.save_now(message.name, message.description, message.tags, lambda _: None)
+        return m.CheckpointReplyMessage(
+            request_id=message.id,
+            checkpoint_id=saved.id,
+            saved=[variable.name for variable in saved.variables if variable.reason is None],
+            skipped={variable.name: variable.reason for variable in saved.variables if variable.reason is not None},
+        )
+
+    def _restore(self, message: m.RestoreMessage) -> m.RestoreReplyMessage:
+        restored, failed, notes = self._checkpointer.restore(
+            mf.load(message.manifest), message.variables, clear=message.clear_existing, lazily=message.variables is None
+        )
+        return m.RestoreReplyMessage(request_id=message.id, restored=restored, failed=failed, notes=notes)
+
+    def _warn(self, text: str) -> None:
+        """Show a line below the latest cell."""
+        self._outlet.append(Piece(attribution.latest(), "stderr", f"capsule: {text}\n"))
+
     def _answer(self, message: Any) -> None:
         try:
             reply = _QUESTIONS[type(message)](self._shell, message)
@@ -220,6 +283,7 @@ class Server:
         self._pipes.drain()
         deadline = time.monotonic() + self._drain_timeout
         self._outlet.flush(deadline)
+        self._checkpointer.close(LAST_CHECKPOINT)
         reaper.end_children()
         self._channel.send(m.ShutdownReplyMessage(request_id=message.id), deadline)
         leave()
@@ -238,6 +302,7 @@ class Server:
     def _after_fork_in_child(self) -> None:
         self._outlet.after_fork_in_child()
         self._stdin.after_fork_in_child()
+        self._commands.after_fork_in_child()
         self._channel.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

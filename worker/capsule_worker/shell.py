@@ -21,6 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
+from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
 from capsule_worker.outlet import Outlet
@@ -114,6 +115,9 @@ class ZMQInteractiveShell(InteractiveShell):
     """
 
     outlet: Outlet = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
+    #: What the magic ``%capsule`` works with.
+    checkpointer: Any = AnyTrait()
+    commands: Any = AnyTrait()
     displayhook_class = Type(ResultHook)
     display_pub_class = Type(OutletPublisher)
     colors_force = CBool(True)
@@ -151,7 +155,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def init_magics(self) -> None:
         """Add the magics of notebooks."""
         super().init_magics()
-        self.register_magics(NotebookMagics)
+        self.register_magics(NotebookMagics, CapsuleMagics)
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Accept what needs no event loop of its own; refuse the rest with what to do instead."""

@@ -254,43 +254,87 @@ class IsCompleteReplyMessage(_Model):
 # -- the namespace -------------------------------------------------------------------------------------------
 
 
+class KeepMessage(_Model):
+    """Keep checkpoints from now on. Sent once, before the first cell; not answered."""
+
+    type: Literal["keep"] = "keep"
+    #: The session's directory, with ``packs`` and ``incoming`` in it.
+    directory: str
+    session: str
+    #: ``sync``: a cell's result is sent only when its checkpoint is on disk.
+    mode: Literal["background", "sync"] = "background"
+    #: The number of the next checkpoint.
+    number: int = 1
+
+
 class CheckpointMessage(_Model):
-    """Save the namespace."""
+    """Save the namespace now."""
 
     type: Literal["checkpoint"] = "checkpoint"
     id: str
-    checkpoint_id: str
+    name: str | None = None
+    description: str = ""
+    tags: list[str] = Field(default_factory=list)
 
 
 class CheckpointReplyMessage(_Model):
-    """``saved`` names what was saved, ``skipped`` maps a name to the reason why it was not."""
+    """``saved`` names what is on disk, ``skipped`` maps a name to the reason why it is not."""
 
     type: Literal["checkpoint_reply"] = "checkpoint_reply"
     request_id: str
     checkpoint_id: str
     saved: list[str] = Field(default_factory=list)
     skipped: dict[str, str] = Field(default_factory=dict)
-    data: bytes | None = None
+
+
+class SavedMessage(_Model):
+    """A checkpoint is on disk; its manifest is in the session's ``incoming`` directory."""
+
+    type: Literal["saved"] = "saved"
+    checkpoint_id: str
+    number: int
 
 
 class RestoreMessage(_Model):
-    """Merge a checkpoint, given by its id or inline, into the namespace (``clear_existing``: after emptying it)."""
+    """Merge a checkpoint into the namespace (``clear_existing``: after emptying it)."""
 
     type: Literal["restore"] = "restore"
     id: str
-    checkpoint_id: str | None = None
-    data: bytes | None = None
+    #: The checkpoint's manifest; its packs are in the directory of the ``KeepMessage``.
+    manifest: bytes
     variables: list[str] | None = None
     clear_existing: bool = False
 
 
 class RestoreReplyMessage(_Model):
-    """``restored`` names what came back, ``failed`` maps a name to the reason why it did not."""
+    """``restored`` names what came or will come back, ``failed`` maps a name to the reason why it does not."""
 
     type: Literal["restore_reply"] = "restore_reply"
     request_id: str
     restored: list[str] = Field(default_factory=list)
     failed: dict[str, str] = Field(default_factory=dict)
+    #: What else did not come back, in words.
+    notes: list[str] = Field(default_factory=list)
+
+
+class CommandMessage(_Model):
+    """A person's command to the kernel, given in a cell (``%capsule ...``)."""
+
+    type: Literal["command"] = "command"
+    id: str
+    execution_id: str
+    command: str
+    arguments: Json = Field(default_factory=dict)
+
+
+class CommandReplyMessage(_Model):
+    """What to show, or (``error``) why the command cannot be carried out, and the manifest where one was asked for."""
+
+    type: Literal["command_reply"] = "command_reply"
+    command_id: str
+    data: MimeBundle = Field(default_factory=dict)
+    error: str | None = None
+    manifest: bytes | None = None
 
 
 # -- the worker's life ---------------------------------------------------------------------------------------
@@ -374,13 +418,17 @@ ToWorker = Union[
     InspectMessage,
     HistoryMessage,
     IsCompleteMessage,
+    KeepMessage,
     CheckpointMessage,
     RestoreMessage,
+    CommandReplyMessage,
     HeartbeatMessage,
     InterruptMessage,
     ShutdownMessage,
 ]
 
-FromWorker = Union[ReadyMessage, OutputMessage, ResultMessage, ErrorMessage, InputMessage, Reply]
+FromWorker = Union[
+    ReadyMessage, OutputMessage, ResultMessage, ErrorMessage, InputMessage, SavedMessage, CommandMessage, Reply
+]
 
 Message = Union[ToWorker, FromWorker]

@@ -1,0 +1,485 @@
+"""The catalogue: which sessions and checkpoints there are, and which files they need.
+
+A checkpoint counts from the moment its manifest is in ``incoming``. The catalogue takes it over, row first, file
+second, so that a crash at any point leaves it in one of the two places, or in both, which does no harm. It goes in the
+same order: rows first, packs second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from capsule_durable.checkpoints import rows
+from capsule_durable.checkpoints.database import Database, StoreError
+from capsule_durable.checkpoints.entries import (
+    DIGITS,
+    Collected,
+    Entry,
+    SessionRow,
+    UnknownCheckpoint,
+    UnknownSession,
+    matches,
+    new_session_id,
+    resolve,
+)
+from capsule_durable.checkpoints.home import ensure
+from capsule_durable.checkpoints.retention import Retention, dropped
+from capsule_durable.errors import ProtocolError
+from capsule_worker.protocol import manifest as mf
+from capsule_worker.protocol.manifest import Manifest
+
+__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "UnknownCheckpoint", "UnknownSession"]
+
+FILE_NAME = "catalogue.sqlite3"
+#: Where the sessions' directories are.
+SESSIONS = "checkpoints"
+DRAFT_SUFFIX, DAMAGED_SUFFIX = ".draft", ".damaged"
+
+logger = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """All checkpoints of one home. Several threads may use one object, and several processes one home.
+
+    There is one connection, and a lock around it. Every method may raise StoreError: the file is damaged, the disk
+    full, read-only or failing, or another process has held the file for ten seconds.
+
+    Args:
+        home: the directory for data; it is made if there is none.
+        clock: seconds since the epoch.
+
+    Raises:
+        StoreError: the catalogue cannot be opened, or was made by a newer version.
+    """
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        self._sessions = home / SESSIONS
+        self._clock = clock
+        self._database = Database(home / FILE_NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Closing twice does nothing."""
+        self._database.close()
+
+    # -- sessions --------------------------------------------------------------------------------------------
+
+    def begin_session(self, kernel: str, notebook: str | None, pid: int) -> SessionRow:
+        """Begin a session: give it an id and directories.
+
+        Args:
+            kernel: what identifies the kernel across its restarts.
+            notebook: path of the notebook, if it is known.
+            pid: the process that keeps the session; while it lives the session is not forgotten.
+        """
+        started = self._clock()
+        session_id = new_session_id(started)
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO sessions (id, kernel, notebook, pid, started) VALUES (?, ?, ?, ?, ?)",
+                (session_id, kernel, notebook, pid, started),
+            )
+        with self._database.using():
+            directory = ensure(ensure(self._sessions) / session_id)
+            for part in (mf.PACKS, mf.INCOMING):
+                ensure(directory / part)
+            for path in (directory, self._sessions, self._sessions.parent):
+                _sync_directory(path)
+        return self._session(session_id)
+
+    def end_session(self, session_id: str) -> None:
+        """Note that a session has ended. One that had ended before stays as it is.
+
+        Raises:
+            UnknownSession: there is none.
+        """
+        self._session(session_id)
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE sessions SET ended = ? WHERE id = ? AND ended IS NULL", (self._clock(), session_id)
+            )
+
+    def sessions(self) -> list[SessionRow]:
+        """Return all sessions, newest first."""
+        with self._database.using() as connection:
+            found = connection.execute(f"{rows.SESSIONS} ORDER BY started DESC, id DESC").fetchall()
+        return [rows.session_of(row) for row in found]
+
+    def previous_session(self, session_id: str) -> SessionRow | None:
+        """Return the latest earlier session that has a checkpoint and belongs to the same notebook.
+
+        Where the notebook is not known, it is the same kernel that counts.
+
+        Raises:
+            UnknownSession: there is none of this id.
+        """
+        session = self._session(session_id)
+        column, value = ("notebook", session.notebook) if session.notebook else ("kernel", session.kernel)
+        with self._database.using() as connection:
+            row = connection.execute(
+                f"{rows.SESSIONS} WHERE {column} = ? AND (started, id) < (?, ?) AND checkpoints > 0 "
+                "ORDER BY started DESC, id DESC LIMIT 1",
+                (value, session.started, session.id),
+            ).fetchone()
+        return None if row is None else rows.session_of(row)
+
+    def directory(self, session_id: str) -> Path:
+        """Return the directory of a session's data. It need not exist.
+
+        Raises:
+            UnknownSession: it is no session's id, for it has characters that none has.
+        """
+        if not session_id or set(session_id) - set(DIGITS):
+            raise UnknownSession(session_id)
+        return self._sessions / session_id
+
+    # -- checkpoints -----------------------------------------------------------------------------------------
+
+    def adopt(self, session_id: str) -> list[Manifest]:
+        """List the checkpoints that were written since, and return those that are new, oldest first.
+
+        The session's head moves to the newest of them. Manifests that cannot be read and drafts that nobody will finish
+        are reported in the log, and set aside with the suffix ``.damaged``.
+
+        Raises:
+            UnknownSession: there is none.
+        """
+        self._session(session_id)
+        incoming = self.directory(session_id) / mf.INCOMING
+        adopted = []
+        for path in sorted(incoming.glob(f"*{mf.MANIFEST_SUFFIX}")):
+            try:
+                found = self._read(path, session_id)
+            except ProtocolError as error:
+                self._set_aside(path, str(error))
+                continue
+            if found is None:
+                continue
+            data, manifest = found
+            if self._add(path, data, manifest):
+                adopted.append(manifest)
+            with self._database.using():
+                path.unlink(missing_ok=True)
+        drafts = list(incoming.glob(f"*{DRAFT_SUFFIX}"))
+        newest = self.newest(session_id) if drafts else None
+        for path in drafts:
+            if newest is not None and _is_from(path, newest.number):
+                self._set_aside(path, "its writer ended before it was complete")
+        return adopted
+
+    def checkpoints(self, query: str = "", session: str | None = None, limit: int | None = None) -> list[Entry]:
+        """Return checkpoints, newest first.
+
+        Args:
+            query: words, all of which must occur in name, description, tags or id, in any case.
+            session: id of the session whose checkpoints are wanted; None: all.
+            limit: the most that are returned; None: all.
+        """
+        where, order = ("WHERE c.session = ?", "") if session else ("", "c.time DESC,")
+        with self._database.using() as connection:
+            found = connection.execute(
+                f"{rows.ENTRIES} {where} ORDER BY {order} c.number DESC, c.time DESC", (session,) if session else ()
+            ).fetchall()
+        return [entry for entry in map(rows.entry_of, found) if matches(entry, query)][:limit]
+
+    def find(self, reference: str, session: str | None = None) -> Entry:
+        """Return the checkpoint that a person means: by name, number ("12", "#12"), id or the beginning of it.
+
+        Args:
+            reference: what the person wrote. A name stands for the newest checkpoint that has it.
+            session: id of the session in which it was written: its checkpoints come first, and numbers are its.
+
+        Raises:
+            UnknownCheckpoint: there is none, or more than one; it names the closest.
+        """
+        return resolve(reference, self.checkpoints(), session)
+
+    def manifest(self, checkpoint_id: str) -> Manifest:
+        """Return what a checkpoint consists of, with the name, description and tags that it has now.
+
+        Raises:
+            UnknownCheckpoint: there is none of this id.
+            StoreError: its manifest is damaged.
+        """
+        with self._database.using() as connection:
+            row = connection.execute(
+                "SELECT name, description, tags, manifest FROM checkpoints WHERE id = ?", (checkpoint_id,)
+            ).fetchone()
+        if row is None:
+            raise _no_checkpoint(checkpoint_id)
+        try:
+            manifest = mf.load(row["manifest"])
+        except ProtocolError as error:
+            raise StoreError(
+                f"checkpoint {checkpoint_id} is damaged: {error}; forget it and use another one"
+            ) from error
+        annotations = {"name": row["name"], "description": row["description"], "tags": json.loads(row["tags"])}
+        return manifest.model_copy(update=annotations)
+
+    def head(self, session_id: str) -> Entry | None:
+        """Return the checkpoint at which a session stands, or None."""
+        return self._entry("c.id = (SELECT head FROM sessions WHERE id = ?)", session_id)
+
+    def set_head(self, session_id: str, checkpoint_id: str) -> None:
+        """Note at which checkpoint a session stands: one of its own, or another session's that it was resumed from.
+
+        Raises:
+            UnknownSession: there is no such session.
+            UnknownCheckpoint: there is no such checkpoint.
+        """
+        self._session(session_id)
+        with self._database.writing() as connection:
+            if not connection.execute("SELECT 1 FROM checkpoints WHERE id = ?", (checkpoint_id,)).fetchone():
+                raise _no_checkpoint(checkpoint_id)
+            connection.execute("UPDATE sessions SET head = ? WHERE id = ?", (checkpoint_id, session_id))
+
+    def newest(self, session_id: str) -> Entry | None:
+        """Return the checkpoint of a session that was written last, or None."""
+        return self._entry("c.session = ? ORDER BY c.number DESC, c.time DESC LIMIT 1", session_id)
+
+    def annotate(
+        self,
+        checkpoint_id: str,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        """Change what people wrote about a checkpoint. Others may have the same name; it stands for the newest.
+
+        Args:
+            checkpoint_id: its id.
+            name: its name; "": it has none, and so is not kept for its sake; None: as it was.
+            description: None: as it was.
+            tags: all of its tags; None: as they were.
+
+        Raises:
+            UnknownCheckpoint: there is none of this id.
+        """
+        values = {
+            "id": checkpoint_id,
+            "name": name,
+            "description": description,
+            "tags": None if tags is None else json.dumps(list(tags)),
+        }
+        with self._database.writing() as connection:
+            found = connection.execute(rows.ANNOTATE, values).rowcount
+        if not found:
+            raise _no_checkpoint(checkpoint_id)
+
+    # -- what goes -------------------------------------------------------------------------------------------
+
+    def forget(self, checkpoint_ids: Iterable[str]) -> int:
+        """Drop checkpoints, named ones too, and return how many. Their files go with the next ``collect``.
+
+        Head and newest of a session that runs stay: its next checkpoint is built on them.
+        """
+        with self._database.writing() as connection:
+            needed = set()
+            for row in connection.execute(rows.IN_USE):
+                if _alive(row["pid"]):
+                    needed |= {row["head"], row["newest"]}
+            forgotten = rows.drop(connection, set(checkpoint_ids) - needed)
+            connection.execute(rows.MEND_HEADS)
+        return forgotten
+
+    def collect(self, session_id: str, policy: Retention, now: float, writing: bool) -> Collected:
+        """Drop what the policy does not keep, and remove the files that nothing needs any more.
+
+        The head, the newest and named checkpoints are kept, and so is whatever a kept one needs.
+
+        Args:
+            session_id: the session; numbers of its checkpoints never fall.
+            policy: what is kept.
+            now: seconds since the epoch.
+            writing: whether a writer may be at work: then what is newer than the newest checkpoint in the catalogue is
+                left alone. Otherwise what writers that crashed left behind is removed.
+
+        Raises:
+            UnknownSession: there is none.
+        """
+        self._session(session_id)
+        directory = self.directory(session_id)
+        # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
+        with self._database.writing() as connection:
+            candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
+            packs = _sizes((directory / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}"))
+            needed = self._needed_by_incoming(session_id)
+            gone = dropped(candidates, policy, now, {path.stem: size for path, size in packs.items()})
+            needed.update(*(one.packs for one in candidates if one.id not in gone))
+            rows.drop(connection, gone)
+        surplus = {path: size for path, size in packs.items() if path.stem not in needed}
+        if writing:
+            newest = max((one.number for one in candidates), default=0)
+            surplus = {path: size for path, size in surplus.items() if _is_from(path, newest)}
+        kept = sum(packs.values()) - sum(surplus.values())
+        with self._database.using():
+            if not writing:
+                incoming = directory / mf.INCOMING
+                surplus |= _sizes(incoming.glob(f"*{DRAFT_SUFFIX}"))
+                surplus |= _sizes(incoming.glob(f"*{DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
+            for path in surplus:
+                path.unlink(missing_ok=True)
+        return Collected(dropped=gone, freed=sum(surplus.values()), kept=kept)
+
+    def forget_sessions(self, policy: Retention, now: float) -> list[str]:
+        """Remove sessions that nobody needs, with all their data, and return their ids.
+
+        These have ended, or their process is gone; nothing happened in them within the policy's age; none of their
+        checkpoints has a name, and no other session stands at one.
+
+        Args:
+            policy: only its age matters; None keeps all.
+            now: seconds since the epoch.
+        """
+        if policy.age is None:
+            return []
+        oldest = now - policy.age
+        removed = []
+        for session in self.sessions():
+            runs = session.ended is None and _alive(session.pid)
+            if runs or max(session.started, session.ended or 0.0) >= oldest:
+                continue
+            # What its last writer left counts, too: it may be new, or have a name.
+            self.adopt(session.id)
+            if self._drop_session(session, oldest):
+                removed.append(session.id)
+        return removed
+
+    def _drop_session(self, session: SessionRow, oldest: float) -> bool:
+        with self._database.writing() as connection:
+            use = connection.execute(rows.LAST_USE, {"session": session.id}).fetchone()
+            if use["needed"] or (use["latest"] or 0.0) >= oldest:
+                return False
+            connection.execute("DELETE FROM checkpoints WHERE session = ?", (session.id,))
+            connection.execute("UPDATE sessions SET head = NULL WHERE id = ?", (session.id,))
+        # The session goes last: after a crash in between the rest is removed the next time.
+        with self._database.using(), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.directory(session.id))
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
+        return True
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    def _session(self, session_id: str) -> SessionRow:
+        with self._database.using() as connection:
+            row = connection.execute(f"{rows.SESSIONS} WHERE id = ?", (session_id,)).fetchone()
+        if row is None:
+            raise UnknownSession(session_id)
+        return rows.session_of(row)
+
+    def _entry(self, condition: str, session_id: str) -> Entry | None:
+        with self._database.using() as connection:
+            row = connection.execute(f"{rows.ENTRIES} WHERE {condition}", (session_id,)).fetchone()
+        return None if row is None else rows.entry_of(row)
+
+    def _read(self, path: Path, session_id: str) -> tuple[bytes, Manifest] | None:
+        """Return a manifest's bytes and content; None: another process has taken it.
+
+        Raises:
+            ProtocolError: it is no manifest of this session.
+        """
+        with self._database.using():
+            try:
+                with path.open("rb") as file:
+                    data = file.read(mf.MAX_MANIFEST + 1)
+            except FileNotFoundError:
+                return None
+        manifest = mf.load(data)
+        if manifest.session != session_id:
+            raise ProtocolError(f"it belongs to session {manifest.session!r}")
+        return data, manifest
+
+    def _add(self, path: Path, data: bytes, manifest: Manifest) -> bool:
+        """Make a row of a manifest, and the checkpoint its session's head; return whether it was not there."""
+        with self._database.writing() as connection:
+            # Without its file it was taken by another process, and may have been dropped since.
+            if not path.exists():
+                return False
+            added = connection.execute(rows.ADD, rows.values(manifest, data)).rowcount == 1
+            if added:
+                connection.execute(rows.MOVE_HEAD, (manifest.session,))
+        return added
+
+    def _needed_by_incoming(self, session_id: str) -> set[str]:
+        """Return the packs that checkpoints need which are whole, but not in the catalogue yet."""
+        needed: set[str] = set()
+        for path in (self.directory(session_id) / mf.INCOMING).glob(f"*{mf.MANIFEST_SUFFIX}"):
+            try:
+                found = self._read(path, session_id)
+            except ProtocolError:
+                continue
+            if found is not None:
+                needed |= found[1].packs
+        return needed
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        logger.warning("%s is of no use: %s", path, why)
+        with self._database.using():
+            try:
+                path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+            except FileNotFoundError:
+                logger.debug("%s was gone already", path)
+
+
+def _no_checkpoint(checkpoint_id: str) -> UnknownCheckpoint:
+    return UnknownCheckpoint(checkpoint_id, f"there is no checkpoint with the id {checkpoint_id!r}")
+
+
+def _number(path: Path) -> int | None:
+    """Return the checkpoint's number with which the names of its files begin."""
+    digits = path.name.partition("-")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() else None
+
+
+def _is_from(path: Path, newest: int) -> bool:
+    """Return whether a file belongs to a checkpoint that is no newer than number ``newest``."""
+    number = _number(path)
+    return number is not None and number <= newest
+
+
+def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    """Return the files' sizes in bytes, without those that another process has removed."""
+    sizes = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path] = path.stat().st_size
+    return sizes
+
+
+def _alive(pid: int) -> bool:
+    """Return whether there is a process ``pid``; one that took over the number of another counts, too."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_directory(path: Path) -> None:
+    """Bring a directory's entries to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,69 @@
+"""What differs between two checkpoints. Pure: it compares what the manifests say, not the values."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from capsule_worker.protocol.manifest import Manifest, Variable
+
+#: The names by which IPython shows the latest outputs, and those of single ones.
+_OUTPUT = re.compile(r"_(_{0,2}|\d+)\Z")
+
+
+class Change(BaseModel):
+    """A variable that differs. Its type and size, in bytes, are None where it is not there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["added", "removed", "changed"]
+    type_before: str | None = None
+    type_after: str | None = None
+    size_before: int | None = None
+    size_after: int | None = None
+
+
+def difference(before: Manifest, after: Manifest, *, outputs: bool = False) -> list[Change]:
+    """Return the variables that differ, by name.
+
+    A variable that could not be saved has no content to compare: it counts as changed if its type or the reason did.
+
+    Args:
+        before: the one checkpoint.
+        after: the other.
+        outputs: whether the names of outputs, such as ``_12``, are compared, too.
+    """
+    old, new = _by_name(before), _by_name(after)
+    names = sorted(old.keys() | new.keys())
+    changes = (_change(name, old.get(name), new.get(name)) for name in names if outputs or not _OUTPUT.match(name))
+    return [change for change in changes if change is not None]
+
+
+def _by_name(manifest: Manifest) -> dict[str, Variable]:
+    return {variable.name: variable for variable in manifest.variables}
+
+
+def _change(name: str, old: Variable | None, new: Variable | None) -> Change | None:
+    match old, new:
+        case None, Variable():
+            return Change(name=name, kind="added", type_after=new.type, size_after=new.size)
+        case Variable(), None:
+            return Change(name=name, kind="removed", type_before=old.type, size_before=old.size)
+        case Variable(), Variable() if _content(old) != _content(new):
+            return Change(
+                name=name,
+                kind="changed",
+                type_before=old.type,
+                type_after=new.type,
+                size_before=old.size,
+                size_after=new.size,
+            )
+        case _:
+            return None
+
+
+def _content(variable: Variable) -> tuple[bytes, str, str | None]:
+    return variable.digest, variable.type, variable.reason

@@ -1,0 +1,186 @@
+"""What the catalogue tells about sessions and checkpoints, and how people refer to them."""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from capsule_durable.errors import CapsuleError
+
+#: Digits that sort as they count, without those that look alike: what sessions' ids are made of.
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+#: Of a session's id: 45 bits of milliseconds, and 20 random ones.
+_TIME_DIGITS, _RANDOM_DIGITS = 9, 4
+#: The fewest characters of an id that stand for it.
+SHORTEST_PREFIX = 4
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SessionRow(_Model):
+    """A session: the life of one kernel."""
+
+    id: str
+    kernel: str
+    notebook: str | None
+    #: The process that keeps it.
+    pid: int
+    #: Seconds since the epoch.
+    started: float
+    #: Seconds since the epoch; None: nobody said that it ended.
+    ended: float | None
+    #: Id of the checkpoint at which it stands.
+    head: str | None
+    #: How many checkpoints it has.
+    checkpoints: int
+
+
+class Entry(_Model):
+    """A checkpoint, as lists show it."""
+
+    id: str
+    session: str
+    #: Counts the session's checkpoints.
+    number: int
+    parent: str | None
+    #: Seconds since the epoch at which its state was taken.
+    time: float
+    execution_count: int
+    code: str
+    name: str | None
+    description: str
+    tags: list[str]
+    #: Bytes of its content.
+    size: int
+    #: Bytes that were written for it; the rest was there already.
+    bytes_written: int
+    #: Seconds until all of it was on disk.
+    duration: float
+    #: Whether a session stands at it.
+    head: bool
+    #: How many variables it has, those that could not be saved included.
+    variables: int
+    #: How many could not be saved.
+    unsaved: int
+    #: The notebook of its session.
+    notebook: str | None
+
+
+class Collected(_Model):
+    """What a collection removed, and what is left."""
+
+    #: Ids of the checkpoints that the policy dropped, oldest first.
+    dropped: list[str]
+    #: Bytes of files that were removed.
+    freed: int
+    #: Bytes of packs that are left.
+    kept: int
+
+
+class UnknownSession(CapsuleError):
+    """No session has this id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"there is no session {session_id!r}")
+        self.session_id = session_id
+
+
+class UnknownCheckpoint(CapsuleError):
+    """A reference stands for no checkpoint, or for more than one.
+
+    Args:
+        reference: what was asked for.
+        message: what is wrong with it.
+        closest: names and ids that may have been meant.
+    """
+
+    def __init__(self, reference: str, message: str, closest: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.reference = reference
+        self.closest = list(closest)
+
+
+def new_session_id(now: float) -> str:
+    """Return a fresh id: short, safe as the name of a file, and sorted by time.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    milliseconds = int(now * 1000)
+    digits = [DIGITS[milliseconds >> 5 * place & 31] for place in reversed(range(_TIME_DIGITS))]
+    return "".join([*digits, *(secrets.choice(DIGITS) for _ in range(_RANDOM_DIGITS))])
+
+
+def matches(entry: Entry, query: str) -> bool:
+    """Return whether all words of ``query`` occur in the entry's name, description, tags or id, in any case."""
+    text = "\n".join([entry.name or "", entry.description, *entry.tags, entry.id]).casefold()
+    return all(word in text for word in query.casefold().split())
+
+
+def resolve(reference: str, entries: Sequence[Entry], session: str | None = None) -> Entry:
+    """Return the checkpoint that ``reference`` stands for: a name, a number ("12", "#12"), an id or its beginning.
+
+    A name stands for the newest checkpoint that has it. Those of ``session`` come before all others; numbers stand for
+    its checkpoints only.
+
+    Args:
+        reference: what a person wrote.
+        entries: all checkpoints, newest first.
+        session: the id of the session in which it was written.
+
+    Raises:
+        UnknownCheckpoint: it stands for none, or for several.
+    """
+    reference = reference.strip()
+    if not entries:
+        raise UnknownCheckpoint(reference, "there are no checkpoints yet")
+    if not reference:
+        raise UnknownCheckpoint(reference, "say which checkpoint: its name, number or id")
+    ours = [entry for entry in entries if entry.session == session]
+    named = [entry for entry in [*ours, *entries] if entry.name == reference]
+    if named:
+        return named[0]
+    numbered = _by_number(reference, ours if session else entries)
+    if numbered:
+        return _only(reference, numbered, "is the number of")
+    begun = _by_id(reference, ours) or _by_id(reference, entries)
+    if begun:
+        return _only(reference, begun, "begins the ids of")
+    raise _unknown(reference, entries)
+
+
+def _by_number(reference: str, entries: Sequence[Entry]) -> list[Entry]:
+    number = reference.removeprefix("#")
+    if not (number.isascii() and number.isdigit()):
+        return []
+    return [entry for entry in entries if str(entry.number) == number]
+
+
+def _by_id(reference: str, entries: Sequence[Entry]) -> list[Entry]:
+    if len(reference) < SHORTEST_PREFIX:
+        return []
+    return [entry for entry in entries if entry.id == reference] or [
+        entry for entry in entries if entry.id.startswith(reference)
+    ]
+
+
+def _only(reference: str, found: Sequence[Entry], what: str) -> Entry:
+    if len(found) == 1:
+        return found[0]
+    ids = [entry.id for entry in found]
+    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")  # noqa: PLR2004  # as many as fit a line
+    raise UnknownCheckpoint(
+        reference, f"{reference!r} is ambiguous: it {what} {len(ids)} checkpoints ({shown}); give more of the id", ids
+    )
+
+
+def _unknown(reference: str, entries: Sequence[Entry]) -> UnknownCheckpoint:
+    words = {word.casefold(): word for entry in reversed(entries) for word in (entry.id, entry.name) if word}
+    closest = [words[word] for word in difflib.get_close_matches(reference.casefold(), words, n=3, cutoff=0.5)]
+    hint = f"; the closest: {', '.join(closest)}" if closest else ""
+    return UnknownCheckpoint(reference, f"there is no checkpoint {reference!r}{hint}", closest)

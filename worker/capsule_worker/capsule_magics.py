@@ -1,0 +1,145 @@
+"""``%capsule``: what a person does with checkpoints from within a notebook. The command line has the same words."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any, NoReturn
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.display import display
+
+from capsule_worker.checkpoints.packs import StorageError
+from capsule_worker.protocol import manifest as mf
+from capsule_worker.protocol.messages import CommandReplyMessage
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage()}")
+
+    def exit(self, _status: int = 0, message: str | None = None) -> NoReturn:
+        raise UsageError(message or "")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="%capsule", add_help=False)
+    words = parser.add_subparsers(dest="word", parser_class=_Parser)
+    words.add_parser("status", add_help=False, help="what is saved, and where")
+    save = words.add_parser("checkpoint", add_help=False, help="save the variables under a name")
+    save.add_argument("name")
+    save.add_argument("-m", "--message", default="", help="a description")
+    save.add_argument("--tag", action="append", default=[], help="a word to find it by; may be given again")
+    listing = words.add_parser("checkpoints", add_help=False, help="list checkpoints, or those that match words")
+    listing.add_argument("query", nargs="*")
+    restore = words.add_parser("restore", add_help=False, help="bring back a checkpoint, or some variables of it")
+    restore.add_argument("checkpoint")
+    restore.add_argument("variables", nargs="*")
+    restore.add_argument("--clear", action="store_true", help="remove all other variables")
+    undo = words.add_parser("undo", add_help=False, help="go back to the variables before the last N cells")
+    undo.add_argument("cells", nargs="?", type=int, default=1)
+    diff = words.add_parser("diff", add_help=False, help="compare two checkpoints")
+    diff.add_argument("before")
+    diff.add_argument("after", nargs="?", default=None)
+    forget = words.add_parser("forget", add_help=False, help="remove checkpoints")
+    forget.add_argument("checkpoints", nargs="+")
+    words.add_parser("resume", add_help=False, help="go on with the variables of this notebook's last session")
+    return parser
+
+
+HELP = """%capsule status                         what is saved, and where
+%capsule checkpoint NAME [-m TEXT] [--tag T]  save the variables under a name
+%capsule checkpoints [WORD...]          list checkpoints, or those that match
+%capsule restore NAME|ID [VARIABLE...]  bring back a checkpoint, or some variables of it (--clear: and nothing else)
+%capsule undo [N]                       go back to the variables before the last N cells
+%capsule diff A [B]                     compare two checkpoints (B: the latest)
+%capsule forget NAME|ID...              remove checkpoints
+%capsule resume                         go on with the variables of this notebook's last session"""
+
+
+@magics_class
+class CapsuleMagics(Magics):
+    """``%capsule WORD ...``."""
+
+    @line_magic
+    def capsule(self, line: str) -> None:
+        """Save, list, compare and bring back the notebook's variables. ``%capsule`` alone lists the words."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"%capsule: {error}") from error
+        if not words or words[0] in ("help", "-h", "--help"):
+            print(HELP)
+            return
+        arguments = vars(_parser().parse_args(words))
+        word = arguments.pop("word")
+        act = getattr(self, f"_{word}", None)
+        if act is not None:
+            act(**arguments)
+        else:
+            _show(self._ask(word, **arguments))
+
+    def _ask(self, word: str, **arguments: Any) -> CommandReplyMessage:
+        shell: Any = self.shell
+        reply: CommandReplyMessage = shell.commands.ask(word, **arguments)
+        return reply
+
+    def _checkpoint(self, name: str, message: str, tag: list[str]) -> None:
+        shell: Any = self.shell
+        notes = _Note()
+        try:
+            saved = shell.checkpointer.save_now(name, message, tag, notes.tell)
+        except StorageError as error:
+            raise UsageError(f"%capsule checkpoint: {error}") from error
+        notes.done()
+        _show(self._ask("saved", checkpoint=saved.id))
+
+    def _status(self) -> None:
+        shell: Any = self.shell
+        _show(self._ask("status", **shell.checkpointer.status()))
+
+    def _restore(self, checkpoint: str, variables: list[str], clear: bool) -> None:
+        self._bring_back(self._ask("restore", checkpoint=checkpoint, variables=variables), variables or None, clear)
+
+    def _undo(self, cells: int) -> None:
+        if cells < 1:
+            raise UsageError("%capsule undo: how many cells? 1 or more")
+        shell: Any = self.shell
+        shell.checkpointer.catch_up()
+        self._bring_back(self._ask("undo", cells=cells, head=shell.checkpointer.head), None, clear=True)
+
+    def _resume(self) -> None:
+        self._bring_back(self._ask("resume"), None, clear=False)
+
+    def _bring_back(self, reply: CommandReplyMessage, variables: list[str] | None, clear: bool) -> None:
+        shell: Any = self.shell
+        assert reply.manifest is not None
+        manifest = mf.load(reply.manifest)
+        restored, failed, notes = shell.checkpointer.restore(manifest, variables, clear=clear, lazily=False)
+        _show(self._ask("restored", checkpoint=manifest.id, restored=restored, failed=failed, notes=notes))
+
+
+class _Note:
+    """A line that says how far something has come, and that goes away."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def tell(self, text: str) -> None:
+        data = {"text/plain": text}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+    def done(self) -> None:
+        if self._handle is not None:
+            self._handle.update({"text/plain": "saved"}, raw=True)
+
+
+def _show(reply: CommandReplyMessage) -> None:
+    if reply.data:
+        display(reply.data, raw=True)

@@ -1,0 +1,656 @@
+"""The worker's side of checkpoints: notes what cells change, saves it between cells, brings it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from capsule_worker.checkpoints import copies
+from capsule_worker.checkpoints.definitions import Definitions
+from capsule_worker.checkpoints.delta import delta
+from capsule_worker.checkpoints.names import OUTPUT_NAMES, users_names
+from capsule_worker.checkpoints.packs import DamagedError, StorageError
+from capsule_worker.checkpoints.placeholder import variable_of
+from capsule_worker.checkpoints.plain import are_small, is_atom
+from capsule_worker.checkpoints.reach import Groups, Links, reach
+from capsule_worker.checkpoints.restorer import Restorer
+from capsule_worker.checkpoints.shell_state import ShellState
+from capsule_worker.checkpoints.touch import Touch, touch
+from capsule_worker.checkpoints.writer import Job, Kept, Outcome, Writer, describe, dump_outcome, load_outcome
+from capsule_worker.protocol import manifest as mf
+from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
+
+#: Variables that are not tried again while they stay what they are: the writer was lost over them.
+FATAL = copies.FAULT
+#: Seconds after a restore, or after a cell, before variables are loaded that nobody has asked for.
+_IDLE = 0.3
+_OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
+
+
+@dataclass
+class _Write:
+    """A checkpoint that is being written."""
+
+    job: Job
+    started: float
+    touches: list[Touch]
+    #: What the cells before it could reach.
+    near: set[str]
+    #: Becomes readable when it is done.
+    done: int
+    collect: Callable[[], Outcome]
+    progress: copies.Progress
+    #: A child that ends at once.
+    child: int | None = None
+
+
+class Checkpointer:
+    """Saves the namespace between cells. Everything here happens in the main thread.
+
+    Args:
+        shell: IPython's shell.
+        loop: the loop on which cells run.
+        send: sends a message to the front.
+        warn: shows a line to the person at the client.
+        writers: a pipe that writers hold open.
+    """
+
+    def __init__(
+        self,
+        shell: Any,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[Message], object],
+        warn: Callable[[str], None],
+        writers: int,
+    ) -> None:
+        self._shell = shell
+        self._namespace: dict[str, Any] = shell.user_ns
+        self._loop = loop
+        self._send = send
+        self._warn = warn
+        self._writers = writers
+        self._state = ShellState(shell)
+        self._definitions = Definitions()
+        #: What the shell put into the namespace before any cell ran.
+        self._first = {name: id(value) for name, value in self._namespace.items()}
+        #: None while no checkpoints are kept.
+        self._keep: KeepMessage | None = None
+        self._number = 1
+        #: The latest checkpoint.
+        self.head: str | None = None
+        self._groups: list[Kept] = []
+        self._shell_kept: Kept | None = None
+        self._index: Groups | None = None
+        self._links = Links()
+        self._ids: dict[str, int] = {}
+        self._cells: dict[str, mf.Cell] = {}
+        #: Variables that could not be saved, with the addresses of their values.
+        self._unsaved: dict[str, tuple[int, mf.Variable]] = {}
+        self._changed: set[str] = set()
+        #: What the cells before the latest job could reach.
+        self._near: set[str] = set()
+        self._touches: list[Touch] = []
+        self._everything: bool = False
+        self._restorer: Restorer | None = None
+        self._history: dict[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cell = mf.Cell(number=0)
+        self._code = ""
+        self._execution_id = ""
+        self._write: _Write | None = None
+        self._warned = False
+        #: Set when a checkpoint should be begun outside of the loop.
+        self.due = False
+
+    # -- configuration ---------------------------------------------------------------------------------------
+
+    def keep(self, message: KeepMessage) -> None:
+        """Keep checkpoints from now on, as ``message`` says."""
+        self._keep = message
+        self._number = message.number
+        self._everything = True
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether a cell ends only when its checkpoint is on disk."""
+        return self._keep is not None and self._keep.mode == "sync"
+
+    # -- cells -----------------------------------------------------------------------------------------------
+
+    def before_cell(self, source: str, code: str, number: int, execution_id: str) -> None:
+        """Take notice of a cell that is about to run, and load what it may need.
+
+        Args:
+            source: its Python, as IPython has transformed it.
+            code: as it was written.
+            number: as in ``In [number]``.
+            execution_id: the execution's.
+        """
+        self._reap()
+        if self._keep is None and self._restorer is None:
+            return
+        lines = [line for line in code.splitlines() if line.strip()]
+        self._cell = mf.Cell(number=number, line=lines[0][:200] if lines else "")
+        self._code, self._execution_id = code, execution_id
+        touched = touch(source)
+        self._touches.append(touched)
+        if self._restorer is not None:
+            self._load_for(touched)
+
+    def after_cell(self) -> None:
+        """Take notice that the cell has ended; a checkpoint is due."""
+        if self._keep is None:
+            return
+        self._note()
+        # A cell that only asks about checkpoints is nothing to go back behind.
+        self.due = bool(self._changed) or not self._code.lstrip().startswith("%capsule")
+
+    def _note(self) -> None:
+        """Find out which names are bound to something else than before."""
+        namespace = self._namespace
+        ids = {name: id(namespace[name]) for name in self._names()}
+        before = self._ids
+        for name, address in ids.items():
+            if before.get(name) != address:
+                self._changed.add(name)
+                self._cells[name] = self._cell
+        self._ids = ids
+
+    def _names(self) -> list[str]:
+        namespace, first = self._namespace, self._first
+        hidden = [name for name, address in first.items() if name in namespace and id(namespace[name]) == address]
+        return users_names(namespace, hidden)
+
+    # -- saving ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a checkpoint of what has changed, unless one is being written: then it begins after that."""
+        if self._write is not None or self._keep is None:
+            return
+        self.due = False
+        if self._restorer is not None:
+            # Nothing changes what is not loaded; but a name is saved with its value only.
+            self._adopt_loaded()
+        self._start(self._job(name=None, description="", tags=[]))
+
+    def save_now(self, name: str | None, description: str, tags: list[str], tell: Callable[[str], None]) -> mf.Manifest:
+        """Make a checkpoint and return what is known of it when it is on disk.
+
+        Args:
+            name: a person's name for it.
+            description: text.
+            tags: words.
+            tell: shows how far it has come, when it takes long.
+
+        Raises:
+            StorageError: no checkpoints are kept, or it cannot be written.
+        """
+        if self._keep is None:
+            raise StorageError("no checkpoints are kept")
+        self.wait(tell)
+        self._note()
+        job = self._job(name=name, description=description, tags=tags)
+        self._start(job)
+        write = self._write
+        assert write is not None
+        self.wait(tell)
+        if self.head != job.head.id:
+            raise StorageError("the checkpoint was not written")
+        return job.head.model_copy(
+            update={"variables": list(self._variables().values()), "groups": [kept.group for kept in self._groups]}
+        )
+
+    def wait(self, tell: Callable[[str], None] | None = None, seconds: float | None = None) -> bool:
+        """Wait until what is being written is on disk; return whether it is.
+
+        Args:
+            tell: shows how far it has come, when it takes long.
+            seconds: how long to wait; None for as long as it takes.
+        """
+        write = self._write
+        if write is None:
+            return True
+        until = None if seconds is None else time.monotonic() + seconds
+        poller = select.poll()
+        poller.register(write.done, select.POLLIN)
+        while not poller.poll(1000 if until is None else max(0.0, min(1.0, until - time.monotonic())) * 1000):
+            if until is not None and time.monotonic() >= until:
+                return False
+            taken = time.time() - write.started
+            if tell is not None and taken > 2:  # noqa: PLR2004  # what people call long
+                tell(f"saving: {write.progress.look()[1] / 1e6:,.0f} MB in {taken:.0f} s")
+        self._finish()
+        return True
+
+    def catch_up(self) -> None:
+        """Save what earlier cells left to be saved."""
+        self.wait()
+        if self._touches[:-1] or self._changed or self._everything:
+            self._start(self._job(name=None, description="", tags=[]))
+            self.wait()
+
+    def close(self, seconds: float) -> None:
+        """Save what is not saved yet, within a time; what is not done by then goes on without this process."""
+        until = time.monotonic() + seconds
+        if self._keep is None or not self.wait(seconds=seconds):
+            return
+        if self._touches or self._changed or self._everything:
+            self._note()
+            self.begin()
+            self.wait(seconds=until - time.monotonic())
+
+    def _job(self, name: str | None, description: str, tags: list[str]) -> Job:
+        keep = self._keep
+        assert keep is not None
+        namespace = self._namespace
+        waiting = self._restorer.waiting() if self._restorer is not None else set()
+        present = {each: is_atom(namespace[each]) for each in self._ids}
+        reached = self._reached()
+        gone = self._gone(reached)
+        change = delta([kept.group for kept in self._groups], present, self._changed, reached, waiting)
+        required, kept_places = {}, list(change.kept)
+        for uid in change.required:
+            cls = self._definitions.get(uid)
+            if cls is not None:
+                required[uid] = cls
+            else:
+                kept_places += [place for place in change.stale if uid in self._groups[place].group.defines]
+        stale = [self._groups[place] for place in change.stale]
+        before = {frozenset([*kept.group.names, *kept.group.defines]): kept for kept in stale}
+        if self._shell_kept is not None:
+            before[frozenset(self._shell_kept.group.names)] = self._shell_kept
+        now = time.time()
+        head = mf.Manifest.model_construct(
+            id=f"{int(now * 1000):011x}{os.urandom(4).hex()}",
+            session=keep.session,
+            parent=self.head,
+            number=self._number,
+            time=now,
+            execution_count=self._cell.number,
+            execution_id=self._execution_id,
+            code=self._code,
+            variables=[],
+            groups=[],
+            name=name,
+            description=description,
+            tags=tags,
+        )
+        self._number += 1
+        return Job(
+            directory=Path(keep.directory),
+            head=head,
+            namespace=namespace,
+            dirty=[[each for each in names if each not in gone] for names in change.dirty],
+            kept=[self._groups[place] for place in kept_places],
+            before=before,
+            shell=self._state.take(),
+            cells=dict(self._cells),
+            definitions=self._definitions,
+            plain=frozenset(each for each, plain in present.items() if plain),
+            gone=gone,
+            required=required,
+        )
+
+    def _reached(self) -> set[str] | None:
+        """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
+        if self._index is None:
+            self._index = Groups(kept.group for kept in self._groups)
+        found = reach(self._touches, self._namespace, self._index, self._links, self._unsaved.keys())
+        for key, names in found.joins.items():
+            self._links.join(key, names)
+        self._near = found.names if found.names is not None else set(self._ids)
+        return None if self._everything or _strangers(self._loop, self._shell) else found.names
+
+    def _gone(self, reached: Collection[str] | None) -> dict[str, mf.Variable]:
+        """Return the variables that need not be tried."""
+        gone = {}
+        for name, address in self._ids.items():
+            standing = variable_of(self._namespace[name])
+            if standing is not None:
+                gone[name] = standing.model_copy(update={"name": name})
+                continue
+            before, variable = self._unsaved.get(name, (0, None))
+            if variable is None or before != address or name in self._changed:
+                continue
+            if (variable.reason or "").startswith(FATAL) or (reached is not None and name not in reached):
+                gone[name] = variable
+        return gone
+
+    def _start(self, job: Job) -> None:
+        touches, self._touches = self._touches, []
+        self._changed, self._everything = set(), False
+        values = [job.namespace[name] for names in job.dirty for name in names]
+        if not job.required and are_small(values, job.namespace):
+            self._write_here(job, touches)
+        else:
+            self._write_apart(job, touches)
+
+    def _write_here(self, job: Job, touches: list[Touch]) -> None:
+        """Pickle at once, and have a thread write it."""
+        object.__setattr__(job, "everywhere", False)
+        progress = copies.Progress()
+        reading, writing = os.pipe()
+        results: list[Outcome | Exception] = []
+        writer = Writer(job, progress.step)
+
+        def commit() -> None:
+            try:
+                results.append(writer.commit())
+            except Exception as error:
+                writer.discard()
+                results.append(error)
+            os.close(writing)
+
+        def collect() -> Outcome:
+            result = results[0]
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress)
+        try:
+            writer.prepare(rewrite=False)
+        except Exception as error:
+            results.append(error)
+            os.close(writing)
+        else:
+            threading.Thread(target=commit, name="capsule-checkpoint", daemon=True).start()
+        self._watch_write()
+
+    def _write_apart(self, job: Job, touches: list[Touch]) -> None:
+        """Have a copy of this process pickle and write it."""
+        progress = copies.Progress()
+        result = os.memfd_create("capsule-outcome")
+        reading, writing = os.pipe()
+
+        def guard() -> NoReturn:
+            os.close(reading)
+            blamed: dict[str, str] = {}
+
+            def blame(unit: str, how: str) -> None:
+                blamed[unit] = how
+
+            def write() -> None:
+                _write_outcome(job, progress, blamed, result)
+
+            if not copies.watch(progress, write, blame):
+                _store(result, b"\0" + b"the process that writes checkpoints failed")
+            os._exit(0)
+
+        def collect() -> Outcome:
+            data = os.pread(result, os.fstat(result).st_size, 0)
+            os.close(result)
+            if data[:1] == b"\1":
+                return load_outcome(data[1:], job)
+            raise StorageError(data[1:].decode("utf-8", "replace") or "the writer of checkpoints was killed")
+
+        try:
+            child = copies.fork_guardian(guard)
+        except OSError as error:
+            os.close(result)
+            os.close(reading)
+            os.close(writing)
+            progress.close()
+            self._failed(touches, StorageError(f"no process can be started: {error.strerror}"))
+            return
+        os.close(writing)
+        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress, child)
+        self._watch_write()
+
+    def _watch_write(self) -> None:
+        assert self._write is not None
+        self._loop.add_reader(self._write.done, self._written)
+
+    def _written(self) -> None:
+        """Go on when a checkpoint is done; begin the next one if something has changed meanwhile."""
+        self._finish()
+        if self._touches or self._changed or self._everything:
+            self.due = True
+            self._loop.stop()
+
+    def _finish(self) -> None:
+        write, self._write = self._write, None
+        if write is None:
+            return
+        self._loop.remove_reader(write.done)
+        os.close(write.done)
+        self._reap(write.child)
+        try:
+            outcome = write.collect()
+        except Exception as error:
+            write.progress.close()
+            self._failed(write.touches, error)
+            return
+        write.progress.close()
+        self._take(write.job, write.near, outcome)
+        if self._warned:
+            self._warned = False
+            self._warn("Checkpoints are written again.")
+
+    def _take(self, job: Job, near: set[str], outcome: Outcome) -> None:
+        """Take note of a checkpoint that is on disk."""
+        self.head = job.head.id
+        self._groups, self._shell_kept, self._index = outcome.kept, outcome.shell, None
+        for name in outcome.unsaved.keys() & near:
+            # What cannot be looked into holds what was near when it was made.
+            self._links.join(f":{name}", near)
+        self._unsaved = {
+            name: (self._ids.get(name, 0), variable)
+            for name, variable in outcome.unsaved.items()
+            if name not in self._changed
+        }
+        self._send(SavedMessage(checkpoint_id=job.head.id, number=job.head.number))
+
+    def _failed(self, touches: list[Touch], error: Exception) -> None:
+        """Warn once; what was to be saved is saved with what comes next."""
+        self._touches = touches + self._touches
+        self._everything = True
+        if not self._warned:
+            self._warned = True
+            text = str(error) if isinstance(error, StorageError) else describe(error)
+            self._warn(f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended.")
+
+    def _reap(self, child: int | None = None) -> None:
+        """Wait for the child that stood between this process and a guardian."""
+        if child is None and self._write is not None:
+            child = self._write.child
+        if child is not None:
+            with contextlib.suppress(ChildProcessError):
+                pid, _ = os.waitpid(child, os.WNOHANG if self._write is not None else 0)
+                if pid and self._write is not None:
+                    self._write.child = None
+
+    def _variables(self) -> dict[str, mf.Variable]:
+        found = {name: variable for kept in self._groups for name, variable in kept.variables.items()}
+        return found | {name: variable for name, (_, variable) in self._unsaved.items()}
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known here, for people."""
+        unsaved = {name: variable.reason for name, (_, variable) in self._unsaved.items()}
+        state = {"saved variables": sum(len(kept.group.names) for kept in self._groups)}
+        return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
+
+    # -- restoring -------------------------------------------------------------------------------------------
+
+    def restore(
+        self, manifest: mf.Manifest, wanted: Collection[str] | None, *, clear: bool, lazily: bool
+    ) -> tuple[list[str], dict[str, str], list[str]]:
+        """Bring a checkpoint back.
+
+        Args:
+            manifest: the checkpoint; its packs are in this session's directory.
+            wanted: names; None for all, and for the interpreter's own state.
+            clear: whether to remove all variables first.
+            lazily: whether this is a new process, to which the rest may come when it is needed.
+
+        Returns:
+            The names that came or will come back, why others do not, and what else did not, in words.
+        """
+        assert self._keep is not None
+        self.wait()
+        self._load_rest()
+        if clear:
+            for name in self._names():
+                del self._namespace[name]
+        if wanted is None:
+            self._definitions.renew()
+        restorer = Restorer(
+            Path(self._keep.directory),
+            manifest,
+            self._namespace,
+            self._definitions,
+            wanted=wanted,
+            fresh=wanted is None,
+        )
+        notes: list[str] = []
+        names = [variable.name for variable in manifest.variables if wanted is None or variable.name in wanted]
+        if wanted is None:
+            notes = self._restore_all(restorer, manifest, lazily=lazily)
+        else:
+            restorer.load_all()
+            for variable in manifest.variables:
+                if variable.name in wanted:
+                    self._changed.add(variable.name)
+            self._everything = True
+        if restorer.done:
+            restorer.close()
+        restored = [name for name in names if name not in restorer.failed]
+        return restored, restorer.failed, notes
+
+    def _restore_all(self, restorer: Restorer, manifest: mf.Manifest, *, lazily: bool) -> list[str]:
+        try:
+            state = restorer.shell_state()
+            notes = self._state.give_back(state)
+        except (DamagedError, KeyError, TypeError, ValueError) as error:
+            state, notes = None, [f"the interpreter's own state: {error}"]
+        self._groups, self._index = restorer.all_kept(), None
+        self._shell_kept = None
+        self.head = manifest.id
+        self._links = Links()
+        for variable in manifest.variables:
+            if variable.cell is not None:
+                self._cells[variable.name] = variable.cell
+        if lazily:
+            self._history = state
+            self._restorer = restorer
+            self._cell = mf.Cell(number=manifest.execution_count)
+            self._give_history()
+            self._load_soon()
+        else:
+            restorer.load_all()
+        known = {name for kept in self._groups for name in kept.group.names}
+        self._ids = {name: id(self._namespace[name]) for name in self._names()}
+        self._changed = self._ids.keys() - known
+        self._everything = bool(self._changed - restorer.failed.keys())
+        self._touches = []
+        return notes
+
+    def _load_for(self, touched: Touch) -> None:
+        """Load what a cell may touch."""
+        restorer = self._restorer
+        assert restorer is not None
+        if touched.anything is not None:
+            self._load_rest()
+            return
+        names = set(touched.names)
+        if names & _OUTPUTS:
+            names.update(name for name in restorer.waiting() if name[:1] == "_" and name[1:].isdigit())
+        index = Groups(restorer.manifest.groups)
+        found = reach([touched], self._namespace, index, self._links, ())
+        if found.names is None:
+            self._load_rest()
+            return
+        restorer.load(names | found.names)
+        self._adopt_loaded()
+        self._load_soon()
+
+    def _load_soon(self) -> None:
+        """Load more when there has been nothing to do for a while."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(_IDLE, self._load_more)
+
+    def _load_more(self) -> None:
+        """Load one more group, and let whoever waits go first."""
+        self._timer = None
+        if self._restorer is not None:
+            self._restorer.load_next()
+            self._adopt_loaded()
+        if self._restorer is not None:
+            self._timer = self._loop.call_later(0, self._load_more)
+
+    def _load_rest(self) -> None:
+        if self._restorer is not None:
+            self._restorer.load_all()
+            self._adopt_loaded()
+
+    def _adopt_loaded(self) -> None:
+        """Take note of what is loaded."""
+        restorer = self._restorer
+        if restorer is None:
+            return
+        for kept in restorer.kept.values():
+            for name in kept.group.names:
+                if name in self._namespace and name not in self._ids:
+                    self._ids[name] = id(self._namespace[name])
+        self._give_history()
+        if restorer.done:
+            restorer.close()
+            self._restorer = None
+            self._history = None
+
+    def _give_history(self) -> None:
+        if self._history is not None:
+            self._state.give_back_history(self._history)
+
+
+def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], result: int) -> None:
+    """Do a job and leave its outcome in a file. Runs in a writer."""
+    writer = Writer(job, progress.step, blamed)
+    try:
+        writer.prepare(rewrite=True)
+        outcome = writer.commit()
+    # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
+    except Exception as error:
+        writer.discard()
+        text = str(error) if isinstance(error, StorageError) else describe(error)
+        _store(result, b"\0" + text.encode("utf-8", "replace"))
+        return
+    _store(result, b"\1" + dump_outcome(outcome, job))
+
+
+def _store(fd: int, data: bytes) -> None:
+    os.ftruncate(fd, 0)
+    at = 0
+    while at < len(data):
+        at += os.pwrite(fd, data[at:], at)
+
+
+def _strangers(loop: asyncio.AbstractEventLoop, shell: Any) -> bool:
+    """Whether code of the user's may run that no cell's source tells of: threads, tasks, hooks."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not _is_ours(thread):
+            return True
+    for task in asyncio.all_tasks(loop):
+        if "capsule_worker" not in str(getattr(task.get_coro(), "__qualname__", "")) and not _is_cell(task):
+            return True
+    namespace = shell.user_ns
+    hooks = [hook for several in shell.events.callbacks.values() for hook in several]
+    return any(getattr(hook, "__globals__", None) is namespace for hook in hooks) or sys.gettrace() is not None
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith("capsule-") or type(thread).__module__.startswith("IPython.")
+
+
+def _is_cell(task: asyncio.Task[Any]) -> bool:
+    return task.get_name() == "capsule-cell"

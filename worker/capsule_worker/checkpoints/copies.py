@@ -1,0 +1,199 @@
+"""Copies of this process, made by fork, that work while it goes on.
+
+This process forks a *guardian*, which forks a *writer*. The writer does what may fail, in whatever way the user's objects
+make it fail; the guardian watches it, ends it, and has another one try again without what was at fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+#: Seconds without any progress after which a writer hangs.
+HANG = 10.0
+#: Seconds between two looks at a writer's progress.
+_LOOK = 0.25
+#: Bytes that a writer may use beyond what it began with: at least this, and this part of what it began with.
+_ROOM, _PART = 1 << 30, 0.3
+#: A writer gives way to the cells.
+_NICE = 5
+#: Times that a writer is started again without what was at fault.
+_TRIES = 20
+#: The environment variable by which processes are found; writers are to be found by another.
+_COOKIE, _WRITER_COOKIE = b"CAPSULE_WORKER_COOKIE=", b"CAPSULE_WRITER_COOKIE="
+_TEXT = 4096
+#: How the reason begins where an object made a writer hang or end.
+FAULT = "saving it "
+
+
+class Progress:
+    """How far a writer has come, in memory that it shares with those who watch it."""
+
+    _HEAD = struct.Struct("<QQI")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._HEAD.size + _TEXT)
+        self._steps = 0
+
+    def step(self, written: int, unit: str | None = None) -> None:
+        """Say that something was done.
+
+        Args:
+            written: bytes so far.
+            unit: what is being done, if that is something else than before.
+        """
+        self._steps += 1
+        if unit is None:
+            self._memory[:16] = struct.pack("<QQ", self._steps, written)
+            return
+        text = unit.encode("utf-8", "replace")[:_TEXT]
+        self._memory[: self._HEAD.size + len(text)] = self._HEAD.pack(self._steps, written, len(text)) + text
+
+    def look(self) -> tuple[int, int, str]:
+        """Return steps, bytes and what is being done."""
+        steps, written, length = self._HEAD.unpack_from(self._memory)
+        start = self._HEAD.size
+        return steps, written, self._memory[start : start + length].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
+
+
+def fork_guardian(guard: Callable[[], NoReturn]) -> int:
+    """Fork a process that runs ``guard``; return the id of a child that ends at once and is to be waited for.
+
+    The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
+    """
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if os.fork():
+            os._exit(0)
+        gc.disable()
+        os.setsid()
+        rename_cookie()
+        guard()
+    except BaseException:  # nothing that happens here may reach the code that was running when the process was copied
+        os._exit(1)
+    os._exit(0)
+
+
+def watch(
+    progress: Progress, write: Callable[[], None], blame: Callable[[str, str], None], hang: float = HANG
+) -> bool:
+    """Have writers try until one is done; return whether one was.
+
+    Args:
+        progress: shared with the writers.
+        write: does it; runs in a process of its own.
+        blame: told what a writer was doing when it failed, and how it failed.
+        hang: seconds without progress that are too many.
+    """
+    for _ in range(_TRIES):
+        pid = os.fork()
+        if not pid:
+            _become_writer(write)
+        how = _wait(pid, progress, hang)
+        if how is None:
+            return True
+        unit = progress.look()[2]
+        if not unit:
+            return False
+        blame(unit, how)
+    return False
+
+
+def _become_writer(write: Callable[[], None]) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        _silence()
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)
+        _bound_memory()
+        write()
+        status = 0
+    except BaseException:
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def _wait(pid: int, progress: Progress, hang: float) -> str | None:
+    """Wait for a writer; return how it failed."""
+    pidfd = os.pidfd_open(pid)
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    before, still = progress.look()[0], 0.0
+    hung = False
+    try:
+        while not poller.poll(_LOOK * 1000):
+            steps = progress.look()[0]
+            still = still + _LOOK if steps == before else 0.0
+            before = steps
+            if still >= hang:
+                hung = True
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    # What the user's objects started when they were asked for their state.
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    if status == 0:
+        return None
+    if hung:
+        return f"{FAULT}made no progress for {hang:g} s"
+    return f"{FAULT}ended the process that did it ({_describe(status)})"
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"status {status}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"signal {-status}"
+
+
+def _silence() -> None:
+    """Let nothing that the user's objects print or ask for reach anybody."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _bound_memory() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        size = pages * resource.getpagesize()
+        limit = size + max(_ROOM, int(size * _PART))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def rename_cookie(new: bytes = _WRITER_COOKIE) -> None:
+    """Change this process's environment, as others see it: what ends with the worker is not to end writers."""
+    # Without it the process is ended along with the worker, and a checkpoint is lost, no more.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        environment = Path("/proc/self/environ").read_bytes()
+        at = environment.index(_COOKIE)
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start = int(fields[47])  # env_start, the 50th field; the first two are before the parenthesis
+        ctypes.memmove(start + at, new, len(new))

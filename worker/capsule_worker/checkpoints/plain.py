@@ -1,0 +1,93 @@
+"""Which values can be pickled between two cells without anybody noticing: small, and without code of anybody else."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterable
+from typing import Any
+
+#: Objects that are looked at before it is said that there are too many.
+MOST_OBJECTS = 2_000
+#: Bytes of a text or an array that is small.
+MOST_BYTES = 64 * 1024
+#: Values in a frame that is small: pandas takes about 0.2 ms to say what it is made of.
+MOST_VALUES = 10_000
+
+_SCALARS = frozenset({int, float, complex, bool, type(None), range, slice, type(Ellipsis)})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
+#: Integers above this many bits take time to write.
+_MOST_BITS = 100_000
+
+
+def is_atom(value: Any) -> bool:
+    """Whether a value is small, cannot be changed, and shares nothing with others as far as anybody can tell."""
+    kind = type(value)
+    if kind is int:
+        return bool(value.bit_length() < _MOST_BITS)
+    if kind is str or kind is bytes:
+        return len(value) < 1024  # noqa: PLR2004  # a line of text
+    return kind in _SCALARS or (kind is types.ModuleType and _is_importable(value))
+
+
+def _is_importable(module: types.ModuleType) -> bool:
+    return sys.modules.get(getattr(module, "__name__", "")) is module
+
+
+def are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
+    """Whether all of ``values`` together are small and of types that run nobody's code when they are pickled."""
+    stack = list(values)
+    seen = 0
+    while stack:
+        seen += 1
+        if seen > MOST_OBJECTS or len(stack) > MOST_OBJECTS:
+            return False
+        value = stack.pop()
+        kind = type(value)
+        if kind in _SCALARS:
+            continue
+        if kind is str or kind is bytes or kind is bytearray:
+            if len(value) > MOST_BYTES:
+                return False
+        elif kind in _SEQUENCES:
+            stack.extend(value)
+        elif kind is dict:
+            if value is not namespace:
+                stack.extend(value.keys())
+                stack.extend(value.values())
+        elif kind is types.FunctionType:
+            if not _is_simple(value, namespace):
+                return False
+            stack.extend(value.__defaults__ or ())
+        elif kind is types.ModuleType:
+            if not _is_importable(value):
+                return False
+        elif not _is_small_data(kind, value):
+            return False
+    return True
+
+
+def _is_simple(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
+    """Whether a function is one of the notebook with nothing attached that would have to be looked at."""
+    return (
+        function.__globals__ is namespace
+        and function.__closure__ is None
+        and not function.__dict__
+        and not function.__kwdefaults__
+        and not function.__annotations__
+    )
+
+
+def _is_small_data(kind: type, value: Any) -> bool:
+    """Whether a value is a small array or frame of plain data."""
+    module = kind.__module__
+    if module == "numpy":
+        if kind.__name__ == "ndarray":
+            return not value.dtype.hasobject and value.nbytes <= MOST_BYTES and value.base is None
+        return getattr(value, "nbytes", MOST_BYTES + 1) <= 32 and not value.dtype.hasobject  # noqa: PLR2004  # a scalar
+    if module.partition(".")[0] == "pandas":
+        if kind.__name__ == "DataFrame":
+            return value.size <= MOST_VALUES and not any(dtype == object for dtype in value.dtypes) and not value.attrs
+        if kind.__name__ == "Series":
+            return value.size <= MOST_VALUES and value.dtype != object and not value.attrs
+    return False

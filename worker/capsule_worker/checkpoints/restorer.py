@@ -1,0 +1,195 @@
+"""Brings a checkpoint back, group by group, when a group is needed."""
+
+from __future__ import annotations
+
+import gc
+import io
+import pickle
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from capsule_worker.checkpoints.definitions import Definitions
+from capsule_worker.checkpoints.packs import DamagedError, PackReader, unpack_chunks
+from capsule_worker.checkpoints.pickling import NamespaceUnpickler
+from capsule_worker.checkpoints.placeholder import Placeholder
+from capsule_worker.checkpoints.writer import SHELL, Kept, content_digest, describe
+from capsule_worker.protocol import manifest as mf
+
+
+class Restorer:
+    """Loads the groups of one checkpoint into a namespace.
+
+    Args:
+        directory: the session's, where the packs are.
+        manifest: the checkpoint.
+        namespace: the notebook's globals.
+        definitions: the classes.
+        wanted: names to restore; None for all.
+        fresh: whether all classes are made anew; otherwise those that live here are taken.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: mf.Manifest,
+        namespace: dict[str, Any],
+        definitions: Definitions,
+        *,
+        wanted: Collection[str] | None = None,
+        fresh: bool = True,
+    ) -> None:
+        self.namespace = namespace
+        self.manifest = manifest
+        #: Why names did not come back.
+        self.failed: dict[str, str] = {}
+        self._reader = PackReader(directory)
+        self._definitions = definitions
+        self._fresh = fresh
+        self._wanted = None if wanted is None else frozenset(wanted)
+        self._variables = {variable.name: variable for variable in manifest.variables}
+        self._definers = {uid: index for index, group in enumerate(manifest.groups) for uid in group.defines}
+        self._classes: dict[str, type] = {}
+        #: Groups that are still to be loaded, by their place in the manifest.
+        self._waiting = {
+            index: group
+            for index, group in enumerate(manifest.groups)
+            if wanted is None or not self._wanted.isdisjoint(group.names)  # type: ignore[union-attr]  # not None here
+        }
+        #: What was loaded, or failed to be, as it is on disk.
+        self.kept: dict[int, Kept] = {}
+        for variable in manifest.variables:
+            if variable.reason is not None and (self._wanted is None or variable.name in self._wanted):
+                self.failed[variable.name] = variable.reason
+                namespace[variable.name] = Placeholder(variable)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is loaded that was wanted."""
+        return not self._waiting
+
+    def waiting(self) -> set[str]:
+        """Return the names that are not loaded yet."""
+        return {name for group in self._waiting.values() for name in group.names}
+
+    def load(self, names: Collection[str]) -> None:
+        """Load the groups that hold any of ``names``. What cannot be loaded is in ``failed``, and a placeholder."""
+        for index, group in list(self._waiting.items()):
+            if not group.names or any(name in names for name in group.names):
+                self._load(index)
+
+    def load_all(self) -> None:
+        """Load everything that is wanted."""
+        while self._waiting:
+            self.load_next()
+
+    def load_next(self) -> None:
+        """Load one more group: small ones first, so that most names are there soon."""
+        if self._waiting:
+            self._load(min(self._waiting, key=lambda index: self._waiting[index].size))
+
+    def shell_state(self) -> dict[str, Any]:
+        """Return the interpreter's own state.
+
+        Raises:
+            DamagedError: it is damaged.
+        """
+        record = self._reader.blob(self.manifest.shell.record)
+        values, _ = self._unpickle(record)
+        state: dict[str, Any] = values[SHELL]
+        return state
+
+    def all_kept(self) -> list[Kept]:
+        """Return all groups of the checkpoint as they are on disk; those that are damaged are left out."""
+        found = []
+        for index, group in enumerate(self.manifest.groups):
+            kept = self.kept.get(index)
+            if kept is None and not any(name in self.failed for name in group.names):
+                try:
+                    kept = self._kept(group, self._reader.blob(group.record))
+                except DamagedError:
+                    continue
+            if kept is not None:
+                found.append(kept)
+        return found
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.close()
+
+    # -- as the unpickler's definer --------------------------------------------------------------------------
+
+    def begin(self, uid: str, cls: type) -> None:
+        """Take notice of a class whose attributes follow."""
+        self._classes[uid] = cls
+        self._definitions.remember(uid, cls)
+
+    def find(self, uid: str) -> type:
+        """Return a class, loading it if need be.
+
+        Raises:
+            UnpicklingError: it is not in this checkpoint.
+        """
+        cls = self._classes.get(uid)
+        if cls is None and not self._fresh:
+            cls = self._definitions.get(uid)
+        if cls is None and uid in self._definers:
+            self._load(self._definers[uid], only_classes=not self._fresh)
+            cls = self._classes.get(uid)
+        if cls is None:
+            raise pickle.UnpicklingError("its class did not come back")
+        return cls
+
+    # -- loading ---------------------------------------------------------------------------------------------
+
+    def _load(self, index: int, *, only_classes: bool = False) -> None:
+        group = self._waiting.pop(index, None)
+        if group is None:
+            group = self.manifest.groups[index]
+            only_classes = True
+        collecting = gc.isenabled()
+        gc.disable()  # what is made here is kept, and looking through it again and again takes as long as making it
+        try:
+            record = self._reader.blob(group.record)
+            values, _ = self._unpickle(record)
+        # Data that is damaged, a library that is not there or that cannot read what another version wrote.
+        except Exception as error:
+            self._fail(group, str(error) if isinstance(error, DamagedError) else describe(error))
+            return
+        finally:
+            if collecting:
+                gc.enable()
+        self.kept[index] = self._kept(group, record)
+        if only_classes:
+            return
+        for name, value in values.items():
+            if self._wanted is None or name in self._wanted:
+                self.namespace[name] = value
+
+    def _fail(self, group: mf.Group, reason: str) -> None:
+        for name in group.names:
+            if self._wanted is None or name in self._wanted:
+                self.failed[name] = reason
+                self.namespace[name] = Placeholder(self._variables[name].model_copy(update={"reason": reason}))
+
+    def _unpickle(self, record: bytes) -> Any:
+        fields = msgpack.unpackb(record)
+        packs = fields["packs"]
+        read = self._reader.chunk
+        stream = io.BytesIO(b"".join(read(chunk) for chunk in unpack_chunks(fields["stream"], packs)))
+        buffers = []
+        for size, readonly, references in fields["buffers"]:
+            view = self._reader.buffer(list(unpack_chunks(references, packs)), size)
+            buffers.append(view.toreadonly() if readonly else view)
+        return NamespaceUnpickler(stream, buffers, self).load()
+
+    def _kept(self, group: mf.Group, record: bytes) -> Kept:
+        fields = msgpack.unpackb(record)
+        references = [fields["stream"], *(item[2] for item in fields["buffers"])]
+        chunks = [chunk for each in references for chunk in unpack_chunks(each, fields["packs"])]
+        variables = {name: self._variables[name] for name in group.names}
+        return Kept(group, record, variables, content_digest(chunks))
+
+

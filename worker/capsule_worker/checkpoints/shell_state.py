@@ -1,0 +1,152 @@
+"""The interpreter's own state: what cells can have changed that is no variable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+from typing import Any
+
+from capsule_worker.checkpoints.names import OUTPUT_NAMES
+
+#: Variables of the environment that belong to a process, not to its user.
+_OWN_VARIABLES = ("CAPSULE_", "_", "PWD", "OLDPWD", "SHLVL", "JPY_PARENT_PID")
+
+
+class ShellState:
+    """Takes and gives back the state of this process and of its shell.
+
+    Args:
+        shell: IPython's shell.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._environment = dict(os.environ)
+        self._path = list(sys.path)
+        self._extensions = set(shell.extension_manager.loaded)
+
+    def take(self) -> dict[str, Any]:
+        """Return the state, made of plain objects only."""
+        history = self._shell.history_manager
+        namespace = self._shell.user_ns
+        state: dict[str, Any] = {
+            "path": list(sys.path),
+            "environment": self._environment_changes(),
+            "inputs": [[str(line) for line in history.input_hist_parsed], [str(line) for line in history.input_hist_raw]],
+            "outputs": [number for number in history.output_hist if f"_{number}" in namespace],
+            "latest": self._latest(),
+            "random": random.getstate(),
+            "extensions": sorted(set(self._shell.extension_manager.loaded) - self._extensions),
+            "autoreload": self._autoreload(),
+        }
+        with contextlib.suppress(OSError):
+            state["directory"] = os.getcwd()
+        numpy = sys.modules.get("numpy.random")
+        if numpy is not None:
+            kind, keys, *rest = numpy.get_state(legacy=True)
+            state["numpy"] = (kind, keys.tobytes(), str(keys.dtype), *rest)
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            state["torch"] = bytes(torch.get_rng_state().numpy())
+        matplotlib = sys.modules.get("matplotlib")
+        if matplotlib is not None:
+            with contextlib.suppress(Exception):
+                state["matplotlib"] = str(matplotlib.rcParams._get("backend"))
+        return state
+
+    def give_back(self, state: dict[str, Any]) -> list[str]:
+        """Bring ``state`` back, but for the history, and return what did not come back, in words."""
+        failed = []
+        for part in ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch"):
+            if part in state:
+                try:
+                    getattr(self, f"_give_{part}")(state[part])
+                # A directory that is gone, an extension that is not installed here.
+                except Exception as error:
+                    failed.append(f"{part}: {type(error).__name__}: {error}")
+        return failed
+
+    def give_back_history(self, state: dict[str, Any]) -> None:
+        """Bring back ``In``, ``Out``, ``_`` and the like; the variables must be there."""
+        history, namespace = self._shell.history_manager, self._shell.user_ns
+        parsed, raw = state["inputs"]
+        history.input_hist_parsed[:] = parsed
+        history.input_hist_raw[:] = raw
+        for number, line in enumerate(raw):
+            if number:
+                namespace[f"_i{number}"] = line
+        history.output_hist.clear()
+        for number in state["outputs"]:
+            if f"_{number}" in namespace:
+                history.output_hist[number] = namespace[f"_{number}"]
+        for name, number in state["latest"].items():
+            if f"_{number}" in namespace:
+                value = namespace[name] = namespace[f"_{number}"]
+                setattr(self._shell.displayhook, name, value)
+
+    def _latest(self) -> dict[str, int]:
+        """Return which outputs ``_``, ``__`` and ``___`` are."""
+        namespace, found = self._shell.user_ns, {}
+        outputs = {id(value): number for number, value in self._shell.history_manager.output_hist.items()}
+        for name in OUTPUT_NAMES:
+            number = outputs.get(id(namespace.get(name)))
+            if number is not None:
+                found[name] = number
+        return found
+
+    def _environment_changes(self) -> dict[str, str | None]:
+        now, before = dict(os.environ), self._environment
+        changes: dict[str, str | None] = {name: value for name, value in now.items() if before.get(name) != value}
+        changes.update({name: None for name in before if name not in now})
+        return {name: value for name, value in changes.items() if not name.startswith(_OWN_VARIABLES)}
+
+    def _give_environment(self, changes: dict[str, str | None]) -> None:
+        for name, value in changes.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def _give_path(self, path: list[str]) -> None:
+        sys.path[:] = path
+
+    def _give_directory(self, directory: str) -> None:
+        os.chdir(directory)
+
+    def _give_random(self, state: Any) -> None:
+        random.setstate(state)
+
+    def _give_numpy(self, state: Any) -> None:
+        import numpy as np
+
+        kind, keys, dtype, *rest = state
+        np.random.set_state((kind, np.frombuffer(keys, dtype), *rest))  # noqa: NPY002  # the state that cells used
+
+    def _give_torch(self, state: bytes) -> None:
+        import numpy as np
+        import torch  # type: ignore[import-not-found]
+
+        torch.set_rng_state(torch.from_numpy(np.frombuffer(state, np.uint8).copy()))
+
+    def _give_extensions(self, names: list[str]) -> None:
+        for name in names:
+            self._shell.extension_manager.load_extension(name)
+
+    def _give_matplotlib(self, backend: str) -> None:
+        if os.environ.get("MPLBACKEND") != backend:
+            import matplotlib as mpl
+
+            mpl.use(backend, force=False)
+
+    def _autoreload(self) -> str | None:
+        magics = self._shell.magics_manager.registry.get("AutoreloadMagics")
+        reloader = getattr(magics, "_reloader", None)
+        if reloader is None or not reloader.enabled:
+            return None
+        return "2" if reloader.check_all else "1"
+
+    def _give_autoreload(self, mode: str | None) -> None:
+        if mode is not None:
+            self._shell.run_line_magic("autoreload", mode)

@@ -1,0 +1,554 @@
+"""Takes the state of a namespace to disk: pickles what may have changed, keeps the rest as it was."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from capsule_worker.checkpoints.chunks import cuts
+from capsule_worker.checkpoints.definitions import Definitions
+from capsule_worker.checkpoints.packs import (
+    Chunk,
+    PackReader,
+    PackWriter,
+    StorageError,
+    digest_of,
+    pack_chunks,
+    pack_path,
+    sync_directory,
+    unpack_chunks,
+)
+from capsule_worker.checkpoints.partition import partition
+from capsule_worker.checkpoints.pickling import NamespacePickler, Unit
+from capsule_worker.checkpoints.touch import names_used
+from capsule_worker.protocol import manifest as mf
+
+#: Stands for the interpreter's own state where names of variables stand; it is not one.
+SHELL = "<shell>"
+#: Bytes of a pickle that are collected before they are cut.
+_COLLECT = 1 << 20
+#: Part of a pack that must still be of use; of what is below it the useful part is written again.
+_USEFUL = 0.5
+#: Bytes of old packs that one checkpoint writes again, at most.
+_REWRITE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A group as it is on disk, and its record."""
+
+    group: mf.Group
+    record: bytes
+    #: By name.
+    variables: dict[str, mf.Variable]
+    #: Identifies the content.
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a checkpoint is made of.
+
+    Args:
+        directory: the session's.
+        head: the manifest as far as it is known before anything is written.
+        namespace: the notebook's globals.
+        dirty: names in groups that may have changed, or are new.
+        kept: groups that did not change.
+        before: what the dirty groups were, by their names; what turns out to be the same is kept.
+        shell: the interpreter's own state.
+        cells: the cells that assigned the variables.
+        definitions: the classes.
+        plain: names whose values share nothing with others and are told apart by themselves, though saved together.
+        gone: variables that are known to be unsaveable.
+        everywhere: whether chunks are looked for in all groups, which takes milliseconds a gigabyte.
+        required: classes that kept groups refer to and that are to be saved again, by id.
+    """
+
+    directory: Path
+    head: mf.Manifest
+    namespace: dict[str, Any]
+    dirty: list[list[str]]
+    kept: list[Kept]
+    before: dict[frozenset[str], Kept]
+    shell: dict[str, Any]
+    cells: dict[str, mf.Cell]
+    definitions: Definitions
+    plain: frozenset[str] = frozenset()
+    gone: dict[str, mf.Variable] = field(default_factory=dict)
+    everywhere: bool = True
+    required: dict[str, type] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A checkpoint that is on disk.
+
+    Args:
+        kept: its groups.
+        shell: the interpreter's own state.
+        unsaved: variables whose values are not in it.
+        size: bytes of its content.
+        written: bytes written for it.
+        duration: seconds that it took.
+    """
+
+    kept: list[Kept]
+    shell: Kept
+    unsaved: dict[str, mf.Variable]
+    size: int
+    written: int
+    duration: float
+
+
+@dataclass
+class _Pickled:
+    unit: Unit
+    pickler: NamespacePickler
+    stream: list[Chunk]
+
+
+class Writer:
+    """Carries out one job.
+
+    Args:
+        job: what is to be done.
+        progress: called with the number of bytes written so far and, before it is pickled, what comes next.
+        blamed: what is not to be tried, as ``progress`` was told, and why.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        progress: Callable[[int, str | None], None] = lambda _written, _unit: None,
+        blamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._job = job
+        self._progress = progress
+        self._blamed = blamed
+        known: dict[bytes, Chunk] = {}
+        for kept in [*(job.kept if job.everywhere else ()), *job.before.values()]:
+            for chunk in chunks_of(kept.record):
+                known[chunk.digest] = chunk
+        self._known = known
+        self._pack = PackWriter(job.directory, f"{job.head.number:08d}-{job.head.id[-8:]}", known)
+        #: Why variables cannot be saved.
+        self._reasons = {name: variable.reason or "" for name, variable in job.gone.items()}
+        #: Why classes cannot be saved, by id.
+        self._broken: dict[str, str] = {}
+        #: What could not be pickled in one piece.
+        self._apart: set[frozenset[str]] = set()
+        #: Variables that could not be saved.
+        self._unsaved = dict(job.gone)
+
+    def prepare(self, *, rewrite: bool) -> None:
+        """Take the state: after this the namespace may change.
+
+        Args:
+            rewrite: whether to free packs that are mostly of no use, which reads them.
+
+        Raises:
+            StorageError: the disk is full, or cannot be written.
+        """
+        kept = [*self._job.kept, *(self._keep(piece) for piece in self._pickle_all())]
+        kept.append(self._keep(self._pickle(Unit({SHELL: self._job.shell}))))
+        if rewrite:
+            kept = self._rewrite(kept)
+        self._shell = kept.pop()
+        self._kept = kept
+
+    def commit(self) -> Outcome:
+        """Bring it to the disk. Nothing of a checkpoint counts until its manifest is in ``incoming``.
+
+        Raises:
+            StorageError: the disk is full, or cannot be written.
+        """
+        job = self._job
+        self._pack.finish()
+        variables = {name: variable for one in self._kept for name, variable in one.variables.items()}
+        variables.update(self._unsaved)
+        manifest = job.head.model_copy(
+            update={
+                "variables": [variables[name] for name in sorted(variables)],
+                "groups": [one.group for one in self._kept],
+                "shell": self._shell.group,
+                "bytes_written": self._pack.written,
+                "duration": time.time() - job.head.time,
+                "python": platform.python_version(),
+            }
+        )
+        publish(job.directory, manifest)
+        return Outcome(
+            self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration
+        )
+
+    def discard(self) -> None:
+        """Remove what was written of a checkpoint that comes to nothing."""
+        self._pack.discard()
+
+    # -- pickling --------------------------------------------------------------------------------------------
+
+    def _pickle_all(self) -> list[_Pickled]:
+        """Pickle what is dirty, and merge what turns out to share objects."""
+        job = self._job
+        waiting = [
+            Unit({name: job.namespace[name] for name in names if name not in self._reasons}) for names in job.dirty
+        ]
+        done: list[_Pickled] = []
+        waiting += [Unit({}, {uid: cls}) for uid, cls in job.required.items()]
+        defined = {uid for kept in job.kept for uid in kept.group.defines} | job.required.keys()
+        while waiting:
+            for unit in waiting:
+                done.extend(self._try(unit))
+            waiting = []
+            for piece in done:
+                for uid, cls in piece.pickler.needs.items():
+                    if uid not in defined:
+                        defined.add(uid)
+                        waiting.append(Unit({}, {uid: cls}))
+            if not waiting:
+                done, waiting = self._merge(done)
+        return self._without_broken_classes(done)
+
+    def _merge(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[Unit]]:
+        """Return the pieces that share nothing, and units of what belongs together."""
+        if len(done) < 2:  # noqa: PLR2004  # one shares nothing with others
+            return done, []
+        groups = partition({index: piece.pickler.shareable() for index, piece in enumerate(done)})
+        alone, merged = [], []
+        for group in groups:
+            unit = Unit({})
+            for index in group:
+                unit = unit.merged(done[index].unit)
+            if len(group) == 1 or unit.key in self._apart:
+                alone += [done[index] for index in group]
+            else:
+                merged.append(unit)
+        return alone, merged
+
+    def _try(self, unit: Unit) -> list[_Pickled]:
+        """Pickle a unit; where that fails, its parts one by one, and note why one cannot be."""
+        if not unit.values and not unit.classes:
+            return []
+        label = label_of(unit)
+        try:
+            if label in self._blamed:
+                raise pickle.PicklingError(self._blamed[label])
+            self._progress(self._pack.written, label)
+            return [self._pickle(unit)]
+        except StorageError:
+            raise
+        # Whatever the user's objects raise when they are asked for their state.
+        except BaseException as error:
+            parts = unit.parts()
+            if len(parts) > 1:
+                self._apart.add(unit.key)
+                return [piece for part in parts for piece in self._try(part)]
+            for name in unit.values:
+                self._give_up(name, describe(error))
+            for uid, cls in unit.classes.items():
+                self._broken[uid] = f"its class {cls.__qualname__} cannot be saved: {describe(error)}"
+            return []
+
+    def _give_up(self, name: str, reason: str) -> None:
+        self._reasons[name] = reason
+        self._unsaved[name] = self._variable(name, 0, b"", reason)
+
+    def _without_broken_classes(self, done: list[_Pickled]) -> list[_Pickled]:
+        """Leave out what needs a class that cannot be saved."""
+        while True:
+            kept = []
+            for piece in done:
+                reason = next((self._broken[uid] for uid in piece.pickler.needs if uid in self._broken), None)
+                if reason is None:
+                    kept.append(piece)
+                    continue
+                for name in piece.unit.values:
+                    self._give_up(name, reason)
+                self._broken.update(dict.fromkeys(piece.unit.classes, reason))
+            if len(kept) == len(done):
+                return kept
+            done = kept
+
+    def _pickle(self, unit: Unit) -> _Pickled:
+        stream = _Stream(self._pack, self._progress)
+        pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
+        values = {name: _stand_in(value, self._job.namespace) for name, value in unit.values.items()}
+        pickler.dump((values, unit.classes))
+        return _Pickled(unit, pickler, stream.finish())
+
+    # -- keeping ---------------------------------------------------------------------------------------------
+
+    def _keep(self, piece: _Pickled) -> Kept:
+        """Write a group's buffers and record, unless all of it is there already."""
+        pickler, unit = piece.pickler, piece.unit
+        buffers = []
+        for buffer in pickler.buffers:
+            self._progress(self._pack.written, None)
+            with buffer.raw() as raw:
+                buffers.append((raw.nbytes, raw.readonly, self._pack.buffer(raw)))
+        chunks = [*piece.stream, *(chunk for _, _, several in buffers for chunk in several)]
+        digest = content_digest(chunks)
+        size = sum(chunk.size for chunk in chunks)
+        before = self._job.before.get(unit.key)
+        variables = self._variables(unit, size, digest)
+        if before is not None and before.digest == digest:
+            return replace(before, variables=variables)
+        packs: list[str] = []
+        record = msgpack.packb(
+            {
+                "stream": pack_chunks(piece.stream, packs),
+                "buffers": [[size, readonly, pack_chunks(several, packs)] for size, readonly, several in buffers],
+                "packs": packs,
+            }
+        )
+        group = mf.Group(
+            names=list(unit.values),
+            defines=list(unit.classes),
+            needs=list(pickler.needs),
+            reads=sorted(names_used(pickler.codes)),
+            modules=sorted(pickler.modules),
+            record=self._pack.blob(record),
+            packs=sorted({chunk.pack for chunk in chunks if chunk.stored}),
+            size=size,
+        )
+        return Kept(group, record, variables, digest)
+
+    def _variables(self, unit: Unit, size: int, digest: bytes) -> dict[str, mf.Variable]:
+        """Describe the variables of a unit: by what the group is, or one by one where they are plain."""
+        if not self._job.plain.issuperset(unit.values):
+            return {name: self._variable(name, size, digest, None) for name in unit.values}
+        described = {}
+        for name, value in unit.values.items():
+            data = value.__name__.encode() if isinstance(value, ModuleType) else pickle.dumps(value, 5)
+            described[name] = self._variable(name, len(data), digest_of(data), None)
+        return described
+
+    def _variable(self, name: str, size: int, digest: bytes, reason: str | None) -> mf.Variable:
+        value = self._job.namespace.get(name)
+        return mf.Variable(
+            name=name,
+            type=type_name(value),
+            size=size,
+            cell=self._job.cells.get(name),
+            reason=reason,
+            digest=digest,
+        )
+
+    def _rewrite(self, kept: list[Kept]) -> list[Kept]:
+        """Write again what is useful of packs that are mostly of no use, so that they can be removed."""
+        useful: dict[str, int] = {}
+        for one in kept:
+            useful[one.group.record.pack] = useful.get(one.group.record.pack, 0) + one.group.record.size
+            for chunk in chunks_of(one.record):
+                useful[chunk.pack] = useful.get(chunk.pack, 0) + chunk.stored
+        wasted = []
+        budget = _REWRITE
+        for pack, size in sorted(useful.items()):
+            if pack == self._pack.name or not pack:
+                continue
+            try:
+                total = pack_path(self._job.directory, pack).stat().st_size
+            except OSError:
+                continue
+            if size < total * _USEFUL and size <= budget:
+                budget -= size
+                wasted.append(pack)
+        if not wasted:
+            return kept
+        reader = PackReader(self._job.directory)
+        try:
+            return [self._move(one, set(wasted), reader) for one in kept]
+        finally:
+            reader.close()
+
+    def _move(self, one: Kept, wasted: set[str], reader: PackReader) -> Kept:
+        """Return a group none of whose parts lie in ``wasted`` packs."""
+        if not wasted & {one.group.record.pack, *one.group.packs}:
+            return one
+        record = msgpack.unpackb(one.record)
+        packs: list[str] = []
+
+        def moved(references: bytes) -> bytes:
+            chunks = []
+            for chunk in unpack_chunks(references, record["packs"]):
+                if chunk.pack in wasted and chunk.stored:
+                    chunk = self._pack.copy(chunk, reader.stored(chunk))  # noqa: PLW2901  # it moved
+                chunks.append(chunk)
+            return pack_chunks(chunks, packs)
+
+        fresh = {
+            "stream": moved(record["stream"]),
+            "buffers": [[size, readonly, moved(refs)] for size, readonly, refs in record["buffers"]],
+            "packs": packs,
+        }
+        data = msgpack.packb(fresh)
+        group = one.group.model_copy(
+            update={
+                "record": self._pack.blob(data),
+                "packs": sorted({chunk.pack for chunk in chunks_of(data) if chunk.stored}),
+            }
+        )
+        return replace(one, group=group, record=data)
+
+
+class _Stream:
+    """A file for a pickler: cuts what is written into chunks, and keeps them."""
+
+    def __init__(self, pack: PackWriter, progress: Callable[[int, str | None], None]) -> None:
+        self._pack = pack
+        self._progress = progress
+        self._data = bytearray()
+        self._chunks: list[Chunk] = []
+
+    def write(self, data: Any) -> int:
+        self._data += data
+        if len(self._data) > _COLLECT:
+            self._progress(self._pack.written, None)
+            self._cut(last=False)
+        return len(data)
+
+    def finish(self) -> list[Chunk]:
+        self._cut(last=True)
+        return self._chunks
+
+    def _cut(self, *, last: bool) -> None:
+        data = bytes(self._data)
+        end = 0
+        for start, end in cuts(data, last=last):  # noqa: B007  # the last one is used
+            self._chunks.append(self._pack.chunk(data[start:end], compress=True))
+        del self._data[:end]
+
+
+class NamespaceItself:
+    """Stands for ``globals()`` in a variable."""
+
+    def __reduce__(self) -> Any:
+        return _globals_of_main, ()
+
+
+def _globals_of_main() -> Any:
+    import sys
+
+    return sys.modules["__main__"].__dict__
+
+
+def _stand_in(value: Any, namespace: dict[str, Any]) -> Any:
+    return NamespaceItself() if value is namespace else value
+
+
+def content_digest(chunks: Iterable[Chunk]) -> bytes:
+    """Return what identifies the content that ``chunks`` make up."""
+    return digest_of(b"".join(chunk.digest for chunk in chunks))
+
+
+def chunks_of(record: bytes) -> Iterable[Chunk]:
+    """Yield all chunks of a group."""
+    fields = msgpack.unpackb(record)
+    packs = fields["packs"]
+    yield from unpack_chunks(fields["stream"], packs)
+    for _, _, references in fields["buffers"]:
+        yield from unpack_chunks(references, packs)
+
+
+def publish(directory: Path, manifest: mf.Manifest) -> Path:
+    """Make a checkpoint count: its manifest appears whole or not at all, and only after all its data.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written.
+    """
+    incoming = directory / mf.INCOMING
+    path = incoming / f"{manifest.number:08d}-{manifest.id}{mf.MANIFEST_SUFFIX}"
+    draft = path.with_suffix(".draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(mf.dump(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        sync_directory(incoming)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    return path
+
+
+def label_of(unit: Unit) -> str:
+    """Return by what a unit is known where its progress is told: a hash, and its names as far as they fit."""
+    names = [*sorted(unit.values), *sorted(unit.classes)]
+    return f"{digest_of(chr(0).join(names).encode('utf-8', 'replace')).hex()} {', '.join(names)}"[:1000]
+
+
+def dump_outcome(outcome: Outcome, job: Job) -> bytes:
+    """Return an outcome as bytes, for the process that the job is from."""
+    places = {id(kept): index for index, kept in enumerate(job.kept)}
+    return bytes(
+        msgpack.packb(
+            {
+                "kept": [places[id(one)] if id(one) in places else _fields(one) for one in outcome.kept],
+                "shell": _fields(outcome.shell),
+                "unsaved": [variable.model_dump() for variable in outcome.unsaved.values()],
+                "size": outcome.size,
+                "written": outcome.written,
+                "duration": outcome.duration,
+            },
+            unicode_errors="backslashreplace",
+        )
+    )
+
+
+def load_outcome(data: bytes, job: Job) -> Outcome:
+    """Return the outcome in ``data``."""
+    fields = msgpack.unpackb(data)
+    return Outcome(
+        kept=[job.kept[one] if isinstance(one, int) else _kept(one) for one in fields["kept"]],
+        shell=_kept(fields["shell"]),
+        unsaved={one["name"]: _variable(one) for one in fields["unsaved"]},
+        size=fields["size"],
+        written=fields["written"],
+        duration=fields["duration"],
+    )
+
+
+def _fields(kept: Kept) -> dict[str, Any]:
+    return {
+        "group": kept.group.model_dump(),
+        "record": kept.record,
+        "variables": [variable.model_dump() for variable in kept.variables.values()],
+        "digest": kept.digest,
+    }
+
+
+def _kept(fields: dict[str, Any]) -> Kept:
+    return Kept(
+        mf.Group.model_validate(fields["group"]),
+        fields["record"],
+        {one["name"]: _variable(one) for one in fields["variables"]},
+        fields["digest"],
+    )
+
+
+def _variable(fields: dict[str, Any]) -> mf.Variable:
+    return mf.Variable.model_validate(fields)
+
+
+def describe(error: BaseException) -> str:
+    """Return why something could not be saved, in one line."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, pickle.PicklingError) and text else f"{type(error).__name__}: {text}"
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's class, as a person would write it."""
+    kind = type(value)
+    module = getattr(kind, "__module__", "")
+    name = getattr(kind, "__qualname__", str(kind))
+    return name if module in ("builtins", "__main__", None) else f"{str(module).split('.', maxsplit=1)[0]}.{name}"

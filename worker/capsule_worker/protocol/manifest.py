@@ -1,0 +1,138 @@
+"""What a checkpoint consists of: the part that the front reads. Pure, and free of pickles.
+
+A checkpoint is a set of *groups*: variables that share objects, saved together. A group's data lies in pack files; its
+*record* says which chunks of which packs make it up. A group that did not change keeps its record from one checkpoint
+to the next.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from capsule_worker.protocol.errors import ProtocolError
+
+#: Raised when manifests, records or pickles change in a way that older versions cannot read.
+FORMAT = 1
+#: The largest manifest that is read, in bytes.
+MAX_MANIFEST = 64 * 1024 * 1024
+#: Where the parts of a checkpoint lie in a session's directory.
+PACKS, INCOMING = "packs", "incoming"
+PACK_SUFFIX, MANIFEST_SUFFIX = ".pack", ".manifest"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Model):
+    """The cell that last assigned a variable: its number, as in ``In [n]``, and its first line."""
+
+    number: int
+    line: str = ""
+
+
+class Variable(_Model):
+    """A name of the namespace. ``reason`` says why its value could not be saved (None: it was)."""
+
+    name: str
+    type: str
+    size: int = 0
+    cell: Cell | None = None
+    reason: str | None = None
+    #: Identifies the content: equal in two checkpoints if nothing changed in between.
+    digest: bytes = b""
+
+
+class Location(_Model):
+    """Where bytes lie: ``size`` of them at ``offset`` of a pack, with their xxh3-128 hash."""
+
+    pack: str
+    offset: int
+    size: int
+    digest: bytes
+
+
+class Group(_Model):
+    """Variables that share objects, and classes of the notebook that belong to them."""
+
+    names: list[str] = Field(default_factory=list)
+    #: Ids of the classes that are defined here.
+    defines: list[str] = Field(default_factory=list)
+    #: Ids of the classes that are defined elsewhere and needed here.
+    needs: list[str] = Field(default_factory=list)
+    #: Global names that functions and methods in this group use.
+    reads: list[str] = Field(default_factory=list)
+    #: Roots of the modules whose classes and functions the objects in this group belong to.
+    modules: list[str] = Field(default_factory=list)
+    record: Location
+    #: All packs that hold chunks of this group.
+    packs: list[str] = Field(default_factory=list)
+    #: Bytes of its content.
+    size: int = 0
+
+
+class Manifest(_Model):
+    """One checkpoint."""
+
+    format: Literal[1] = 1
+    id: str
+    session: str
+    parent: str | None = None
+    #: Counts a session's checkpoints.
+    number: int
+    #: Seconds since the epoch at which the state was taken.
+    time: float
+    #: The number of the cell after which it was taken.
+    execution_count: int
+    execution_id: str = ""
+    code: str = ""
+    variables: list[Variable] = Field(default_factory=list)
+    groups: list[Group] = Field(default_factory=list)
+    #: The interpreter's own state: path, environment, random numbers, history.
+    shell: Group
+    bytes_written: int = 0
+    #: Seconds from the moment the state was taken until all of it was on disk.
+    duration: float = 0.0
+    #: The version of Python that wrote it; another one may not be able to read its functions.
+    python: str = ""
+    #: A person's name for it.
+    name: str | None = None
+    description: str = ""
+    tags: list[str] = Field(default_factory=list)
+
+    @property
+    def packs(self) -> set[str]:
+        """The packs that this checkpoint needs."""
+        return {pack for group in [*self.groups, self.shell] for pack in [group.record.pack, *group.packs]}
+
+    @property
+    def size(self) -> int:
+        """Bytes of its content."""
+        return sum(group.size for group in self.groups) + self.shell.size
+
+
+def dump(manifest: Manifest) -> bytes:
+    """Return ``manifest`` as compressed bytes."""
+    return zlib.compress(msgpack.packb(manifest.model_dump(mode="python"), unicode_errors="backslashreplace"), 1)
+
+
+def load(data: bytes) -> Manifest:
+    """Return the manifest in ``data``.
+
+    Raises:
+        ProtocolError: it is no manifest of this format, or too large.
+    """
+    try:
+        inflater = zlib.decompressobj()
+        raw = inflater.decompress(data, MAX_MANIFEST)
+        if inflater.unconsumed_tail:
+            raise ProtocolError(f"a manifest is larger than {MAX_MANIFEST:,} bytes")
+        return Manifest.model_validate(msgpack.unpackb(raw, strict_map_key=True))
+    except ProtocolError:
+        raise
+    except (zlib.error, ValidationError, ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not a manifest: {type(error).__name__}: {error}") from error
