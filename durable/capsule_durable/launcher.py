@@ -32,7 +32,7 @@ _WITHHELD = ("JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "CAPSULE_
 class Launched:
     """A worker process that was just started, and the front's ends of what connects to it."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
     sock: socket.socket
     #: Reading ends of the worker's stdout and stderr. The worker reads them itself while it lives; what it left
     #: behind when it died is read here.
@@ -44,16 +44,69 @@ class Launched:
     journal: int
     #: Ends when neither the worker nor anything that writes a checkpoint of it is left.
     writers: int
+    #: Tells of copies of the worker that could take its place.
+    standby: socket.socket
     cookie: str
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self.process.pid
+    #: None for a copy of another worker.
+    process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """Close the front's ends of the pipes, but for ``writers``."""
+        """Close the front's ends of what connects to it, but for ``sock`` and ``writers``."""
         for fd in (self.stdout, self.stderr, self.crash, self.journal):
+            os.close(fd)
+        self.standby.close()
+
+
+@dataclass
+class _Ends:
+    """Both ends of what connects a worker to its front."""
+
+    sock: tuple[socket.socket, socket.socket]
+    stdout: tuple[int, int]
+    stderr: tuple[int, int]
+    crash: int
+    journal: int
+    writers: tuple[int, int]
+    standby: tuple[socket.socket, socket.socket]
+
+    @classmethod
+    def make(cls) -> _Ends:
+        sock = socket.socketpair()
+        for end in sock:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
+        journal = os.memfd_create("capsule-journal")
+        os.ftruncate(journal, JOURNAL_SIZE)
+        standby = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        crash = os.memfd_create("capsule-crash")
+        return cls(sock, _pipe(), _pipe(), crash, journal, os.pipe(), standby)
+
+    def launched(self, pid: int, cookie: str, process: subprocess.Popen[bytes] | None = None) -> Launched:
+        """Return the front's ends."""
+        return Launched(
+            pid,
+            self.sock[0],
+            self.stdout[0],
+            self.stderr[0],
+            self.crash,
+            self.journal,
+            self.writers[0],
+            self.standby[0],
+            cookie,
+            process,
+        )
+
+    def close_theirs(self) -> None:
+        """Close the worker's ends."""
+        self.sock[1].close()
+        self.standby[1].close()
+        for _, writing in (self.stdout, self.stderr, self.writers):
+            os.close(writing)
+
+    def close_ours(self) -> None:
+        """Close the front's ends."""
+        self.sock[0].close()
+        self.standby[0].close()
+        for fd in (self.stdout[0], self.stderr[0], self.crash, self.journal, self.writers[0]):
             os.close(fd)
 
 
@@ -80,28 +133,22 @@ class Launcher:
         Raises:
             OSError: the interpreter cannot be started.
         """
-        self._count += 1
-        cookie = f"{self.front_cookie}.{self._count}."
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
-        stdout, stdout_writing = _pipe()
-        stderr, stderr_writing = _pipe()
-        crash = os.memfd_create("capsule-crash")
-        journal = os.memfd_create("capsule-journal")
-        os.ftruncate(journal, JOURNAL_SIZE)
-        writers, writers_writing = os.pipe()
-        passed = [theirs.fileno(), stdout, stderr, crash, journal, writers_writing]
+        cookie = self._next_cookie()
+        ends = _Ends.make()
+        theirs = {
+            "fd": ends.sock[1].fileno(),
+            "stdout": ends.stdout[0],
+            "stderr": ends.stderr[0],
+            "crash": ends.crash,
+            "journal": ends.journal,
+            "writers": ends.writers[1],
+            "standby": ends.standby[1].fileno(),
+        }
         command = [
             self.python,
             "-m",
             "capsule_worker",
-            f"--fd={theirs.fileno()}",
-            f"--stdout={stdout}",
-            f"--stderr={stderr}",
-            f"--crash={crash}",
-            f"--journal={journal}",
-            f"--writers={writers_writing}",
+            *(f"--{name}={fd}" for name, fd in theirs.items()),
             f"--drain-timeout={self.drain_timeout}",
             *self.extra,
         ]
@@ -109,23 +156,53 @@ class Launcher:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=stdout_writing,
-                stderr=stderr_writing,
-                pass_fds=passed,
+                stdout=ends.stdout[1],
+                stderr=ends.stderr[1],
+                pass_fds=list(theirs.values()),
                 start_new_session=True,
                 env=worker_environment(os.environ, cookie),
             )
         except OSError:
-            ours.close()
-            for fd in (stdout, stderr, crash, journal, writers):
-                os.close(fd)
+            ends.close_ours()
             raise
         finally:
-            theirs.close()
-            os.close(writers_writing)
-            os.close(stdout_writing)
-            os.close(stderr_writing)
-        return Launched(process, ours, stdout, stderr, crash, journal, writers, cookie)
+            ends.close_theirs()
+        return ends.launched(process.pid, cookie, process)
+
+    def promote(self, sock: socket.socket, pid: int) -> Launched:
+        """Have a copy of a worker take over.
+
+        Args:
+            sock: connected to the copy, which waits.
+            pid: its process id.
+
+        Raises:
+            OSError: it is gone.
+        """
+        cookie = self._next_cookie()
+        ends = _Ends.make()
+        fds = [
+            ends.sock[1].fileno(),
+            *ends.stdout,
+            *ends.stderr,
+            ends.crash,
+            ends.journal,
+            ends.writers[1],
+            ends.standby[1].fileno(),
+        ]
+        try:
+            socket.send_fds(sock, [cookie.encode()], fds)
+        except OSError:
+            ends.close_ours()
+            raise
+        finally:
+            ends.close_theirs()
+        return ends.launched(pid, cookie)
+
+    def _next_cookie(self) -> str:
+        # All are of one length: a copy of a worker writes its own over its original's.
+        self._count += 1
+        return f"{self.front_cookie}.{self._count:08d}."
 
     def start_watchdog(self) -> subprocess.Popen[bytes]:
         """Start the process that ends all workers and what they started, once this front is gone, however it went.
@@ -136,7 +213,7 @@ class Launcher:
             [
                 "/bin/sh",
                 "-c",
-                'read -r _; exec "$0" -I -m capsule_worker.reaper "$1"',
+                'read -r _; exec "$0" -I -m capsule_worker.reaper --everything "$1"',
                 sys.executable,
                 f"{self.front_cookie}.",
             ],
@@ -155,7 +232,6 @@ def worker_environment(environ: os._Environ[str] | dict[str, str], cookie: str) 
 
 
 def _pipe() -> tuple[int, int]:
-
     reading, writing = os.pipe()
     # Not Linux, or over the user's limit: the default size serves.
     with contextlib.suppress(OSError):

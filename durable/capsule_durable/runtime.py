@@ -20,6 +20,7 @@ from capsule_durable.errors import ExecutionFailed, TransportClosed
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
+from capsule_durable.standbys import Standby
 from capsule_durable.worker import Exit
 from capsule_durable.workers import Workers
 from capsule_worker.protocol import Message
@@ -61,7 +62,7 @@ class Runtime:
         self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME"), self._warn)
         self._recovery: Recovery | None = None
         #: What the person is told with the next cell.
-        self._notice: str | None = None
+        self._notices: list[str] = []
         self._commands: set[asyncio.Task[None]] = set()
         self.session.add_message_interceptor(self._intercept)
         self.workers = Workers(self.session, launcher, self, spare=settings.spare)
@@ -86,13 +87,16 @@ class Runtime:
             ExecutionFailed: there is no result; the class says why.
         """
         self._running = request.id
-        if self._notice is not None:
-            notice, self._notice = self._notice, None
+        notices, self._notices = self._notices, []
+        for notice in notices:
             self._warn(notice)
         try:
-            return await functions.run_cell(
+            result = await functions.run_cell(
                 self._engine.resonate, request, self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
             )
+            if request.store_history:
+                self.keeper.ran(result.execution_count, request.code)
+            return result
         finally:
             self._running = None
             self._engine.retire(ids.execution(request.id))
@@ -149,7 +153,7 @@ class Runtime:
     # -- the lives of workers --------------------------------------------------------------------------------
 
     async def prepare(self, ready: m.ReadyMessage) -> None:
-        """Remember what the worker said of itself; have it keep checkpoints, and give it the variables of a dead one."""
+        """Remember what the worker said of itself; have it keep checkpoints, and give it a dead one's variables."""
         self.ready = ready
         keep = await self.keeper.keeping()
         if keep is None:
@@ -161,21 +165,28 @@ class Runtime:
             try:
                 reply = await self.session.ask(message, RESTORE_TIMEOUT)
             except ExecutionFailed as error:
-                self._notice = f"the variables could not be restored: {error}"
+                self._warn(f"the variables could not be restored: {error}")
                 return
-            if set(reply.failed) - {each.name for each in recovery.manifest.variables if each.reason is not None} or reply.notes:
-                self._notice = "not restored: " + "; ".join([*missing(recovery.manifest, reply.failed), *reply.notes])
+            expected = {each.name for each in recovery.manifest.variables if each.reason is not None}
+            if set(reply.failed) - expected or reply.notes:
+                problems = [*missing(recovery.manifest, reply.failed), *reply.notes]
+                self._warn(f"not restored: {'; '.join(problems)}")
 
     async def recover(self) -> str:
         """Find out what comes back of a dead worker's variables."""
         self._recovery = await self.keeper.recovery()
         return self._recovery.text
 
+    def succeed(self, standby: Standby) -> str:
+        """Take notice that a copy of the dead worker takes its place."""
+        self._recovery = None
+        return self.keeper.succeeded(standby.execution_count)
+
     def _warn(self, text: str) -> None:
         if self._running is not None:
             self._capabilities.stream(self._running, m.StreamOutput(name="stderr", text=f"capsule: {text}\n"))
         else:
-            self._notice = text
+            self._notices.append(text)
 
     def _intercept(self, message: Message) -> None:
         match message:
@@ -188,6 +199,10 @@ class Runtime:
 
     async def _carry_out(self, message: m.CommandMessage) -> None:
         fields = await self.keeper.carry_out(message.command, message.arguments)
+        if message.command == "undo" and "manifest" in fields:
+            manifest = mf.load(fields["manifest"])
+            if self.workers.replace(manifest.id):
+                fields = await self.keeper.carry_out("undone", {"checkpoint": manifest.id})
         with contextlib.suppress(TransportClosed):
             self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))
 
@@ -204,4 +219,6 @@ class Runtime:
                 self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
             if end.stack:
                 self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=end.stack))
+        else:
+            self._warn(str(error("")))
         self.bridge.worker_died(error)

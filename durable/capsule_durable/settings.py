@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from capsule_durable.errors import CapsuleError
 
@@ -54,6 +54,12 @@ class Settings(BaseModel):
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: str) -> str:
+        """Cells may change the directory that a relative path begins at."""
+        return str(Path(home).expanduser().absolute())
 
 
 def load(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -55,6 +56,11 @@ class Worker:
     async def adopt(cls, launched: Launched) -> Worker:
         """Take over a process that was just started."""
         return cls(launched, await SocketTransport.connect(launched.sock))
+
+    @property
+    def standby(self) -> socket.socket:
+        """Where the worker tells of copies of itself."""
+        return self._launched.standby
 
     @property
     def pid(self) -> int:
@@ -113,10 +119,11 @@ class Worker:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         _, status, usage = os.wait4(self.pid, 0)
-        self._launched.process.returncode = os.waitstatus_to_exitcode(status)
-        launched = self._launched
+        launched, returncode = self._launched, os.waitstatus_to_exitcode(status)
+        if launched.process is not None:
+            launched.process.returncode = returncode
         report = Exit(
-            returncode=launched.process.returncode,
+            returncode=returncode,
             peak_memory=usage.ru_maxrss * 1024,
             last_words=_last_words(launched),
             stack=os.pread(launched.crash, 1 << 16, 0).decode("utf-8", "replace"),

@@ -13,10 +13,11 @@ from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, W
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.session import Session
+from capsule_durable.standbys import Standby, Standbys, adopt_orphans, reap_orphans
 from capsule_durable.worker import Exit, Worker
 from capsule_worker.protocol import PROTOCOL_VERSION, Message
 from capsule_worker.protocol.journal import StreamName
-from capsule_worker.protocol.messages import HeartbeatMessage, ReadyMessage
+from capsule_worker.protocol.messages import ErrorMessage, HeartbeatMessage, ReadyMessage, ResultMessage
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class Listener(Protocol):
 
     async def recover(self) -> str:
         """A worker is gone, and so are the writers of its checkpoints; return what becomes of its variables."""
+
+    def succeed(self, standby: Standby) -> str:
+        """A worker is gone, and a copy of it takes over; return what becomes of its variables."""
 
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """The worker is mute, and this was found in its pipes."""
@@ -79,6 +83,12 @@ class Workers:
         self._preparing: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._reapers: set[asyncio.Task[None]] = set()
+        #: The last cell of the current worker that has ended.
+        self._ended = ""
+        #: Copies of it that wait.
+        self._standbys = Standbys()
+        #: The copy that replaces it when its cell has ended.
+        self._replacement: Standby | None = None
         #: Done when a worker is ready; failed when none came up. Made anew for each worker.
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted = asyncio.Event()
@@ -95,7 +105,17 @@ class Workers:
 
     def start(self, first: Launched | None = None) -> None:
         """Begin: adopt ``first``, a worker that was started earlier, or start one."""
+        adopt_orphans()
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise(first), name="workers")
+
+    def replace(self, checkpoint: str) -> bool:
+        """Have a copy that has the state of a checkpoint take over when the cell that runs has ended.
+
+        Returns:
+            Whether there is one.
+        """
+        self._replacement = self._standbys.take(checkpoint=checkpoint)
+        return self._replacement is not None
 
     async def ready(self) -> None:
         """Wait until a worker can run cells.
@@ -125,12 +145,16 @@ class Workers:
                 await worker.exited
                 await worker.writers_done(0)
         self._current = self._spare = None
+        self._standbys.clear()
+        if self._replacement is not None:
+            self._replacement.sock.close()
         await asyncio.gather(*self._reapers)
 
     # -- the supervisor --------------------------------------------------------------------------------------
 
     async def _supervise(self, launched: Launched | None) -> None:
         while True:
+            succeeds = launched is not None and launched.process is None
             try:
                 worker = await self._next(launched)
             except OSError as error:
@@ -141,6 +165,7 @@ class Workers:
             self._advance("launch")
             self._current = worker
             reader = self._session.attach(worker.transport, worker.pid)
+            self._standbys.follow(worker.standby)
             heart = asyncio.get_running_loop().create_task(self._listen_to_heart(worker), name="heart")
             try:
                 end = await self._until_exit(worker, reader)
@@ -152,19 +177,46 @@ class Workers:
             self._reap(worker)
             if was_ready:
                 self._renew()
-                await worker.writers_done(WRITERS_TIMEOUT)
-                fate = await self._listener.recover()
-                self._listener.worker_died(end, partial(self._death, end, fate))
+                launched = await self._succeed(worker, end)
+            elif succeeds:
+                logger.warning("a standby could not take over: %s", _startup_failure(self._launcher.python, end))
+                await worker.writers_done(0)
+                await self._listener.recover()
             else:
                 await worker.writers_done(0)
                 reason, self._mismatch = self._mismatch or _startup_failure(self._launcher.python, end), None
                 await self._give_up(reason)
 
+    async def _succeed(self, worker: Worker, end: Exit) -> Launched | None:
+        """See to it that a worker which has ended is followed by one with its variables; return it if it runs."""
+        replacement, self._replacement = self._replacement, None
+        standby = replacement or self._standbys.take(execution_id=self._ended)
+        self._standbys.clear()
+        launched = None
+        if standby is not None and standby.pid is not None:
+            try:
+                launched = self._launcher.promote(standby.sock, standby.pid)
+            except OSError as error:
+                logger.warning("a standby is gone: %s", error)
+            standby.sock.close()
+        if standby is not None and launched is not None:
+            fate = self._listener.succeed(standby)
+            # A copy that was in the middle of writing a checkpoint is never left; what was, goes on without us.
+            await worker.writers_done(0)
+        else:
+            await worker.writers_done(WRITERS_TIMEOUT)
+            fate = await self._listener.recover()
+        if replacement is None:
+            self._listener.worker_died(end, partial(self._death, end, fate))
+        return launched
+
     async def _next(self, launched: Launched | None) -> Worker:
+        if launched is not None:
+            return await Worker.adopt(launched)
         spare, self._spare = self._spare, None
         if spare is not None and not spare.exited.done():
             return spare
-        return await Worker.adopt(launched or self._launcher.launch())
+        return await Worker.adopt(self._launcher.launch())
 
     async def _until_exit(self, worker: Worker, reader: asyncio.Task[None]) -> Exit:
         ends: list[asyncio.Future[Any]] = [reader, worker.exited]
@@ -192,6 +244,7 @@ class Workers:
         """
         while True:
             await asyncio.sleep(HEARTBEAT)
+            reap_orphans({each.pid for each in (self._current, self._spare) if each is not None})
             message = HeartbeatMessage(id=self._session.next_request_id())
             answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
             try:
@@ -242,6 +295,12 @@ class Workers:
         )
 
     def _intercept(self, message: Message) -> None:
+        if isinstance(message, (ResultMessage, ErrorMessage)) and message.execution_id is not None:
+            self._ended = message.execution_id
+            if self._replacement is not None and self._current is not None:
+                # The next cell waits for the copy.
+                self._renew()
+                self._current.kill()
         if isinstance(message, ReadyMessage) and self.state == "starting":
             if message.protocol_version != PROTOCOL_VERSION and self._current is not None:
                 self._mismatch = (

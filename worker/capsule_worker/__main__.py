@@ -15,7 +15,6 @@ def main() -> None:
     """Read the arguments, take the descriptors, serve."""
     import argparse
     import faulthandler
-    import mmap
     import os
     import socket
 
@@ -26,25 +25,28 @@ def main() -> None:
     parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
     parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
     parser.add_argument("--writers", type=int, required=True, help="pipe that is open while checkpoints are written")
+    parser.add_argument("--standby", type=int, required=True, help="socket by which the front learns of copies")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
-    faulthandler.enable(arguments.crash)
-    for fd in (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash, arguments.writers):
+    faulthandler.enable(open(arguments.crash, "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
+    given = (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash, arguments.writers)
+    for fd in (*given, arguments.standby):
         os.set_inheritable(fd, False)
 
     from capsule_worker.protocol import journal
     from capsule_worker.server import Server
 
-    memory = memoryview(mmap.mmap(arguments.journal, journal.SIZE))
     server = Server(
         socket.socket(fileno=arguments.fd),
         arguments.stdout,
         arguments.stderr,
-        journal.Journal(memory),
+        journal.mapped(arguments.journal),
         arguments.writers,
+        socket.socket(fileno=arguments.standby),
         arguments.drain_timeout,
     )
+    os.close(arguments.journal)
     if _WORKING_DIRECTORY is not None:
         sys.path.insert(0, "")
     sys.argv = [""]

@@ -7,10 +7,11 @@ import shlex
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from capsule_worker.checkpoints.packs import StorageError
+from capsule_worker.commands import CommandRefused
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import CommandReplyMessage
 
@@ -19,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}\n{self.format_usage()}")
+        raise UsageError(f"{self.prog}: {message.removeprefix('argument ')}\n{self.format_usage()}".rstrip())
 
     def exit(self, _status: int = 0, message: str | None = None) -> NoReturn:
         raise UsageError(message or "")
@@ -27,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="%capsule", add_help=False)
-    words = parser.add_subparsers(dest="word", parser_class=_Parser)
+    words = parser.add_subparsers(dest="word", parser_class=_Parser, metavar="WORD")
     words.add_parser("status", add_help=False, help="what is saved, and where")
     save = words.add_parser("checkpoint", add_help=False, help="save the variables under a name")
     save.add_argument("name")
@@ -46,7 +47,8 @@ def _parser() -> _Parser:
     diff.add_argument("after", nargs="?", default=None)
     forget = words.add_parser("forget", add_help=False, help="remove checkpoints")
     forget.add_argument("checkpoints", nargs="+")
-    words.add_parser("resume", add_help=False, help="go on with the variables of this notebook's last session")
+    resume = words.add_parser("resume", add_help=False, help="go on with the variables of an earlier session")
+    resume.add_argument("session", nargs="?", default=None)
     return parser
 
 
@@ -57,13 +59,14 @@ HELP = """%capsule status                         what is saved, and where
 %capsule undo [N]                       go back to the variables before the last N cells
 %capsule diff A [B]                     compare two checkpoints (B: the latest)
 %capsule forget NAME|ID...              remove checkpoints
-%capsule resume                         go on with the variables of this notebook's last session"""
+%capsule resume [SESSION]               go on with the variables of this notebook's last session, or of another one"""
 
 
 @magics_class
 class CapsuleMagics(Magics):
     """``%capsule WORD ...``."""
 
+    @no_var_expand
     @line_magic
     def capsule(self, line: str) -> None:
         """Save, list, compare and bring back the notebook's variables. ``%capsule`` alone lists the words."""
@@ -77,10 +80,13 @@ class CapsuleMagics(Magics):
         arguments = vars(_parser().parse_args(words))
         word = arguments.pop("word")
         act = getattr(self, f"_{word}", None)
-        if act is not None:
-            act(**arguments)
-        else:
-            _show(self._ask(word, **arguments))
+        try:
+            if act is not None:
+                act(**arguments)
+            else:
+                _show(self._ask(word, **arguments))
+        except (CommandRefused, StorageError) as error:
+            raise UsageError(f"%capsule {word}: {error}") from error
 
     def _ask(self, word: str, **arguments: Any) -> CommandReplyMessage:
         shell: Any = self.shell
@@ -88,13 +94,17 @@ class CapsuleMagics(Magics):
         return reply
 
     def _checkpoint(self, name: str, message: str, tag: list[str]) -> None:
+        if not name.strip():
+            raise UsageError("%capsule checkpoint: say a name, for example: %capsule checkpoint before-join")
         shell: Any = self.shell
+        self._ask("ready")
         notes = _Note()
         try:
             saved = shell.checkpointer.save_now(name, message, tag, notes.tell)
-        except StorageError as error:
-            raise UsageError(f"%capsule checkpoint: {error}") from error
-        notes.done()
+        except BaseException:
+            notes.done("not saved")
+            raise
+        notes.done("saved")
         _show(self._ask("saved", checkpoint=saved.id))
 
     def _status(self) -> None:
@@ -109,17 +119,30 @@ class CapsuleMagics(Magics):
             raise UsageError("%capsule undo: how many cells? 1 or more")
         shell: Any = self.shell
         shell.checkpointer.catch_up()
-        self._bring_back(self._ask("undo", cells=cells, head=shell.checkpointer.head), None, clear=True)
+        reply = self._ask("undo", cells=cells, head=shell.checkpointer.head)
+        if reply.manifest is None:
+            _show(reply)  # a copy of this process takes over when the cell has ended
+        else:
+            self._bring_back(reply, None, clear=True)
 
-    def _resume(self) -> None:
-        self._bring_back(self._ask("resume"), None, clear=False)
+    def _resume(self, session: str | None) -> None:
+        self._bring_back(self._ask("resume", session=session), None, clear=False)
 
     def _bring_back(self, reply: CommandReplyMessage, variables: list[str] | None, clear: bool) -> None:
         shell: Any = self.shell
         assert reply.manifest is not None
+        _show(reply)
         manifest = mf.load(reply.manifest)
         restored, failed, notes = shell.checkpointer.restore(manifest, variables, clear=clear, lazily=False)
-        _show(self._ask("restored", checkpoint=manifest.id, restored=restored, failed=failed, notes=notes))
+        reply = self._ask(
+            "restored",
+            checkpoint=manifest.id,
+            restored=restored,
+            failed=failed,
+            notes=notes,
+            whole=variables is None,
+        )
+        _show(reply)
 
 
 class _Note:
@@ -135,9 +158,9 @@ class _Note:
         else:
             self._handle.update(data, raw=True)
 
-    def done(self) -> None:
+    def done(self, text: str) -> None:
         if self._handle is not None:
-            self._handle.update({"text/plain": "saved"}, raw=True)
+            self._handle.update({"text/plain": text}, raw=True)
 
 
 def _show(reply: CommandReplyMessage) -> None:

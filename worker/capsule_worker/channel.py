@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.protocol import Decoder, Message, encode
@@ -93,6 +94,16 @@ class Channel:
             if not data:
                 return
             yield from decoder.feed(data)
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Keep other threads from sending: a context."""
+        return self._lock
+
+    def renew(self, sock: socket.socket) -> None:
+        """Go on with another socket, in a copy of the process; what was not sent was the original's to send."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._queue.clear()
 
     def close(self) -> None:
         """Close the socket; in a forked child this leaves the parent's end alone."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import queue
 from typing import Any
 
-from IPython.core.error import UsageError
-
 from capsule_worker import attribution
 from capsule_worker.channel import Channel
 from capsule_worker.protocol.messages import CommandMessage, CommandReplyMessage
+
+
+class CommandRefused(Exception):
+    """A command cannot be carried out. The message says why."""
 
 
 class Commands:
@@ -35,23 +37,21 @@ class Commands:
         """Have the front carry out a command.
 
         Raises:
-            UsageError: it cannot be carried out; the message says why.
+            CommandRefused: it cannot be carried out.
         """
         if self._forked:
-            raise UsageError(f"%capsule {command}: only the cell itself can ask, not a process that it forked")
+            raise CommandRefused("only the cell itself can ask, not a process that it forked")
         self._count += 1
         command_id = str(self._count)
         answers: queue.SimpleQueue[CommandReplyMessage] = queue.SimpleQueue()
         self._answers[command_id] = answers
         try:
             self._channel.send(
-                CommandMessage(
-                    id=command_id, execution_id=attribution.current(), command=command, arguments=arguments
-                )
+                CommandMessage(id=command_id, execution_id=attribution.current(), command=command, arguments=arguments)
             )
             reply = answers.get()
         finally:
             del self._answers[command_id]
         if reply.error is not None:
-            raise UsageError(f"%capsule {command}: {reply.error}")
+            raise CommandRefused(reply.error)
         return reply

@@ -44,7 +44,7 @@ class CellRunner:
         shell = self._shell
         attribution.enter(message.id)
         if message.execution_count is not None:
-            shell.execution_count = message.execution_count
+            shell.go_on_at(message.execution_count)
         count = shell.execution_count
         shell.forget_errors()
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -152,6 +153,21 @@ class Outlet:
         )
         # Whatever the channel still holds leaves when the front reads again.
         self._wake.set()
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keep other threads from writing and sending; all that was written has left."""
+        with self.gate, self._sending:
+            self.flush()
+            with self._lock:
+                yield
+
+    def renew(self, journal: Journal) -> None:
+        """Go on with another journal, in a copy of the process, which has none of the threads."""
+        self._journal = journal
+        self._wake = threading.Event()
+        self._awake = False
+        threading.Thread(target=self._flush_forever, name="capsule-output", daemon=True).start()
 
     def after_fork_in_child(self) -> None:
         """In a forked child: write to the inherited pipes, which the parent reads; the socket is the parent's."""

@@ -15,6 +15,7 @@ import selectors
 import struct
 import termios
 import threading
+from typing import Any
 
 from capsule_worker import attribution
 from capsule_worker.outlet import FD, Outlet
@@ -46,12 +47,30 @@ class PipeReader:
     def __init__(self, stdout: int, stderr: int, outlet: Outlet) -> None:
         self._outlet = outlet
         self._lock = threading.RLock()
+        self._libc = _line_buffered_libc()
+        self.renew(stdout, stderr)
+
+    def renew(self, stdout: int, stderr: int) -> None:
+        """Begin; or go on with other pipes, in a copy of the process, which has none of the threads."""
         self._selector = selectors.DefaultSelector()
         self._current: list[_Pipe] = []
-        self._libc = _line_buffered_libc()
         for name, fd in (("stdout", stdout), ("stderr", stderr)):
             self._add(_Pipe(name, fd))  # type: ignore[arg-type]  # the two literal names
         threading.Thread(target=self._read_forever, name="capsule-pipes", daemon=True).start()
+
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """Keep the thread from reading: a context."""
+        return self._lock
+
+    def close(self) -> None:
+        """Close the reading ends, in a copy of the process: they are the original's."""
+        for pipe in self._current:
+            os.close(pipe.fd)
+        self._selector.close()
+
+    def fileno(self) -> list[int]:
+        """Return the descriptors that are read, and that of the selector."""
+        return [pipe.fd for pipe in self._current] + [self._selector.fileno()]
 
     def before_cell(self) -> None:
         """Give the next cell pipes of its own where child processes of earlier cells still hold the old ones."""

@@ -1,21 +1,26 @@
 """Ends every process that a worker's cells started, those in sessions of their own included.
 
 A worker's environment holds a cookie; child processes inherit it. Looking for it in ``/proc/*/environ`` finds what a
-process group misses (the same idea ends the processes of a Jenkins build).
+process group misses (the same idea ends the processes of a Jenkins build). Copies of a worker that write a checkpoint,
+or that wait to take its place, are to outlive it: they carry the cookie under another name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-COOKIE = "CAPSULE_WORKER_COOKIE"
+#: The environment variable with the cookie, and the one of those who stand aside when a worker's processes are ended.
+COOKIE, ASIDE = "CAPSULE_WORKER_COOKIE", "CAPSULE_WRITER_COOKIE"
 #: How often to look again for processes that were just being started.
 ROUNDS = 20
+#: Seconds that checkpoints may take to be written when the front is gone.
+LINGER = 10.0
 
 
 def end_children() -> None:
@@ -25,16 +30,17 @@ def end_children() -> None:
         end_all(cookie, spare=os.getpid())
 
 
-def end_all(cookie: str, spare: int = 0) -> int:
+def end_all(cookie: str, spare: int = 0, variable: str = COOKIE) -> int:
     """Kill every process of this user whose environment holds ``cookie``; return how many there were.
 
     Args:
-        cookie: the beginning of the environment variable ``COOKIE``'s value; it ends with a dot.
+        cookie: the beginning of the value of ``variable``; it ends with a dot.
         spare: a process id to leave alone.
+        variable: ``COOKIE`` or ``ASIDE``.
     """
     killed: set[int] = set()
     for _ in range(ROUNDS):
-        found = [pid for pid in _marked(cookie) if pid != spare]
+        found = [pid for pid in _marked(cookie, variable) if pid != spare]
         if not found:
             break
         for pid in found:
@@ -45,8 +51,19 @@ def end_all(cookie: str, spare: int = 0) -> int:
     return len(killed)
 
 
-def _marked(cookie: str) -> list[int]:
-    needle = f"{COOKIE}={cookie}".encode()
+def end_everything(cookie: str) -> None:
+    """Kill what ``end_all`` does, and what stands aside when that has had time to write what it was writing."""
+    end_all(cookie)
+    deadline = time.monotonic() + LINGER
+    while _marked(cookie, ASIDE) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    end_all(cookie, variable=ASIDE)
+    # One that was about to take a worker's place meanwhile.
+    end_all(cookie)
+
+
+def _marked(cookie: str, variable: str) -> list[int]:
+    needle = f"{variable}={cookie}".encode()
     found = []
     for entry in os.listdir("/proc"):  # noqa: PTH208  # hundreds of entries: names are all that is needed
         if entry.isdigit():
@@ -58,5 +75,28 @@ def _marked(cookie: str) -> list[int]:
     return found
 
 
+def rename(before: str, after: str, cookie: str | None = None) -> None:
+    """Change the cookie in this process's environment, as others see it; with ``cookie`` for child processes, too.
+
+    Args:
+        before: the variable's name, ``COOKIE`` or ``ASIDE``.
+        after: its new name.
+        cookie: its new value, as long as the old one; None to leave it.
+    """
+    if cookie is not None:
+        os.environ[COOKIE] = cookie
+    # Without it a process is ended along with a worker: a checkpoint or a standby is lost, no more.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        environment = Path("/proc/self/environ").read_bytes()
+        at = environment.index(f"{before}=".encode())
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start = int(fields[47])  # env_start, the 50th field; the first two are before the parenthesis
+        text = f"{after}={cookie or ''}".encode()
+        ctypes.memmove(start + at, text, len(text))
+
+
 if __name__ == "__main__":
-    end_all(sys.argv[1])
+    if sys.argv[1] == "--everything":
+        end_everything(sys.argv[2])
+    else:
+        end_all(sys.argv[1])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
+import faulthandler
 import os
 import queue
 import signal
@@ -11,15 +14,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import IPython
 
 import capsule_worker
-from capsule_worker import attribution, introspection, reaper
+from capsule_worker import attribution, introspection, reaper, standby
 from capsule_worker.channel import Channel
-from capsule_worker.checkpoints.checkpointer import Checkpointer
+from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
 from capsule_worker.execution import CellRunner, new_event_loop
 from capsule_worker.interrupts import InterruptGate
@@ -28,7 +31,7 @@ from capsule_worker.pipes import PipeReader
 from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.protocol.journal import Journal, Piece
+from capsule_worker.protocol.journal import Journal, Piece, mapped
 from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
@@ -42,6 +45,8 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
 
 #: Seconds between two writes to the history file: each is a commit to disk, and contends with the next cell.
 HISTORY_INTERVAL = 0.25
+#: Seconds without a cell after which a copy of this process is left. Cells that follow each other need not wait for it.
+STANDBY_DELAY = 0.1
 #: Seconds that the last checkpoint may take when the worker is asked to leave.
 LAST_CHECKPOINT = 4.0
 
@@ -55,11 +60,19 @@ class Server:
         stderr: reading end of the pipe that is descriptor 2.
         journal: shared with the front; keeps text until it is sent.
         writers: a pipe that the front sees closed when nothing writes a checkpoint any more.
+        standby: connected to the front, which learns there of copies of this process.
         drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
     """
 
     def __init__(
-        self, sock: socket.socket, stdout: int, stderr: int, journal: Journal, writers: int, drain_timeout: float
+        self,
+        sock: socket.socket,
+        stdout: int,
+        stderr: int,
+        journal: Journal,
+        writers: int,
+        standby: socket.socket,
+        drain_timeout: float,
     ) -> None:
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
@@ -75,6 +88,8 @@ class Server:
         self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
         sys.stdout = OutputStream("stdout", self._outlet)
         sys.stderr = OutputStream("stderr", self._outlet)
+        #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
+        self._banner = self._shell.banner
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
         self._commands = Commands(self._channel)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
@@ -86,6 +101,16 @@ class Server:
         self._history_saved = 0.0
         self._history_due = False
         self._questions: queue.SimpleQueue[Message] | None = None
+        #: Held while a message is taken.
+        self._taking = threading.Lock()
+        self._writers, self._standby = writers, standby
+        #: The latest execution that has ended.
+        self._ended, self._cells = "", 0
+        self._copying = False
+        self._copy_timer: asyncio.TimerHandle | None = None
+        self._copy_due = False
+        #: A child that stood between this process and a copy of it.
+        self._between: int | None = None
 
     def run(self, started: float) -> None:
         """Say that this worker is ready, and serve until the front asks it to leave, or is gone.
@@ -93,19 +118,7 @@ class Server:
         Args:
             started: ``time.monotonic()`` at which the process began.
         """
-        self._channel.send(
-            m.ReadyMessage(
-                protocol_version=PROTOCOL_VERSION,
-                worker_version=capsule_worker.__version__,
-                python_version=sys.version.split()[0],
-                ipython_version=IPython.__version__,
-                executable=sys.executable,
-                pid=os.getpid(),
-                banner=self._shell.banner,
-                startup_time=time.monotonic() - started,
-            )
-        )
-        threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
+        self._say_ready(time.monotonic() - started)
         while True:
             try:
                 self._loop.run_forever()
@@ -119,18 +132,36 @@ class Server:
             if self._withheld is not None:
                 self._checkpointer.wait()
                 self._finish(self._withheld)
+            if self._copy_due:
+                self._leave_copy()
+
+    def _say_ready(self, startup_time: float) -> None:
+        self._channel.send(
+            m.ReadyMessage(
+                protocol_version=PROTOCOL_VERSION,
+                worker_version=capsule_worker.__version__,
+                python_version=sys.version.split()[0],
+                ipython_version=IPython.__version__,
+                executable=sys.executable,
+                pid=os.getpid(),
+                banner=self._banner,
+                startup_time=startup_time,
+            )
+        )
+        threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
 
     # -- the reader thread -----------------------------------------------------------------------------------
 
     def _read_forever(self) -> None:
         try:
             for message in self._channel.receive():
-                self._take(message)
+                with self._taking:
+                    self._take(message)
         except ProtocolError as error:
             print(f"capsule-worker: the front broke the protocol: {error}", file=sys.__stderr__)
         leave()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
         match message:
             case m.ExecuteMessage():
                 if self._executing is not None:
@@ -191,6 +222,7 @@ class Server:
         self._task = self._loop.create_task(self._execute(message), name="capsule-cell")
 
     async def _execute(self, message: m.ExecuteMessage) -> None:
+        self._reap_between()
         self._pipes.before_cell()
         self._stdin.allowed = message.allow_stdin
         result: m.ResultMessage | m.ErrorMessage
@@ -214,6 +246,9 @@ class Server:
     def _finish(self, result: m.ResultMessage | m.ErrorMessage) -> None:
         """Send the result behind all output."""
         self._withheld = None
+        self._ended = result.execution_id or ""
+        if isinstance(result, m.ResultMessage):
+            self._cells = result.execution_count
         try:
             self._outlet.finish(result, self._pipes.drain, self._drain_timeout, before_send=self._idle)
         except ProtocolError as error:
@@ -239,6 +274,108 @@ class Server:
     def _idle(self) -> None:
         """Accept the next execution: the front may send it as soon as it has the result."""
         self._executing = None
+        self._copy_soon()
+
+    # -- the standby -----------------------------------------------------------------------------------------
+
+    def _copy_soon(self) -> None:
+        """Leave a copy of this process when there has been nothing to do for a while."""
+        if self._copy_timer is not None:
+            self._copy_timer.cancel()
+        self._copy_timer = self._loop.call_later(STANDBY_DELAY, self._consider_copy)
+
+    def _consider_copy(self) -> None:
+        self._copy_timer = None
+        if self._executing is not None:
+            return
+        if not self._checkpointer.settled:
+            self._copy_timer = self._loop.call_later(STANDBY_DELAY, self._consider_copy)
+            return
+        self._copy_due = True
+        self._loop.stop()
+
+    def _leave_copy(self) -> None:
+        """Leave a copy, which goes on from here when it takes over."""
+        self._copy_due = False
+        if not self._checkpointer.keeping:
+            return
+        self._reap_between()
+        note = {
+            "execution_id": self._ended,
+            "execution_count": self._cells,
+            "checkpoint": self._checkpointer.head,
+            "current": self._checkpointer.current,
+        }
+        self._copying = True
+        try:
+            strange = strangers(self._loop)
+            if strange is not None:
+                raise standby.Unsound(strange)
+            self._between, succession = standby.leave_copy(
+                self._standby, note, self._own(), self._quiet(), self._let_go
+            )
+        except (standby.Unsound, OSError) as error:
+            self._checkpointer.standby = str(error)
+        else:
+            self._checkpointer.standby = None
+            if succession is not None:
+                try:
+                    self._take_over(succession)
+                except BaseException:
+                    # The front does without this copy, and takes the latest checkpoint.
+                    traceback.print_exc(file=sys.__stderr__)
+                    os._exit(1)
+        finally:
+            self._copying = False
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Keep our threads from doing anything, and have nothing under way."""
+        with self._taking, self._pipes.quiet(), self._outlet.quiet(), self._channel.quiet():
+            if self._executing is not None:
+                raise standby.Unsound("a cell runs")
+            yield
+
+    def _own(self) -> set[int]:
+        """Return the descriptors that are this process's and not the notebook's."""
+        return {
+            self._channel.fileno(),
+            self._writers,
+            self._standby.fileno(),
+            *self._pipes.fileno(),
+            *standby.sockets_of(self._loop),
+        }
+
+    def _let_go(self) -> None:
+        """Close what belongs to the process that this one is a copy of."""
+        self._channel.close()
+        self._pipes.close()
+        self._standby.close()
+        os.close(self._writers)
+
+    def _take_over(self, given: standby.Succession) -> None:
+        """Take the place of the process that this one is a copy of."""
+        fds = given.fds
+        for number, name in ((1, "stdout_writing"), (2, "stderr_writing")):
+            os.dup2(fds[name], number)
+            os.close(fds[name])
+        faulthandler.enable(open(fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
+        standby.renew_loop(self._loop)
+        self._channel.renew(socket.socket(fileno=fds["channel"]))
+        self._outlet.renew(mapped(fds["journal"]))
+        self._pipes.renew(fds["stdout"], fds["stderr"])
+        self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
+        self._questions, self._between = None, None
+        self._shell.renew_history()
+        self._checkpointer.renew(self._writers)
+        self._say_ready(0.0)
+        self._copy_soon()
+
+    def _reap_between(self) -> None:
+        if self._between is not None:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(self._between, os.WNOHANG)[0]:
+                    self._between = None
 
     def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
         if self._executing is not None:
@@ -246,7 +383,8 @@ class Server:
             self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Busy", message=text))
             return
         try:
-            self._channel.send(self._save(message) if isinstance(message, m.CheckpointMessage) else self._restore(message))
+            act: Callable[[Any], Message] = self._save if isinstance(message, m.CheckpointMessage) else self._restore
+            self._channel.send(act(message))
         except Exception as error:
             self._channel.send(self._fault(error, request_id=message.id))
 
@@ -300,6 +438,8 @@ class Server:
         )
 
     def _after_fork_in_child(self) -> None:
+        if self._copying:
+            return
         self._outlet.after_fork_in_child()
         self._stdin.after_fork_in_child()
         self._commands.after_fork_in_child()

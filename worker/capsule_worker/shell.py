@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
+from IPython.core.history import HistorySavingThread
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -186,6 +188,33 @@ class ZMQInteractiveShell(InteractiveShell):
         flag = getattr(self.history_manager, "save_flag", None)
         if flag is not None:
             flag.set()
+
+    def go_on_at(self, count: int) -> None:
+        """Run the next cell as number ``count``; cells of workers that have died leave gaps in ``In``."""
+        self.execution_count = count
+        manager = self.history_manager
+        if manager is not None:
+            for inputs in (manager.input_hist_parsed, manager.input_hist_raw):
+                inputs.extend([""] * (count - len(inputs)))
+
+    def renew_history(self) -> None:
+        """Go on with the history in a copy of the process: a connection and a thread are not to be shared."""
+        manager: Any = self.history_manager
+        if manager is None or not manager.enabled or getattr(manager, "save_thread", None) is None:
+            return
+        manager.init_db()
+        manager.db_input_cache_lock, manager.db_output_cache_lock = threading.Lock(), threading.Lock()
+        if isinstance(getattr(type(manager), "save_flag", None), property):
+            manager.save_thread = HistorySavingThread(manager)
+        else:
+            manager.save_flag = threading.Event()
+            manager.save_thread = HistorySavingThread(manager)
+        # What the original has written since, the copy must not write again.
+        (last,) = manager.db.execute(
+            "SELECT coalesce(max(line), 0) FROM history WHERE session = ?", (manager.session_number,)
+        ).fetchone()
+        manager.db_input_cache = [entry for entry in manager.db_input_cache if entry[0] > last]
+        manager.save_thread.start()
 
     def take_payload(self) -> list[Any]:
         """Return what the cell left for the client besides its output, and forget it."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,13 +31,14 @@ from capsule_durable.checkpoints.entries import (
     new_session_id,
     resolve,
 )
+from capsule_durable.checkpoints.files import alive, is_from, sizes, sync_directory
 from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.errors import ProtocolError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 
-__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "UnknownCheckpoint", "UnknownSession"]
+__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "UnknownCheckpoint", "UnknownSession", "runs"]
 
 FILE_NAME = "catalogue.sqlite3"
 #: Where the sessions' directories are.
@@ -100,8 +101,8 @@ class Catalogue:
             for part in (mf.PACKS, mf.INCOMING):
                 ensure(directory / part)
             for path in (directory, self._sessions, self._sessions.parent):
-                _sync_directory(path)
-        return self._session(session_id)
+                sync_directory(path)
+        return self.session(session_id)
 
     def end_session(self, session_id: str) -> None:
         """Note that a session has ended. One that had ended before stays as it is.
@@ -109,11 +110,23 @@ class Catalogue:
         Raises:
             UnknownSession: there is none.
         """
-        self._session(session_id)
+        self.session(session_id)
         with self._database.writing() as connection:
             connection.execute(
                 "UPDATE sessions SET ended = ? WHERE id = ? AND ended IS NULL", (self._clock(), session_id)
             )
+
+    def session(self, session_id: str) -> SessionRow:
+        """Return a session.
+
+        Raises:
+            UnknownSession: there is none of this id.
+        """
+        with self._database.using() as connection:
+            row = connection.execute(f"{rows.SESSIONS} WHERE id = ?", (session_id,)).fetchone()
+        if row is None:
+            raise UnknownSession(session_id)
+        return rows.session_of(row)
 
     def sessions(self) -> list[SessionRow]:
         """Return all sessions, newest first."""
@@ -129,7 +142,7 @@ class Catalogue:
         Raises:
             UnknownSession: there is none of this id.
         """
-        session = self._session(session_id)
+        session = self.session(session_id)
         column, value = ("notebook", session.notebook) if session.notebook else ("kernel", session.kernel)
         with self._database.using() as connection:
             row = connection.execute(
@@ -149,6 +162,10 @@ class Catalogue:
             raise UnknownSession(session_id)
         return self._sessions / session_id
 
+    def disk_use(self, session_id: str) -> int:
+        """Return how many bytes a session's packs take."""
+        return sum(sizes((self.directory(session_id) / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}")).values())
+
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def adopt(self, session_id: str) -> list[Manifest]:
@@ -160,7 +177,7 @@ class Catalogue:
         Raises:
             UnknownSession: there is none.
         """
-        self._session(session_id)
+        self.session(session_id)
         incoming = self.directory(session_id) / mf.INCOMING
         adopted = []
         for path in sorted(incoming.glob(f"*{mf.MANIFEST_SUFFIX}")):
@@ -179,9 +196,25 @@ class Catalogue:
         drafts = list(incoming.glob(f"*{DRAFT_SUFFIX}"))
         newest = self.newest(session_id) if drafts else None
         for path in drafts:
-            if newest is not None and _is_from(path, newest.number):
+            if newest is not None and is_from(path, newest.number):
                 self._set_aside(path, "its writer ended before it was complete")
         return adopted
+
+    def adopt_all(self) -> None:
+        """List what any session wrote since, also where its kernel was killed before it could do so.
+
+        Raises:
+            StoreError: some could not be listed; all were tried.
+        """
+        failed: StoreError | None = None
+        for session in self.sessions():
+            if any((self.directory(session.id) / mf.INCOMING).glob(f"*{mf.MANIFEST_SUFFIX}")):
+                try:
+                    self.adopt(session.id)
+                except StoreError as error:
+                    failed = error
+        if failed is not None:
+            raise failed
 
     def checkpoints(self, query: str = "", session: str | None = None, limit: int | None = None) -> list[Entry]:
         """Return checkpoints, newest first.
@@ -243,7 +276,7 @@ class Catalogue:
             UnknownSession: there is no such session.
             UnknownCheckpoint: there is no such checkpoint.
         """
-        self._session(session_id)
+        self.session(session_id)
         with self._database.writing() as connection:
             if not connection.execute("SELECT 1 FROM checkpoints WHERE id = ?", (checkpoint_id,)).fetchone():
                 raise _no_checkpoint(checkpoint_id)
@@ -284,21 +317,22 @@ class Catalogue:
 
     # -- what goes -------------------------------------------------------------------------------------------
 
+    def in_use(self) -> set[str]:
+        """Return the ids of the checkpoints that cannot be forgotten: head and newest of each session that runs."""
+        with self._database.using() as connection:
+            return _in_use(connection)
+
     def forget(self, checkpoint_ids: Iterable[str]) -> int:
         """Drop checkpoints, named ones too, and return how many. Their files go with the next ``collect``.
 
         Head and newest of a session that runs stay: its next checkpoint is built on them.
         """
         with self._database.writing() as connection:
-            needed = set()
-            for row in connection.execute(rows.IN_USE):
-                if _alive(row["pid"]):
-                    needed |= {row["head"], row["newest"]}
-            forgotten = rows.drop(connection, set(checkpoint_ids) - needed)
+            forgotten = rows.drop(connection, set(checkpoint_ids) - _in_use(connection))
             connection.execute(rows.MEND_HEADS)
         return forgotten
 
-    def collect(self, session_id: str, policy: Retention, now: float, writing: bool) -> Collected:
+    def collect(self, session_id: str, policy: Retention, now: float, writing: bool, known: int = 0) -> Collected:
         """Drop what the policy does not keep, and remove the files that nothing needs any more.
 
         The head, the newest and named checkpoints are kept, and so is whatever a kept one needs.
@@ -309,16 +343,18 @@ class Catalogue:
             now: seconds since the epoch.
             writing: whether a writer may be at work: then what is newer than the newest checkpoint in the catalogue is
                 left alone. Otherwise what writers that crashed left behind is removed.
+            known: number of a checkpoint that was complete, though it need not be there any more: no writer is at
+                work on what is no newer.
 
         Raises:
             UnknownSession: there is none.
         """
-        self._session(session_id)
+        self.session(session_id)
         directory = self.directory(session_id)
         # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
         with self._database.writing() as connection:
             candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
-            packs = _sizes((directory / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}"))
+            packs = sizes((directory / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}"))
             needed = self._needed_by_incoming(session_id)
             gone = dropped(candidates, policy, now, {path.stem: size for path, size in packs.items()})
             needed.update(*(one.packs for one in candidates if one.id not in gone))
@@ -326,13 +362,13 @@ class Catalogue:
         surplus = {path: size for path, size in packs.items() if path.stem not in needed}
         if writing:
             newest = max((one.number for one in candidates), default=0)
-            surplus = {path: size for path, size in surplus.items() if _is_from(path, newest)}
+            surplus = {path: size for path, size in surplus.items() if is_from(path, max(newest, known))}
         kept = sum(packs.values()) - sum(surplus.values())
         with self._database.using():
             if not writing:
                 incoming = directory / mf.INCOMING
-                surplus |= _sizes(incoming.glob(f"*{DRAFT_SUFFIX}"))
-                surplus |= _sizes(incoming.glob(f"*{DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{DRAFT_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
             for path in surplus:
                 path.unlink(missing_ok=True)
         return Collected(dropped=gone, freed=sum(surplus.values()), kept=kept)
@@ -352,8 +388,7 @@ class Catalogue:
         oldest = now - policy.age
         removed = []
         for session in self.sessions():
-            runs = session.ended is None and _alive(session.pid)
-            if runs or max(session.started, session.ended or 0.0) >= oldest:
+            if runs(session) or max(session.started, session.ended or 0.0) >= oldest:
                 continue
             # What its last writer left counts, too: it may be new, or have a name.
             self.adopt(session.id)
@@ -376,13 +411,6 @@ class Catalogue:
         return True
 
     # -- parts -----------------------------------------------------------------------------------------------
-
-    def _session(self, session_id: str) -> SessionRow:
-        with self._database.using() as connection:
-            row = connection.execute(f"{rows.SESSIONS} WHERE id = ?", (session_id,)).fetchone()
-        if row is None:
-            raise UnknownSession(session_id)
-        return rows.session_of(row)
 
     def _entry(self, condition: str, session_id: str) -> Entry | None:
         with self._database.using() as connection:
@@ -438,48 +466,18 @@ class Catalogue:
                 logger.debug("%s was gone already", path)
 
 
+def runs(session: SessionRow) -> bool:
+    """Return whether a session goes on: nobody said that it ended, and its process lives."""
+    return session.ended is None and alive(session.pid)
+
+
+def _in_use(connection: sqlite3.Connection) -> set[str]:
+    needed = set()
+    for row in connection.execute(rows.IN_USE):
+        if alive(row["pid"]):
+            needed |= {row["head"], row["newest"]}
+    return needed - {None}
+
+
 def _no_checkpoint(checkpoint_id: str) -> UnknownCheckpoint:
     return UnknownCheckpoint(checkpoint_id, f"there is no checkpoint with the id {checkpoint_id!r}")
-
-
-def _number(path: Path) -> int | None:
-    """Return the checkpoint's number with which the names of its files begin."""
-    digits = path.name.partition("-")[0]
-    return int(digits) if digits.isascii() and digits.isdigit() else None
-
-
-def _is_from(path: Path, newest: int) -> bool:
-    """Return whether a file belongs to a checkpoint that is no newer than number ``newest``."""
-    number = _number(path)
-    return number is not None and number <= newest
-
-
-def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
-    """Return the files' sizes in bytes, without those that another process has removed."""
-    sizes = {}
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            sizes[path] = path.stat().st_size
-    return sizes
-
-
-def _alive(pid: int) -> bool:
-    """Return whether there is a process ``pid``; one that took over the number of another counts, too."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _sync_directory(path: Path) -> None:
-    """Bring a directory's entries to the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
 
-from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.catalogue import Catalogue, runs
 from capsule_durable.checkpoints.changes import difference
-from capsule_durable.checkpoints.entries import Entry
+from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import Table, size_of, time_of
 from capsule_durable.errors import CapsuleError
 from capsule_worker.protocol.manifest import Manifest
@@ -15,20 +18,120 @@ from capsule_worker.protocol.manifest import Manifest
 LISTED = 50
 #: Variables that are named in a sentence; of the rest it says how many.
 _NAMED = 8
+#: Sessions that are offered where none was named.
+OFFERED = 3
+#: Of cells and reasons, as many as fit a message.
+_FIT = 5
+#: Drops nothing.
+_KEEP_ALL = Retention(count=sys.maxsize, age=None, size=None)
 
 
 class CommandError(CapsuleError):
     """A command makes no sense here; the message says why, and what to do."""
 
 
+#: What is shown where there is no catalogue.
+NO_SESSIONS, NO_CHECKPOINTS = Table("Sessions", [], [], "none", []), Table("Checkpoints", [], [], "none", [])
+
+
 def listing(catalogue: Catalogue, query: str = "", session: str | None = None, limit: int = LISTED) -> Table:
-    """Return a table of checkpoints, newest first."""
-    entries = catalogue.checkpoints(query, session, limit)
-    rows = [_row(entry) for entry in entries]
+    """Return a table of checkpoints, newest first: of one session, or of all."""
+    entries = catalogue.checkpoints(query, session)
+    shown = entries[:limit]
+    columns = ["", "no", "id", "name", "after", "time", "variables", "size", "written", "about"]
+    rows = [_row(entry) for entry in shown]
+    if session is None:
+        columns, rows = (["session", *columns], [[entry.session, *row] for entry, row in zip(shown, rows, strict=True)])
     caption = f"Checkpoints matching {query!r}" if query else "Checkpoints"
-    return Table(
-        caption, ["", "no", "id", "name", "after", "time", "variables", "size", "written", "about"], rows, "none"
-    )
+    if len(shown) < len(entries):
+        caption += f", the latest {len(shown)} of {len(entries)}"
+    return Table(caption, columns, rows, "none", [entry.model_dump() for entry in shown])
+
+
+def sessions(catalogue: Catalogue) -> Table:
+    """Return a table of the sessions, newest first."""
+    found = catalogue.sessions()
+    rows, data = [], []
+    for session in found:
+        newest = catalogue.newest(session.id)
+        size = catalogue.disk_use(session.id)
+        rows.append(
+            [
+                session.id,
+                session.notebook or session.kernel,
+                time_of(session.started),
+                _state(session),
+                str(session.checkpoints),
+                f"after In [{newest.execution_count}], {time_of(newest.time)}" if newest else "",
+                size_of(size),
+            ]
+        )
+        data.append(_session_data(session, size))
+    columns = ["session", "notebook", "began", "state", "checkpoints", "the latest", "on disk"]
+    return Table("Sessions", columns, rows, "none", data)
+
+
+def status(catalogue: Catalogue, session: SessionRow, facts: Mapping[str, str]) -> Table:
+    """Return a table of what is kept of one session.
+
+    Args:
+        catalogue: all checkpoints.
+        session: the session.
+        facts: what else is known of it.
+    """
+    entries = catalogue.checkpoints("", session.id)
+    head = catalogue.head(session.id)
+    size = catalogue.disk_use(session.id)
+    written = sum(entry.bytes_written for entry in entries)
+    rows = []
+    if head is not None:
+        after = f"after In [{head.execution_count}], {time_of(head.time)}"
+        rows = [
+            ["stands at", f"{_called(head)}, {after}"],
+            ["size", f"{size_of(head.size)} in {head.variables} variables, {head.unsaved} not saved"],
+        ]
+    rows += [[name, value] for name, value in facts.items()]
+    rows += [
+        ["checkpoints", f"{len(entries)}, {size_of(written)} written, {size_of(size)} on disk"],
+        ["session", f"{session.id}, {_state(session)}"],
+        ["notebook", session.notebook or f"not known; kernel {session.kernel}"],
+        ["directory", str(catalogue.directory(session.id))],
+    ]
+    data = _session_data(session, size) | {"stands_at": head and head.model_dump(), **facts}
+    return Table("Capsule", ["", ""], rows, data=data)
+
+
+def forgetting(catalogue: Catalogue, references: Iterable[str], session: str | None = None) -> Table:
+    """Remove checkpoints, all or none of them, and say which.
+
+    Args:
+        catalogue: all checkpoints.
+        references: names, numbers or ids.
+        session: id of the session in which they were written.
+
+    Raises:
+        UnknownCheckpoint: one stands for none, or for several.
+        CommandError: one is needed by a running kernel.
+    """
+    found = [catalogue.find(reference, session) for reference in references]
+    entries = list({entry.id: entry for entry in found}.values())
+    needed = catalogue.in_use()
+    kept = [_called(entry) for entry in entries if entry.id in needed]
+    if kept:
+        raise CommandError(
+            f"nothing was removed: a running kernel builds on {', '.join(kept)}; "
+            "its latest checkpoint, and the one at which it stands, stay"
+        )
+    catalogue.forget(entry.id for entry in entries)
+    freed = 0
+    for row in catalogue.sessions():
+        numbers = [entry.number for entry in entries if entry.session == row.id]
+        # The keeper of one that runs collects by itself.
+        if numbers and not runs(row):
+            freed += catalogue.collect(row.id, _KEEP_ALL, 0.0, writing=True, known=max(numbers)).freed
+    rows = [[str(entry.number), entry.id, entry.name or "", entry.session] for entry in entries]
+    data = {"removed": [entry.model_dump() for entry in entries], "freed": freed}
+    return Table("Removed", ["no", "id", "name", "session"], rows, data=data)
 
 
 def comparison(catalogue: Catalogue, before: Entry, after: Entry) -> Table:
@@ -43,9 +146,9 @@ def comparison(catalogue: Catalogue, before: Entry, after: Entry) -> Table:
         ]
         for change in changes
     ]
-    return Table(
-        f"From {_called(before)} to {_called(after)}", ["variable", "what", "type", "size"], rows, "no variable differs"
-    )
+    data = {"before": before.id, "after": after.id, "changes": [change.model_dump() for change in changes]}
+    caption = f"From {_called(before)} to {_called(after)}"
+    return Table(caption, ["variable", "what", "type", "size"], rows, "no variable differs", data)
 
 
 def contents(manifest: Manifest) -> Table:
@@ -60,7 +163,32 @@ def contents(manifest: Manifest) -> Table:
         ]
         for variable in manifest.variables
     ]
-    return Table(described(manifest), ["variable", "type", "size", "from", ""], rows, "no variables")
+    data = {
+        "id": manifest.id,
+        "number": manifest.number,
+        "name": manifest.name,
+        "saved": [variable.name for variable in manifest.variables if variable.reason is None],
+        "not_saved": {variable.name: variable.reason for variable in manifest.variables if variable.reason is not None},
+    }
+    return Table(described(manifest), ["variable", "type", "size", "from", ""], rows, "no variables", data)
+
+
+def brought_back(
+    manifest: Manifest, restored: list[str], failed: dict[str, str], notes: list[str], source: str = "a checkpoint"
+) -> Table:
+    """Return a table of what came back of a checkpoint.
+
+    Args:
+        manifest: the checkpoint.
+        restored: names that came back.
+        failed: why others that were wanted did not, by name.
+        notes: what else did not, in words.
+        source: what it came from.
+    """
+    rows = [["back", naming(sorted(restored)) or "nothing"], ["from", source]]
+    rows += [["not back", text] for text in [*missing(manifest, failed, failed), *notes]]
+    data = {"id": manifest.id, "restored": sorted(restored), "not_restored": failed, "notes": notes}
+    return Table(described(manifest), ["", ""], rows, data=data)
 
 
 def described(manifest: Manifest) -> str:
@@ -72,8 +200,16 @@ def described(manifest: Manifest) -> str:
     )
 
 
-def missing(manifest: Manifest, failed: dict[str, str] | None = None) -> list[str]:
-    """Say of each variable that does not come back why, and which cell makes it anew."""
+def missing(
+    manifest: Manifest, failed: Mapping[str, str] | None = None, wanted: Container[str] | None = None
+) -> list[str]:
+    """Say of each variable that does not come back why, and which cell makes it anew.
+
+    Args:
+        manifest: the checkpoint.
+        failed: why variables did not come back that had been saved, by name.
+        wanted: names of which to say it; None: all.
+    """
     reasons = {variable.name: variable.reason for variable in manifest.variables if variable.reason is not None}
     reasons.update(failed or {})
     cells = {variable.name: variable.cell for variable in manifest.variables}
@@ -82,10 +218,36 @@ def missing(manifest: Manifest, failed: dict[str, str] | None = None) -> list[st
     for name, reason in sorted(reasons.items()):
         if name[:1] == "_" and name.lstrip("_").isdigit():
             continue  # an output; what it is the value of has a name, or is not missed
+        if wanted is not None and name not in wanted:
+            continue
         cell = cells.get(name)
         again = f"; run In [{cell.number}] again" if cell is not None else ""
         said.append(f"{name} ({types.get(name, '?')}): {reason}{again}")
     return said
+
+
+def recovered(manifest: Manifest, session: str, lost: Sequence[int]) -> str:
+    """Say in a sentence or two what a new worker begins with.
+
+    Args:
+        manifest: the checkpoint.
+        session: id of the session that goes on.
+        lost: numbers of cells whose effects are not in it.
+    """
+    where = "" if manifest.session == session else f" of session {manifest.session}"
+    text = f"The variables are back from a checkpoint, as they were after In [{manifest.execution_count}]{where}"
+    gone = missing(manifest)
+    if gone:
+        text += f", but for {_several(gone, '; ')}"
+    if lost:
+        cells = _several([f"In [{number}]" for number in lost], ", ")
+        text += f". What {cells} did is not among them: run again what matters"
+    return text
+
+
+def _several(texts: Sequence[str], separator: str) -> str:
+    more = len(texts) - _FIT
+    return separator.join([*texts[:_FIT], *([f"and {more} more"] if more > 0 else [])])
 
 
 def naming(names: Iterable[str]) -> str:
@@ -113,6 +275,16 @@ def _row(entry: Entry) -> list[str]:
         size_of(entry.bytes_written),
         about,
     ]
+
+
+def _state(session: SessionRow) -> str:
+    if runs(session):
+        return f"runs (process {session.pid})"
+    return "was killed" if session.ended is None else f"ended {time_of(session.ended)}"
+
+
+def _session_data(session: SessionRow, size: int) -> dict[str, Any]:
+    return session.model_dump() | {"runs": runs(session), "size_on_disk": size}
 
 
 def _called(entry: Entry) -> str:

@@ -16,6 +16,8 @@ DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS, _RANDOM_DIGITS = 9, 4
 #: The fewest characters of an id that stand for it.
 SHORTEST_PREFIX = 4
+#: Of ids, as many as fit a line.
+_FIT = 5
 
 
 class _Model(BaseModel):
@@ -83,10 +85,15 @@ class Collected(_Model):
 
 
 class UnknownSession(CapsuleError):
-    """No session has this id."""
+    """A reference stands for no session, or for more than one.
 
-    def __init__(self, session_id: str) -> None:
-        super().__init__(f"there is no session {session_id!r}")
+    Args:
+        session_id: what was asked for.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, session_id: str, message: str = "") -> None:
+        super().__init__(message or f"there is no session {session_id!r}")
         self.session_id = session_id
 
 
@@ -154,6 +161,42 @@ def resolve(reference: str, entries: Sequence[Entry], session: str | None = None
     raise _unknown(reference, entries)
 
 
+def resolve_session(reference: str, sessions: Sequence[SessionRow]) -> SessionRow:
+    """Return the session that ``reference`` stands for: an id or its beginning, a notebook's path or the end of it.
+
+    A notebook stands for its newest session that has checkpoints, or else for its newest.
+
+    Args:
+        reference: what a person wrote.
+        sessions: all sessions, newest first.
+
+    Raises:
+        UnknownSession: it stands for none, or for several.
+    """
+    reference = reference.strip()
+    if not reference:
+        raise UnknownSession(reference, "say which session: its id, or its notebook")
+    begun = [session for session in sessions if session.id == reference] or [
+        session for session in sessions if session.id.startswith(reference) and len(reference) >= SHORTEST_PREFIX
+    ]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise UnknownSession(
+            reference,
+            f"{reference!r} is ambiguous: it begins the ids of {len(begun)} sessions "
+            f"({_listed([session.id for session in begun])}); give more of the id",
+        )
+    of_notebook = [
+        session
+        for session in sessions
+        if reference == session.kernel or (session.notebook and f"/{session.notebook}".endswith(f"/{reference}"))
+    ]
+    if not of_notebook:
+        raise UnknownSession(reference)
+    return next((session for session in of_notebook if session.checkpoints), of_notebook[0])
+
+
 def _by_number(reference: str, entries: Sequence[Entry]) -> list[Entry]:
     number = reference.removeprefix("#")
     if not (number.isascii() and number.isdigit()):
@@ -173,10 +216,15 @@ def _only(reference: str, found: Sequence[Entry], what: str) -> Entry:
     if len(found) == 1:
         return found[0]
     ids = [entry.id for entry in found]
-    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")  # noqa: PLR2004  # as many as fit a line
     raise UnknownCheckpoint(
-        reference, f"{reference!r} is ambiguous: it {what} {len(ids)} checkpoints ({shown}); give more of the id", ids
+        reference,
+        f"{reference!r} is ambiguous: it {what} {len(ids)} checkpoints ({_listed(ids)}); give more of the id",
+        ids,
     )
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_FIT]) + (", ..." if len(ids) > _FIT else "")
 
 
 def _unknown(reference: str, entries: Sequence[Entry]) -> UnknownCheckpoint:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from capsule_durable.checkpoints import commands
-from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints import commands, steps
+from capsule_durable.checkpoints.catalogue import Catalogue, StoreError
 from capsule_durable.checkpoints.commands import CommandError
-from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.entries import Entry, SessionRow, resolve_session
+from capsule_durable.checkpoints.files import link, sync_directory
 from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention
-from capsule_durable.checkpoints.tables import Table, size_of
+from capsule_durable.checkpoints.tables import DATA_MIME, Table
 from capsule_durable.errors import CapsuleError
 from capsule_durable.settings import Settings
 from capsule_worker.protocol import manifest as mf
@@ -35,6 +36,8 @@ T = TypeVar("T")
 ADOPT_DELAY = 0.5
 #: Checkpoints between two collections of what is of no use any more.
 COLLECT_EVERY = 10
+#: Commands whose answers other programs ask for, too.
+_FOR_PROGRAMS = ("saved", "restored", "undone")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class Recovery:
 
     manifest: mf.Manifest | None
     text: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that is to be brought back.
+
+    Args:
+        manifest: the checkpoint; its packs are in the session's directory.
+        text: what there is to say about it.
+    """
+
+    manifest: mf.Manifest
+    text: str = ""
 
 
 class Keeper:
@@ -75,9 +91,16 @@ class Keeper:
             age=settings.checkpoint_age and settings.checkpoint_age * 86400.0,
             size=settings.checkpoint_size,
         )
+        #: What brought variables back, and when, for people.
+        self._brought_back: str | None = None
         #: The number of the newest checkpoint.
         self._number = 0
         self._collected = 0
+        #: Nothing is collected before there is a checkpoint with a higher number: that one may need what was fetched.
+        self._held = 0
+        #: The numbers of the cells whose effects are in the variables now.
+        self._ran: list[int] = []
+        self._listing_failed = False
         self._adopting: asyncio.Task[None] | None = None
 
     # -- the session -----------------------------------------------------------------------------------------
@@ -85,7 +108,7 @@ class Keeper:
     def start(self) -> None:
         """Begin the session; the first worker is told about it when it is ready."""
         if self._settings.checkpoints != "off":
-            self._begun = asyncio.get_running_loop().create_task(self._in_thread(self._begin))
+            self._begun = asyncio.get_running_loop().create_task(self._begin_and_tell())
 
     async def keeping(self) -> m.KeepMessage | None:
         """Return what a worker is to be told; None where no checkpoints are kept."""
@@ -93,6 +116,14 @@ class Keeper:
             return None
         message = await asyncio.shield(self._begun)
         return message and message.model_copy(update={"number": self._number + 1})
+
+    async def _begin_and_tell(self) -> m.KeepMessage | None:
+        message = await self._in_thread(self._begin)
+        if message is None:
+            self._warn(
+                f"no checkpoints are kept: {self._problem}. Cells run; a death of their process costs all variables"
+            )
+        return message
 
     def _begin(self) -> m.KeepMessage | None:
         try:
@@ -112,24 +143,41 @@ class Keeper:
         if self._adopting is None or self._adopting.done():
             self._adopting = asyncio.get_running_loop().create_task(self._adopt_soon())
 
+    def ran(self, number: int, code: str) -> None:
+        """Take notice of a cell that has ended.
+
+        Args:
+            number: as in ``In [number]``.
+            code: the cell's.
+        """
+        if not steps.is_command(code):
+            self._ran.append(number)
+
     async def recovery(self) -> Recovery:
-        """Return what comes back: the newest whole checkpoint. The dead worker's writers are done."""
+        """Return what comes back: the newest whole checkpoint, or the one that was brought back since.
+
+        The dead worker's writers are done.
+        """
         if self._begun is None:
             return Recovery(None, "Its variables are lost, since no checkpoints are kept")
         await self.keeping()
         if self._session is None:
             return Recovery(None, f"Its variables are lost, since no checkpoints are kept: {self._problem}")
         try:
-            manifest = await self._in_thread(self._newest)
+            manifest = await self._in_thread(self._latest)
         except (CapsuleError, OSError) as error:
             return Recovery(None, f"Its variables are lost: {error}")
         if manifest is None:
             return Recovery(None, "There was no checkpoint yet, so there is nothing to restore")
-        lost = commands.missing(manifest)
-        text = f"The variables are back as they were after In [{manifest.execution_count}]"
-        if lost:
-            text += f", but for {'; '.join(lost[:5])}" + (f"; and {len(lost) - 5} more" if len(lost) > 5 else "")  # noqa: PLR2004
-        return Recovery(manifest, text)
+        self._brought_back = f"a checkpoint ({_clock(time.time())}, as after In [{manifest.execution_count}])"
+        assert self._session is not None
+        return Recovery(manifest, commands.recovered(manifest, self._session.id, self._stand_at(manifest)))
+
+    def succeeded(self, execution_count: int) -> str:
+        """Take notice that a copy of the dead worker, made after a cell, takes its place; say so."""
+        self._ran = [number for number in self._ran if number <= execution_count]
+        self._brought_back = f"a standby ({_clock(time.time())}, as after In [{execution_count}])"
+        return f"The variables are back from a standby, all as they were after In [{execution_count}]"
 
     async def close(self) -> None:
         """End the session. Idempotent."""
@@ -148,7 +196,7 @@ class Keeper:
             return
         if self._session is not None:
             self._adopt()
-            self._catalogue.collect(self._session.id, self._policy, time.time(), writing=True)
+            self._collect()
             self._catalogue.end_session(self._session.id)
             self._catalogue.forget_sessions(self._policy, time.time())
         self._catalogue.close()
@@ -157,34 +205,41 @@ class Keeper:
 
     async def carry_out(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command that was given in a cell; return the fields of its reply."""
-        if self._begun is None or await self.keeping() is None:
-            return {"error": self._problem or "no checkpoints are kept (setting: checkpoints)"}
-        act = getattr(self, f"_do_{command}", None)
-        if act is None:
-            return {"error": "there is no such command"}
         try:
-            found: Table | mf.Manifest = await self._in_thread(lambda: act(**arguments))
-        except (CapsuleError, OSError, TypeError) as error:
+            if self._settings.checkpoints == "off":
+                raise CommandError("no checkpoints are kept: the setting `checkpoints` is off")
+            if self._begun is None:
+                raise CommandError("the kernel is ending")
+            if await self.keeping() is None:
+                raise CommandError(f"no checkpoints are kept: {self._problem}")
+            act = getattr(self, f"_do_{command}", None)
+            if act is None:
+                raise CommandError("there is no such command")
+            found: Table | Found | None = await self._in_thread(lambda: act(**arguments))
+        except (CapsuleError, OSError) as error:
             return {"error": str(error)}
-        if isinstance(found, Table):
-            return {"data": found.to_mime()}
-        return {"manifest": mf.dump(found)}
+        # A cell waits for the answer, whatever happens here.
+        except Exception as error:
+            logger.exception("the command %s failed", command)
+            return {"error": f"a fault of Capsule's own: {type(error).__name__}: {error}"}
+        match found:
+            case Table():
+                programs = {DATA_MIME: found.data} if command in _FOR_PROGRAMS else {}
+                return {"data": found.to_mime() | programs}
+            case Found():
+                return {"manifest": mf.dump(found.manifest), "data": {"text/plain": found.text} if found.text else {}}
+            case None:
+                return {}
+
+    def _do_ready(self) -> None:
+        """Say whether checkpoints are kept."""
 
     def _do_status(self, **fields: Any) -> Table:
         catalogue, session = self._store()
-        entries = catalogue.checkpoints("", session.id)
-        head = catalogue.head(session.id)
-        rows = [[name.replace("_", " "), str(value)] for name, value in fields.items()]
-        if head is not None:
-            rows.insert(0, ["last checkpoint", f"#{head.number} {head.id}, after In [{head.execution_count}]"])
-            rows.insert(1, ["size", f"{size_of(head.size)} in {head.variables} variables, {head.unsaved} not saved"])
-        rows += [
-            ["checkpoints", f"{len(entries)}, {size_of(sum(entry.bytes_written for entry in entries))} written"],
-            ["mode", self._settings.checkpoints],
-            ["session", session.id],
-            ["directory", str(catalogue.directory(session.id))],
-        ]
-        return Table("Capsule", ["", ""], rows)
+        facts = {name.replace("_", " "): str(value) for name, value in fields.items()}
+        if self._brought_back is not None:
+            facts["brought back by"] = self._brought_back
+        return commands.status(catalogue, catalogue.session(session.id), facts | {"mode": self._settings.checkpoints})
 
     def _do_saved(self, checkpoint: str) -> Table:
         catalogue, _ = self._store()
@@ -203,56 +258,84 @@ class Keeper:
 
     def _do_forget(self, checkpoints: list[str]) -> Table:
         catalogue, session = self._store()
-        entries = [catalogue.find(reference, session.id) for reference in checkpoints]
-        count = catalogue.forget(entry.id for entry in entries)
-        if count < len(entries):
-            raise CommandError(
-                f"{count} of {len(entries)} removed: what a running kernel builds on (the latest checkpoint) stays"
-            )
-        return Table("Removed", ["no", "id", "name"], [[str(e.number), e.id, e.name or ""] for e in entries])
+        table = commands.forgetting(catalogue, checkpoints, session.id)
+        self._collect()
+        return table
 
-    def _do_restore(self, checkpoint: str, variables: list[str]) -> mf.Manifest:
+    def _do_restore(self, checkpoint: str, variables: list[str]) -> Found:
         catalogue, session = self._store()
-        manifest = self._fetched(catalogue.find(checkpoint, session.id))
+        entry = catalogue.find(checkpoint, session.id)
+        manifest = catalogue.manifest(entry.id)
         known = {variable.name for variable in manifest.variables}
         unknown = [name for name in variables if name not in known]
         if unknown:
             raise CommandError(
                 f"checkpoint {checkpoint} has no variable {', '.join(unknown)}; it has {commands.naming(sorted(known))}"
             )
-        return manifest
+        return Found(self._fetched(entry, manifest))
 
-    def _do_undo(self, cells: int, head: str | None) -> mf.Manifest:
-        """Return the checkpoint before the last ``cells`` cells, as the checkpoints' own parents tell."""
+    def _do_undo(self, cells: int, head: str | None) -> Found:
         catalogue, session = self._store()
-        entries = {entry.id: entry for entry in catalogue.checkpoints("", session.id)}
+        entries = {entry.id: entry for entry in catalogue.checkpoints()}
         at = entries.get(head or "")
-        for _ in range(cells):
-            at = entries.get(at.parent) if at is not None and at.parent else None
         if at is None:
-            raise CommandError(f"there are no checkpoints of {cells} cells ago")
-        return self._fetched(at)
+            raise CommandError("there is no checkpoint yet to go back to")
+        before, gone = steps.back(at, entries, cells, self._ran, session.id)
+        if before is None:
+            raise CommandError(f"the checkpoints go back {gone} {'cell' if gone == 1 else 'cells'}, not {cells}")
+        text = f"All of the last {gone} cells are undone: no checkpoint was made in between." if gone > cells else ""
+        return Found(self._fetched(before), text)
 
-    def _do_resume(self) -> mf.Manifest:
-        catalogue, session = self._store()
-        previous = catalogue.previous_session(session.id)
-        if previous is None:
-            raise CommandError("there is no earlier session of this notebook with a checkpoint")
-        catalogue.adopt(previous.id)
-        newest = catalogue.newest(previous.id)
-        if newest is None:
-            raise CommandError("the earlier session of this notebook has no checkpoint")
-        return self._fetched(newest)
-
-    def _do_restored(self, checkpoint: str, restored: list[str], failed: dict[str, str], notes: list[str]) -> Table:
+    def _do_undone(self, checkpoint: str) -> Table:
+        """Take notice that a copy of the worker, which has the state of a checkpoint, takes over."""
         catalogue, session = self._store()
         catalogue.set_head(session.id, checkpoint)
         manifest = catalogue.manifest(checkpoint)
-        wanted = {*restored, *failed}
-        problems = [text for text in commands.missing(manifest, failed) if text.partition(" ")[0] in wanted]
-        rows = [["back", commands.naming(sorted(restored)) or "nothing"]]
-        rows += [["not back", text] for text in [*problems, *notes]]
-        return Table(commands.described(manifest), ["", ""], rows)
+        self._held = self._number
+        self.succeeded(manifest.execution_count)
+        return commands.brought_back(manifest, [variable.name for variable in manifest.variables], {}, [], "a standby")
+
+    def _do_resume(self, session: str | None = None) -> Found:
+        catalogue, _ = self._store()
+        # Their kernels may have been killed before they could list what they had.
+        with contextlib.suppress(StoreError):
+            catalogue.adopt_all()
+        earlier = self._earlier(session)
+        entry = catalogue.head(earlier.id) or catalogue.newest(earlier.id)
+        if entry is None:
+            raise CommandError(f"session {earlier.id} has no checkpoint")
+        return Found(self._fetched(entry))
+
+    def _earlier(self, reference: str | None) -> SessionRow:
+        """Return the session that is to be gone on with."""
+        catalogue, session = self._catalogue, self._session
+        assert catalogue is not None
+        assert session is not None
+        others = [one for one in catalogue.sessions() if one.id != session.id]
+        if reference is not None:
+            if reference == session.id:
+                raise CommandError(
+                    f"{reference} is this kernel's own session; %capsule restore brings back parts of it"
+                )
+            return resolve_session(reference, others)
+        previous = catalogue.previous_session(session.id)
+        if previous is not None:
+            return previous
+        known = [f"{one.id} ({one.notebook or one.kernel})" for one in others if one.checkpoints][: commands.OFFERED]
+        hint = f"; give another one's id: {', '.join(known)}" if known else ""
+        raise CommandError(f"there is no earlier session of this notebook with a checkpoint{hint}")
+
+    def _do_restored(
+        self, checkpoint: str, restored: list[str], failed: dict[str, str], notes: list[str], whole: bool
+    ) -> Table:
+        catalogue, session = self._store()
+        manifest = catalogue.manifest(checkpoint)
+        if whole:
+            catalogue.set_head(session.id, checkpoint)
+            self._stand_at(manifest)
+        # The worker had nothing left to write: what it writes next is built on what came back.
+        self._held = self._number
+        return commands.brought_back(manifest, restored, failed, notes)
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -262,26 +345,45 @@ class Keeper:
         self._adopt()
         return self._catalogue, self._session
 
-    def _fetched(self, entry: Entry) -> mf.Manifest:
+    def _fetched(self, entry: Entry, manifest: mf.Manifest | None = None) -> mf.Manifest:
         """Return a checkpoint whose packs are in this session's directory, whichever session it is from."""
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        manifest = catalogue.manifest(entry.id)
+        manifest = manifest or catalogue.manifest(entry.id)
+        # The worker may be writing one checkpoint now, which needs nothing of this one.
+        self._held = self._number + 1
         if entry.session != session.id:
-            packs = catalogue.directory(entry.session) / mf.PACKS
+            theirs = catalogue.directory(entry.session) / mf.PACKS
             mine = catalogue.directory(session.id) / mf.PACKS
             for pack in manifest.packs:
                 name = pack + mf.PACK_SUFFIX
-                with contextlib.suppress(FileExistsError):
-                    os.link(packs / name, mine / name)
-            self._collected = self._number + 1
+                # What is lost costs the variables in it, and they are named when they do not come back.
+                with contextlib.suppress(FileNotFoundError):
+                    link(theirs / name, mine / name)
+            sync_directory(mine)
         return manifest
 
-    def _newest(self) -> mf.Manifest | None:
+    def _latest(self) -> mf.Manifest | None:
+        """Return the checkpoint at which the session stands; where that one is damaged, the newest that is whole."""
         catalogue, session = self._store()
-        newest = catalogue.newest(session.id)
-        return None if newest is None else catalogue.manifest(newest.id)
+        head = catalogue.head(session.id)
+        damaged: StoreError | None = None
+        for entry in [*([head] if head else []), *catalogue.checkpoints("", session.id)]:
+            try:
+                return self._fetched(entry)
+            except StoreError as error:
+                damaged = damaged or error
+        if damaged is not None:
+            raise damaged
+        return None
+
+    def _stand_at(self, manifest: mf.Manifest) -> list[int]:
+        """Take notice of which cells' effects are in the variables now; return those that no longer are."""
+        assert self._session is not None
+        last = manifest.execution_count if manifest.session == self._session.id else 0
+        ran, self._ran = self._ran, [number for number in self._ran if number <= last]
+        return ran[len(self._ran) :]
 
     def _adopt(self) -> None:
         catalogue, session = self._catalogue, self._session
@@ -290,17 +392,31 @@ class Keeper:
         for manifest in catalogue.adopt(session.id):
             self._number = max(self._number, manifest.number)
         if self._number >= self._collected + COLLECT_EVERY:
-            self._collected = self._number
-            catalogue.collect(session.id, self._policy, time.time(), writing=True)
+            self._collect()
+
+    def _collect(self) -> None:
+        """Remove what is of no use any more."""
+        if self._number <= self._held:
+            return
+        assert self._catalogue is not None
+        assert self._session is not None
+        self._collected = self._number
+        self._catalogue.collect(self._session.id, self._policy, time.time(), writing=True, known=self._number)
 
     async def _adopt_soon(self) -> None:
         await asyncio.sleep(ADOPT_DELAY)
         try:
             await self._in_thread(self._adopt)
         except (CapsuleError, OSError) as error:
-            if self._problem is None:
-                self._problem = str(error)
+            if not self._listing_failed:
+                self._listing_failed = True
                 self._warn(f"checkpoints are written, but cannot be listed: {error}")
+        else:
+            self._listing_failed = False
 
     async def _in_thread(self, act: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -6,6 +6,10 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+#: The mime type of what a table shows, for programs.
+DATA_MIME = "application/vnd.capsule+json"
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,17 @@ class Table:
 
     Args:
         caption: what is shown.
-        columns: titles.
+        columns: titles; where all are empty none are shown.
         rows: one text for each title.
         empty: what is said where there are no rows.
+        data: the same for programs, as JSON has it; None: there is nothing for them.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     empty: str = "nothing"
+    data: Any = None
 
     def to_text(self) -> str:
         """Return it in columns of a fixed width."""
@@ -30,7 +36,8 @@ class Table:
             return f"{self.caption}: {self.empty}"
         lines = [self.columns, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))]
-        ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
+        head = [self.columns, ["-" * width for width in widths]] if any(self.columns) else []
+        ruled = [*head, *self.rows]
         text = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in ruled
         ]
@@ -40,13 +47,14 @@ class Table:
         """Return it as an HTML table, with all texts escaped."""
         if not self.rows:
             return f"<p>{html.escape(self.caption)}: {html.escape(self.empty)}</p>"
-        head = "".join(f'<th style="text-align:left">{html.escape(title)}</th>' for title in self.columns)
+        titles = "".join(f'<th style="text-align:left">{html.escape(title)}</th>' for title in self.columns)
+        head = f"<thead><tr>{titles}</tr></thead>" if any(self.columns) else ""
         body = "".join(
             "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>"
             for row in self.rows
         )
         caption = f'<caption style="text-align:left">{html.escape(self.caption)}</caption>'
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
 
     def to_mime(self) -> dict[str, str]:
         """Return it as a mime bundle."""

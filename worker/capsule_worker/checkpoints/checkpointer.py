@@ -108,6 +108,8 @@ class Checkpointer:
         self._execution_id = ""
         self._write: _Write | None = None
         self._warned = False
+        #: Why no copy of this process waits to take its place.
+        self.standby: str | None = "none yet"
         #: Set when a checkpoint should be begun outside of the loop.
         self.due = False
 
@@ -115,9 +117,32 @@ class Checkpointer:
 
     def keep(self, message: KeepMessage) -> None:
         """Keep checkpoints from now on, as ``message`` says."""
+        self._everything |= self._keep is None
         self._keep = message
         self._number = message.number
-        self._everything = True
+
+    @property
+    def keeping(self) -> bool:
+        """Whether checkpoints are kept."""
+        return self._keep is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether a copy of this process would know all that this one knows: nothing is written or loaded now."""
+        return self._keep is not None and self._write is None and self._restorer is None and not self.due
+
+    @property
+    def current(self) -> bool:
+        """Whether the latest checkpoint has all that cells have changed."""
+        return not (self._touches or self._changed or self._everything)
+
+    def renew(self, writers: int) -> None:
+        """Go on in a copy of the process.
+
+        Args:
+            writers: as for the class.
+        """
+        self._writers = writers
 
     @property
     def synchronous(self) -> bool:
@@ -308,7 +333,8 @@ class Checkpointer:
         for key, names in found.joins.items():
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)
-        return None if self._everything or _strangers(self._loop, self._shell) else found.names
+        strange = strangers(self._loop) is not None or _hooks(self._shell)
+        return None if self._everything or strange else found.names
 
     def _gone(self, reached: Collection[str] | None) -> dict[str, mf.Variable]:
         """Return the variables that need not be tried."""
@@ -457,7 +483,9 @@ class Checkpointer:
         if not self._warned:
             self._warned = True
             text = str(error) if isinstance(error, StorageError) else describe(error)
-            self._warn(f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended.")
+            self._warn(
+                f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
+            )
 
     def _reap(self, child: int | None = None) -> None:
         """Wait for the child that stood between this process and a guardian."""
@@ -476,7 +504,8 @@ class Checkpointer:
     def status(self) -> dict[str, Any]:
         """Return what is known here, for people."""
         unsaved = {name: variable.reason for name, (_, variable) in self._unsaved.items()}
-        state = {"saved variables": sum(len(kept.group.names) for kept in self._groups)}
+        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in self._groups)}
+        state["standby"] = "waits" if self.standby is None else self.standby
         return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
 
     # -- restoring -------------------------------------------------------------------------------------------
@@ -635,14 +664,19 @@ def _store(fd: int, data: bytes) -> None:
         at += os.pwrite(fd, data[at:], at)
 
 
-def _strangers(loop: asyncio.AbstractEventLoop, shell: Any) -> bool:
-    """Whether code of the user's may run that no cell's source tells of: threads, tasks, hooks."""
+def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
+    """Return what of the notebook runs beside its cells, if anything does."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not _is_ours(thread):
-            return True
+            return f"thread {thread.name!r} runs"
     for task in asyncio.all_tasks(loop):
-        if "capsule_worker" not in str(getattr(task.get_coro(), "__qualname__", "")) and not _is_cell(task):
-            return True
+        if not _is_cell(task):
+            return f"task {task.get_name()!r} is pending"
+    return None
+
+
+def _hooks(shell: Any) -> bool:
+    """Whether functions of the notebook are called with each cell."""
     namespace = shell.user_ns
     hooks = [hook for several in shell.events.callbacks.values() for hook in several]
     return any(getattr(hook, "__globals__", None) is namespace for hook in hooks) or sys.gettrace() is not None

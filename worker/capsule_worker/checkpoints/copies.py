@@ -1,13 +1,12 @@
 """Copies of this process, made by fork, that work while it goes on.
 
-This process forks a *guardian*, which forks a *writer*. The writer does what may fail, in whatever way the user's objects
-make it fail; the guardian watches it, ends it, and has another one try again without what was at fault.
+This process forks a *guardian*, which forks a *writer*. The writer does what may fail, in whatever way the user's
+objects make it fail; the guardian watches it, ends it, and has another one try again without what was at fault.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
@@ -16,9 +15,12 @@ import select
 import signal
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+from capsule_worker import reaper
 
 #: Seconds without any progress after which a writer hangs.
 HANG = 10.0
@@ -28,10 +30,6 @@ _LOOK = 0.25
 _ROOM, _PART = 1 << 30, 0.3
 #: A writer gives way to the cells.
 _NICE = 5
-#: Times that a writer is started again without what was at fault.
-_TRIES = 20
-#: The environment variable by which processes are found; writers are to be found by another.
-_COOKIE, _WRITER_COOKIE = b"CAPSULE_WORKER_COOKIE=", b"CAPSULE_WRITER_COOKIE="
 _TEXT = 4096
 #: How the reason begins where an object made a writer hang or end.
 FAULT = "saving it "
@@ -41,9 +39,10 @@ class Progress:
     """How far a writer has come, in memory that it shares with those who watch it."""
 
     _HEAD = struct.Struct("<QQI")
+    _END = _HEAD.size + _TEXT
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._HEAD.size + _TEXT)
+        self._memory = mmap.mmap(-1, self._END + 1)
         self._steps = 0
 
     def step(self, written: int, unit: str | None = None) -> None:
@@ -51,7 +50,7 @@ class Progress:
 
         Args:
             written: bytes so far.
-            unit: what is being done, if that is something else than before.
+            unit: what is being done, if that is something else than before; "" for what may take as long as it likes.
         """
         self._steps += 1
         if unit is None:
@@ -66,6 +65,15 @@ class Progress:
         start = self._HEAD.size
         return steps, written, self._memory[start : start + length].decode("utf-8", "replace")
 
+    @property
+    def done(self) -> bool:
+        """Whether all of it was done. That a writer ended well is no proof: what the user's objects call may end it."""
+        return bool(self._memory[self._END])
+
+    def finish(self) -> None:
+        """Say that all of it was done."""
+        self._memory[self._END] = 1
+
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
@@ -77,7 +85,9 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> int:
     The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
     """
     sys.stdout.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that threads are not copied is known
+        pid = os.fork()
     if pid:
         return pid
     try:
@@ -85,16 +95,14 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> int:
             os._exit(0)
         gc.disable()
         os.setsid()
-        rename_cookie()
+        reaper.rename(reaper.COOKIE, reaper.ASIDE)
         guard()
     except BaseException:  # nothing that happens here may reach the code that was running when the process was copied
         os._exit(1)
     os._exit(0)
 
 
-def watch(
-    progress: Progress, write: Callable[[], None], blame: Callable[[str, str], None], hang: float = HANG
-) -> bool:
+def watch(progress: Progress, write: Callable[[], None], blame: Callable[[str, str], None], hang: float = HANG) -> bool:
     """Have writers try until one is done; return whether one was.
 
     Args:
@@ -103,21 +111,23 @@ def watch(
         blame: told what a writer was doing when it failed, and how it failed.
         hang: seconds without progress that are too many.
     """
-    for _ in range(_TRIES):
+    blamed: set[str] = set()
+    while True:
+        progress.step(0, "")
         pid = os.fork()
         if not pid:
-            _become_writer(write)
+            _become_writer(progress, write)
         how = _wait(pid, progress, hang)
         if how is None:
             return True
         unit = progress.look()[2]
-        if not unit:
+        if not unit or unit in blamed:
             return False
+        blamed.add(unit)
         blame(unit, how)
-    return False
 
 
-def _become_writer(write: Callable[[], None]) -> NoReturn:
+def _become_writer(progress: Progress, write: Callable[[], None]) -> NoReturn:
     status = 1
     try:
         os.setsid()
@@ -126,6 +136,7 @@ def _become_writer(write: Callable[[], None]) -> NoReturn:
             os.nice(_NICE)
         _bound_memory()
         write()
+        progress.finish()
         status = 0
     except BaseException:
         status = 1
@@ -142,8 +153,8 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
     hung = False
     try:
         while not poller.poll(_LOOK * 1000):
-            steps = progress.look()[0]
-            still = still + _LOOK if steps == before else 0.0
+            steps, _, unit = progress.look()
+            still = still + _LOOK if unit and steps == before else 0.0
             before = steps
             if still >= hang:
                 hung = True
@@ -154,7 +165,7 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
     # What the user's objects started when they were asked for their state.
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
-    if status == 0:
+    if progress.done:
         return None
     if hung:
         return f"{FAULT}made no progress for {hang:g} s"
@@ -186,14 +197,3 @@ def _bound_memory() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def rename_cookie(new: bytes = _WRITER_COOKIE) -> None:
-    """Change this process's environment, as others see it: what ends with the worker is not to end writers."""
-    # Without it the process is ended along with the worker, and a checkpoint is lost, no more.
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        environment = Path("/proc/self/environ").read_bytes()
-        at = environment.index(_COOKIE)
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        start = int(fields[47])  # env_start, the 50th field; the first two are before the parenthesis
-        ctypes.memmove(start + at, new, len(new))

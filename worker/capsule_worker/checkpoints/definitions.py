@@ -4,51 +4,64 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 class Definitions:
     """Gives each class of the notebook an id that stays the same as long as the class lives, restores included.
 
-    A class that was made here is known by its address, which no other class can have while something that was saved
-    refers to it; one that was restored keeps the id under which it was saved.
+    A class that was made here is known by its address; one that was restored keeps the id under which it was saved.
+    Once a class is gone another one may get its address: it gets another id if the first one's was learned.
     """
 
     def __init__(self) -> None:
         self._token = os.urandom(4).hex()
-        self._restored: dict[int, tuple[str, weakref.ref[type]]] = {}
+        self._known: dict[int, tuple[str, weakref.ref[type]]] = {}
         self._classes: dict[str, weakref.ref[type]] = {}
 
     def id_of(self, cls: type) -> str:
         """Return the id of a class."""
-        known = self._restored.get(id(cls))
+        known = self._known.get(id(cls))
         if known is not None and known[1]() is cls:
             return known[0]
-        return f"{self._token}.{id(cls):x}"
+        uid = address = f"{self._token}.{id(cls):x}"
+        number = 0
+        while uid in self._classes:
+            number += 1
+            uid = f"{address}.{number}"
+        return uid
 
     def remember(self, uid: str, cls: type) -> None:
         """Take notice of a class that was restored under an id."""
         reference = weakref.ref(cls)
-        self._restored[id(cls)] = (uid, reference)
+        self._known[id(cls)] = (uid, reference)
         self._classes[uid] = reference
+
+    def learn(self, uids: Iterable[str]) -> None:
+        """Take notice of classes that were saved by a copy of this process, under the ids that it gave them."""
+        fresh = {uid for uid in uids if uid.startswith(self._token) and uid not in self._classes}
+        for cls in _living(object) if fresh else ():
+            uid = self.id_of(cls)
+            if uid in fresh:
+                self.remember(uid, cls)
+                fresh.discard(uid)
 
     def get(self, uid: str) -> type | None:
         """Return the class with an id, if it lives in this process."""
         reference = self._classes.get(uid)
         if reference is not None:
             return reference()
-        token, _, address = uid.partition(".")
-        if token == self._token:
+        if uid.startswith(self._token):
             for cls in _living(object):
-                if f"{id(cls):x}" == address and cls.__module__ == "__main__":
+                if cls.__module__ == "__main__" and self.id_of(cls) == uid:
                     return cls
         return None
 
     def renew(self) -> None:
         """Give all classes new ids: those of a checkpoint that comes back as a whole take the old ones."""
         self._token = os.urandom(4).hex()
-        self._restored.clear()
+        self._known.clear()
         self._classes.clear()
 
     def __reduce__(self) -> Any:

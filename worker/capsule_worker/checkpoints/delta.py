@@ -45,7 +45,7 @@ def delta(
         groups: what is on disk.
         present: the user's names; whether the value of each is *plain*: immutable, and sharing nothing.
         changed: names that were bound to something else, or are new.
-        reached: names whose objects may have been changed; None for all.
+        reached: names whose objects may have been changed, or that may have been bound anew; None for all.
         waiting: names that are on disk and not loaded: nobody can have changed them.
     """
     kept, stale, dirty = [], [], []
@@ -92,8 +92,8 @@ def _is_stale(
     for name in group.names:
         if name in waiting:
             continue
-        plain = present.get(name)
-        if plain is None or name in changed or (not plain and (reached is None or name in reached)):
+        # A plain value cannot change, but another one may have taken its place in memory, and look like the same.
+        if name not in present or name in changed or reached is None or name in reached:
             return True
     return False
 

@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,12 +91,21 @@ class PackWriter:
         directory: the session's.
         name: the pack's.
         known: chunks that need not be written, by hash; gets the new ones.
+        progress: called with the number of bytes so far whenever some were written.
 
     Methods that write raise StorageError.
     """
 
-    def __init__(self, directory: Path, name: str, known: dict[bytes, Chunk]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        known: dict[bytes, Chunk],
+        progress: Callable[[int], None] = lambda _written: None,
+    ) -> None:
         self.name = name
+        self._progress = progress
+        self._process = os.getpid()
         self._path = pack_path(directory, name)
         self._known = known
         self._file: int | None = None
@@ -138,18 +147,23 @@ class PackWriter:
         assert self._file is not None
         try:
             os.fsync(self._file)
-            os.close(self._file)
+            self._close()
             sync_directory(self._path.parent)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
 
     def discard(self) -> None:
         """Remove what was written."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+        with contextlib.suppress(OSError):
+            self._close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _close(self) -> None:
+        # Once only: by the second time the number may be that of another file.
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def _write(self, digest: bytes, data: bytes | bytearray | memoryview, *, compress: bool) -> Chunk:
         size = len(data)
@@ -176,16 +190,15 @@ class PackWriter:
         return offset
 
     def _flush(self) -> None:
+        only_in(self._process)
         try:
             if self._file is None:
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with memoryview(self._waiting) as view:
-                done = 0
-                while done < len(view):
-                    done += os.write(self._file, view[done:])
+                self._file = os.open(self._path, _TO_WRITE, 0o600)
+            write_all(self._file, self._waiting)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
         self._waiting.clear()
+        self._progress(self.written)
 
 
 class PackReader:
@@ -278,7 +291,11 @@ class PackReader:
         return bool(mapped == address)
 
     def _read(self, pack: str, offset: int, size: int) -> bytes:
-        data = os.pread(self._open(pack), size, offset)
+        file = self._open(pack)
+        try:
+            data = os.pread(file, size, offset)
+        except OSError as error:
+            raise DamagedError(f"pack {pack} cannot be read at byte {offset:,}: {error.strerror}") from error
         if len(data) != size:
             raise DamagedError(f"pack {pack} ends before byte {offset + size:,}")
         return data
@@ -297,6 +314,33 @@ class PackReader:
 def pack_path(directory: Path, name: str) -> Path:
     """Return the file of a pack."""
     return directory / PACKS / (name + PACK_SUFFIX)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file, and bring its content to the disk. Raises OSError."""
+    file = os.open(path, _TO_WRITE, 0o600)
+    try:
+        write_all(file, data)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_all(file: int, data: bytes | bytearray) -> None:
+    """Write all of ``data``, however little the system takes at a time."""
+    with memoryview(data) as view:
+        done = 0
+        while done < len(view):
+            done += os.write(file, view[done:])
+
+
+def only_in(process: int) -> None:
+    """End this process if it is a copy of ``process``: two that write the same would spoil it.
+
+    The user's objects may make one when they are asked for their state, and let it go on as if it were the writer.
+    """
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def sync_directory(path: Path) -> None:
@@ -322,6 +366,7 @@ def _runs(chunks: list[Chunk]) -> list[list[Chunk]]:
     return runs
 
 
+_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _ZERO_BLOCK = digest_of(bytes(BLOCK))
 _MAP_FIXED = 0x10
 

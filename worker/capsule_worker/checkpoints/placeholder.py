@@ -41,8 +41,8 @@ def _refuse(self: Placeholder, *_: Any, **__: Any) -> Any:
 for _operation in (
     "call setattr delattr getitem setitem delitem len iter next contains bool enter exit await aiter anext "
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul and rand or ror "
-    "xor rxor lshift rlshift rshift rrshift neg pos abs invert int float complex index bytes hash eq ne lt "
-    "le gt ge iadd isub imul"
+    "xor rxor lshift rlshift rshift rrshift divmod rdivmod neg pos abs invert int float complex index bytes hash eq ne "
+    "lt le gt ge iadd isub imul round trunc floor ceil reversed fspath aenter aexit"
 ).split():
     setattr(Placeholder, f"__{_operation}__", _refuse)
 

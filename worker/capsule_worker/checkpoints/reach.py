@@ -36,15 +36,16 @@ _NOT_KEEPING = frozenset(
     "IPython PIL anndata attr attrs bs4 catboost cloudpickle cv2 cycler dask dateutil dill fsspec geopandas h5py httpx "
     "imageio jax joblib keras lightgbm lxml msgpack narwhals networkx numba numexpr numpy openpyxl orjson packaging "
     "pandas patsy polars psutil pyarrow pydantic pydantic_core pytz regex requests rich scipy shapely six skimage "
-    "sklearn spacy statsmodels sympy tabulate tensorflow tokenizers torch torchvision tqdm transformers typing_extensions "
-    "tzdata urllib3 xarray xgboost xlrd xxhash yaml zstandard".split()
+    "sklearn spacy statsmodels sympy tabulate tensorflow tokenizers torch torchvision tqdm transformers "
+    "typing_extensions tzdata urllib3 xarray xgboost xlrd xxhash yaml zstandard".split()
 )
 #: Modules that keep objects of their own kind, and change only these: figures, axes.
-_KEEPING_THEIR_OWN = frozenset("altair bokeh graphviz ipywidgets matplotlib mpl_toolkits plotly pylab seaborn".split())
+_KEEPING_THEIR_OWN = frozenset("altair bokeh ipywidgets matplotlib mpl_toolkits plotly pylab seaborn".split())
 #: Roots of types that cannot be saved, and that hold nothing of the notebook.
 _INERT = frozenset(
     "_io _socket _sqlite3 _thread aiohttp asyncpg boto3 botocore duckdb httpx io openai paramiko psycopg psycopg2 "
-    "pymongo pymysql redis requests select socket sqlalchemy sqlite3 ssl subprocess threading zipfile tarfile zmq".split()
+    "pymongo pymysql redis requests select socket sqlalchemy sqlite3 ssl subprocess tarfile threading zipfile "
+    "zmq".split()
 )
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, classmethod, staticmethod, property)
 
@@ -140,9 +141,7 @@ def reach(
 
 
 class _Walk:
-    def __init__(
-        self, namespace: Mapping[str, Any], index: Groups, links: Links, unsaveable: Collection[str]
-    ) -> None:
+    def __init__(self, namespace: Mapping[str, Any], index: Groups, links: Links, unsaveable: Collection[str]) -> None:
         self._namespace = namespace
         self._index = index
         self._links = links
@@ -256,17 +255,9 @@ class _Walk:
                 for held in [*(value.__defaults__ or ()), *_contents(value.__closure__)]:
                     if isinstance(held, (*_FUNCTIONS, type)) and held is not value:
                         self._look_once(held)
-        elif isinstance(value, types.MethodType):
-            self._look(value.__func__, 0)
-            self._look_at_class(type(value.__self__))
-        elif isinstance(value, functools.partial):
-            for held in (value.func, *value.args, *value.keywords.values()):
-                self._look_once(held)
-        elif isinstance(value, property):
-            for held in (value.fget, value.fset, value.fdel):
-                self._look_once(held)
         else:
-            self._look_once(value.__func__)
+            for held in _held_by(value):
+                self._look_once(held)
 
     def _look_once(self, value: Any) -> None:
         if id(value) not in self._classes:
@@ -278,7 +269,7 @@ class _Walk:
         if self.reason is not None:
             names = {*self._namespace, *self._index.by_name}
             shared = self._shared(names)
-            return Reach(None, self.reason, {EVERY_MODULE: shared} | {key: shared for key in self._keys})
+            return Reach(None, self.reason, dict.fromkeys([EVERY_MODULE, *self._keys], shared))
         shared = self._shared(self._names)
         keys = self._keys | self._links.holders_of(shared)
         return Reach(self._names, None, {key: self._of(key, shared) for key in keys})
@@ -314,7 +305,19 @@ def keeps(root: str) -> bool:
     """Whether a module may keep objects of the notebook, and change them when it is called without them."""
     if root in sys.stdlib_module_names:
         return root in _KEEPING
-    return root not in _NOT_KEEPING and not root.startswith("_") and root not in {"", "None", "capsule", "capsule_worker"}
+    ours = root in {"", "None", "capsule", "capsule_worker"}
+    return not ours and root not in _NOT_KEEPING and not root.startswith("_")
+
+
+def _held_by(function: Any) -> tuple[Any, ...]:
+    """Return what stands behind a callable that is no plain function."""
+    if isinstance(function, types.MethodType):
+        return function.__func__, type(function.__self__)
+    if isinstance(function, functools.partial):
+        return function.func, *function.args, *function.keywords.values()
+    if isinstance(function, property):
+        return function.fget, function.fset, function.fdel
+    return (function.__func__,)  # a class method or a static one
 
 
 def _some(container: Any, most: int) -> Iterator[Any]:

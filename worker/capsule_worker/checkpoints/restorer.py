@@ -18,6 +18,13 @@ from capsule_worker.checkpoints.placeholder import Placeholder
 from capsule_worker.checkpoints.writer import SHELL, Kept, content_digest, describe
 from capsule_worker.protocol import manifest as mf
 
+#: Bytes of a pickle that are looked at at a time.
+_READ = 128 * 1024
+
+
+class _Loaded(BaseException):
+    """A group was loaded while the classes that it is made of were, since they refer to it in turn."""
+
 
 class Restorer:
     """Loads the groups of one checkpoint into a namespace.
@@ -52,6 +59,10 @@ class Restorer:
         self._variables = {variable.name: variable for variable in manifest.variables}
         self._definers = {uid: index for index, group in enumerate(manifest.groups) for uid in group.defines}
         self._classes: dict[str, type] = {}
+        #: Why classes did not come back, by id.
+        self._broken: dict[str, str] = {}
+        #: Groups that are being loaded, each because of the one before it.
+        self._loading: list[int] = []
         #: Groups that are still to be loaded, by their place in the manifest.
         self._waiting = {
             index: group
@@ -123,8 +134,9 @@ class Restorer:
 
     def begin(self, uid: str, cls: type) -> None:
         """Take notice of a class whose attributes follow."""
-        self._classes[uid] = cls
-        self._definitions.remember(uid, cls)
+        # One that refers to itself in what it is made of is made twice, and the second one thrown away.
+        if self._classes.setdefault(uid, cls) is cls:
+            self._definitions.remember(uid, cls)
 
     def find(self, uid: str) -> type:
         """Return a class, loading it if need be.
@@ -135,40 +147,56 @@ class Restorer:
         cls = self._classes.get(uid)
         if cls is None and not self._fresh:
             cls = self._definitions.get(uid)
-        if cls is None and uid in self._definers:
-            self._load(self._definers[uid], only_classes=not self._fresh)
+        if cls is None and uid in self._definers and uid not in self._broken:
+            begun = self._has_begun()
+            self._load(self._definers[uid])
+            if not begun and self._has_begun():
+                raise _Loaded
             cls = self._classes.get(uid)
         if cls is None:
-            raise pickle.UnpicklingError("its class did not come back")
+            raise pickle.UnpicklingError(f"its class did not come back: {self._broken.get(uid, 'it was not saved')}")
         return cls
 
     # -- loading ---------------------------------------------------------------------------------------------
 
-    def _load(self, index: int, *, only_classes: bool = False) -> None:
-        group = self._waiting.pop(index, None)
-        if group is None:
-            group = self.manifest.groups[index]
-            only_classes = True
+    def _load(self, index: int) -> None:
+        """Load a group, its names only if they are waiting: otherwise it is for its classes."""
+        group = self.manifest.groups[index]
         collecting = gc.isenabled()
         gc.disable()  # what is made here is kept, and looking through it again and again takes as long as making it
+        self._loading.append(index)
         try:
             record = self._reader.blob(group.record)
             values, _ = self._unpickle(record)
+        except _Loaded:
+            return
         # Data that is damaged, a library that is not there or that cannot read what another version wrote.
-        except Exception as error:
-            self._fail(group, str(error) if isinstance(error, DamagedError) else describe(error))
+        except (Exception, SystemExit) as error:
+            self._fail(index, str(error) if isinstance(error, DamagedError) else describe(error))
             return
         finally:
+            self._loading.pop()
             if collecting:
                 gc.enable()
         self.kept[index] = self._kept(group, record)
-        if only_classes:
+        if self._waiting.pop(index, None) is None:
             return
         for name, value in values.items():
             if self._wanted is None or name in self._wanted:
                 self.namespace[name] = value
 
-    def _fail(self, group: mf.Group, reason: str) -> None:
+    def _has_begun(self) -> bool:
+        """Whether the classes of the group that is being loaded are there, though not all of what belongs to them."""
+        defines = self.manifest.groups[self._loading[-1]].defines if self._loading else []
+        return bool(defines) and all(uid in self._classes for uid in defines)
+
+    def _fail(self, index: int, reason: str) -> None:
+        group = self.manifest.groups[index]
+        for uid in group.defines:
+            self._classes.pop(uid, None)  # it may have been made in part
+            self._broken[uid] = reason
+        if self._waiting.pop(index, None) is None:
+            return
         for name in group.names:
             if self._wanted is None or name in self._wanted:
                 self.failed[name] = reason
@@ -178,7 +206,8 @@ class Restorer:
         fields = msgpack.unpackb(record)
         packs = fields["packs"]
         read = self._reader.chunk
-        stream = io.BytesIO(b"".join(read(chunk) for chunk in unpack_chunks(fields["stream"], packs)))
+        data = b"".join(read(chunk) for chunk in unpack_chunks(fields["stream"], packs))
+        stream = io.BufferedReader(io.BytesIO(data), _READ)
         buffers = []
         for size, readonly, references in fields["buffers"]:
             view = self._reader.buffer(list(unpack_chunks(references, packs)), size)
@@ -191,5 +220,3 @@ class Restorer:
         chunks = [chunk for each in references for chunk in unpack_chunks(each, fields["packs"])]
         variables = {name: self._variables[name] for name in group.names}
         return Kept(group, record, variables, content_digest(chunks))
-
-

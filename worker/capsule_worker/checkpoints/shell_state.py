@@ -6,10 +6,13 @@ import contextlib
 import os
 import random
 import sys
+from pathlib import Path
 from typing import Any
 
 from capsule_worker.checkpoints.names import OUTPUT_NAMES
 
+#: What comes back by itself, in this order.
+_PARTS = ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch")
 #: Variables of the environment that belong to a process, not to its user.
 _OWN_VARIABLES = ("CAPSULE_", "_", "PWD", "OLDPWD", "SHLVL", "JPY_PARENT_PID")
 
@@ -34,7 +37,7 @@ class ShellState:
         state: dict[str, Any] = {
             "path": list(sys.path),
             "environment": self._environment_changes(),
-            "inputs": [[str(line) for line in history.input_hist_parsed], [str(line) for line in history.input_hist_raw]],
+            "inputs": [list(map(str, inputs)) for inputs in (history.input_hist_parsed, history.input_hist_raw)],
             "outputs": [number for number in history.output_hist if f"_{number}" in namespace],
             "latest": self._latest(),
             "random": random.getstate(),
@@ -42,7 +45,7 @@ class ShellState:
             "autoreload": self._autoreload(),
         }
         with contextlib.suppress(OSError):
-            state["directory"] = os.getcwd()
+            state["directory"] = str(Path.cwd())
         numpy = sys.modules.get("numpy.random")
         if numpy is not None:
             kind, keys, *rest = numpy.get_state(legacy=True)
@@ -53,13 +56,13 @@ class ShellState:
         matplotlib = sys.modules.get("matplotlib")
         if matplotlib is not None:
             with contextlib.suppress(Exception):
-                state["matplotlib"] = str(matplotlib.rcParams._get("backend"))
+                state["matplotlib"] = str(dict.__getitem__(matplotlib.rcParams, "backend"))
         return state
 
     def give_back(self, state: dict[str, Any]) -> list[str]:
         """Bring ``state`` back, but for the history, and return what did not come back, in words."""
         failed = []
-        for part in ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch"):
+        for part in _PARTS:
             if part in state:
                 try:
                     getattr(self, f"_give_{part}")(state[part])

@@ -89,6 +89,7 @@ def _walk(tree: ast.AST, names: set[str], modules: set[str]) -> str | None:
             if reason is not None:
                 return reason
             continue
+        word = ""
         if isinstance(node, ast.Name):
             word = node.id
             names.add(word)
@@ -97,21 +98,20 @@ def _walk(tree: ast.AST, names: set[str], modules: set[str]) -> str | None:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             word = _imported(node, names, modules)
         else:
-            word = ""
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                names.add(node.name)
-            elif isinstance(node, (ast.Global, ast.Nonlocal)):
-                names.update(node.names)
-            elif isinstance(node, ast.ExceptHandler) and node.name:
-                names.add(node.name)
-            elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-                names.add(node.name)
-            elif isinstance(node, ast.MatchMapping) and node.rest:
-                names.add(node.rest)
+            names.update(_bound(node))
         if word in REACHES_ALL:
             return word
         stack.extend(ast.iter_child_nodes(node))
     return None
+
+
+def _bound(node: ast.AST) -> Iterable[str]:
+    """Return the names that a statement or a pattern binds without an expression of their own."""
+    if isinstance(node, (ast.Global, ast.Nonlocal)):
+        return node.names
+    # Functions, classes, handlers and patterns have names.
+    name = node.rest if isinstance(node, ast.MatchMapping) else getattr(node, "name", None)
+    return (name,) if isinstance(name, str) else ()
 
 
 def _imported(node: ast.Import | ast.ImportFrom, names: set[str], modules: set[str]) -> str:
@@ -145,7 +145,8 @@ class _Magic:
 
     def look(self, names: set[str], modules: set[str]) -> str | None:
         """Note what it touches; return why that may be anything."""
-        texts = [item.value for item in self.arguments if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        constants = [item.value for item in self.arguments if isinstance(item, ast.Constant)]
+        texts = [value for value in constants if isinstance(value, str)]
         if self.name in {"system", "getoutput", "getoutput_split"}:
             names.update(_expanded(texts))
             return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import platform
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,14 +20,17 @@ from capsule_worker.checkpoints.chunks import cuts
 from capsule_worker.checkpoints.definitions import Definitions
 from capsule_worker.checkpoints.packs import (
     Chunk,
+    DamagedError,
     PackReader,
     PackWriter,
     StorageError,
     digest_of,
+    only_in,
     pack_chunks,
     pack_path,
     sync_directory,
     unpack_chunks,
+    write_file,
 )
 from capsule_worker.checkpoints.partition import partition
 from capsule_worker.checkpoints.pickling import NamespacePickler, Unit
@@ -34,6 +39,8 @@ from capsule_worker.protocol import manifest as mf
 
 #: Stands for the interpreter's own state where names of variables stand; it is not one.
 SHELL = "<shell>"
+#: How a pickle begins, and the head of a frame in it.
+_PROTOCOL, _FRAME = pickle.PROTO + b"\x05", struct.Struct("<cQ")
 #: Bytes of a pickle that are collected before they are cut.
 _COLLECT = 1 << 20
 #: Part of a pack that must still be of use; of what is below it the useful part is written again.
@@ -140,7 +147,10 @@ class Writer:
             for chunk in chunks_of(kept.record):
                 known[chunk.digest] = chunk
         self._known = known
-        self._pack = PackWriter(job.directory, f"{job.head.number:08d}-{job.head.id[-8:]}", known)
+        name = f"{job.head.number:08d}-{job.head.id[-8:]}"
+        self._pack = PackWriter(job.directory, name, known, lambda written: progress(written, None))
+        self._process = os.getpid()
+        self._published = False
         #: Why variables cannot be saved.
         self._reasons = {name: variable.reason or "" for name, variable in job.gone.items()}
         #: Why classes cannot be saved, by id.
@@ -159,7 +169,9 @@ class Writer:
         Raises:
             StorageError: the disk is full, or cannot be written.
         """
-        kept = [*self._job.kept, *(self._keep(piece) for piece in self._pickle_all())]
+        pieces, kept = self._without_broken_classes(self._pickle_all())
+        kept = [*kept, *(self._keep(piece) for piece in pieces)]
+        self._progress(self._pack.written, "")  # what follows is nobody's fault
         kept.append(self._keep(self._pickle(Unit({SHELL: self._job.shell}))))
         if rewrite:
             kept = self._rewrite(kept)
@@ -186,14 +198,17 @@ class Writer:
                 "python": platform.python_version(),
             }
         )
-        publish(job.directory, manifest)
-        return Outcome(
-            self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration
-        )
+        only_in(self._process)
+        publish(job.directory, manifest, self._note_published)
+        return Outcome(self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration)
 
     def discard(self) -> None:
         """Remove what was written of a checkpoint that comes to nothing."""
-        self._pack.discard()
+        if not self._published:
+            self._pack.discard()
+
+    def _note_published(self) -> None:
+        self._published = True
 
     # -- pickling --------------------------------------------------------------------------------------------
 
@@ -217,7 +232,7 @@ class Writer:
                         waiting.append(Unit({}, {uid: cls}))
             if not waiting:
                 done, waiting = self._merge(done)
-        return self._without_broken_classes(done)
+        return done
 
     def _merge(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[Unit]]:
         """Return the pieces that share nothing, and units of what belongs together."""
@@ -249,6 +264,7 @@ class Writer:
             raise
         # Whatever the user's objects raise when they are asked for their state.
         except BaseException as error:
+            only_in(self._process)
             parts = unit.parts()
             if len(parts) > 1:
                 self._apart.add(unit.key)
@@ -263,27 +279,34 @@ class Writer:
         self._reasons[name] = reason
         self._unsaved[name] = self._variable(name, 0, b"", reason)
 
-    def _without_broken_classes(self, done: list[_Pickled]) -> list[_Pickled]:
-        """Leave out what needs a class that cannot be saved."""
+    def _without_broken_classes(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[Kept]]:
+        """Leave out what needs a class that cannot be saved, what did not change included."""
+        kept = self._job.kept
         while True:
-            kept = []
-            for piece in done:
-                reason = next((self._broken[uid] for uid in piece.pickler.needs if uid in self._broken), None)
-                if reason is None:
-                    kept.append(piece)
-                    continue
-                for name in piece.unit.values:
-                    self._give_up(name, reason)
-                self._broken.update(dict.fromkeys(piece.unit.classes, reason))
-            if len(kept) == len(done):
-                return kept
-            done = kept
+            whole = [
+                piece for piece in done if self._is_whole(piece.pickler.needs, piece.unit.values, piece.unit.classes)
+            ]
+            rest = [one for one in kept if self._is_whole(one.group.needs, one.group.names, one.group.defines)]
+            if len(whole) + len(rest) == len(done) + len(kept):
+                return done, kept
+            done, kept = whole, rest
+
+    def _is_whole(self, needs: Iterable[str], names: Iterable[str], classes: Iterable[str]) -> bool:
+        """Return whether all classes that are needed can be saved; note what that costs otherwise."""
+        reason = next((self._broken[uid] for uid in needs if uid in self._broken), None)
+        if reason is None:
+            return True
+        for name in names:
+            self._give_up(name, reason)
+        self._broken.update(dict.fromkeys(classes, reason))
+        return False
 
     def _pickle(self, unit: Unit) -> _Pickled:
         stream = _Stream(self._pack, self._progress)
         pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
         values = {name: _stand_in(value, self._job.namespace) for name, value in unit.values.items()}
         pickler.dump((values, unit.classes))
+        only_in(self._process)
         return _Pickled(unit, pickler, stream.finish())
 
     # -- keeping ---------------------------------------------------------------------------------------------
@@ -291,9 +314,9 @@ class Writer:
     def _keep(self, piece: _Pickled) -> Kept:
         """Write a group's buffers and record, unless all of it is there already."""
         pickler, unit = piece.pickler, piece.unit
+        self._progress(self._pack.written, label_of(unit))  # a file that an array is mapped from may be gone
         buffers = []
         for buffer in pickler.buffers:
-            self._progress(self._pack.written, None)
             with buffer.raw() as raw:
                 buffers.append((raw.nbytes, raw.readonly, self._pack.buffer(raw)))
         chunks = [*piece.stream, *(chunk for _, _, several in buffers for chunk in several)]
@@ -382,7 +405,9 @@ class Writer:
             chunks = []
             for chunk in unpack_chunks(references, record["packs"]):
                 if chunk.pack in wasted and chunk.stored:
-                    chunk = self._pack.copy(chunk, reader.stored(chunk))  # noqa: PLW2901  # it moved
+                    # What cannot be read stays where it is: which variables it costs is for a restore to say.
+                    with contextlib.suppress(DamagedError):
+                        chunk = self._pack.copy(chunk, reader.stored(chunk))  # noqa: PLW2901  # it moved
                 chunks.append(chunk)
             return pack_chunks(chunks, packs)
 
@@ -402,20 +427,46 @@ class Writer:
 
 
 class _Stream:
-    """A file for a pickler: cuts what is written into chunks, and keeps them."""
+    """A file for a pickler: cuts what is written into chunks, and keeps them.
+
+    Frames are left out: they only tell a reader how much to fetch at a time, and where they begin shifts with
+    everything that comes before them, so that one longer number would make all that follows look different.
+    """
 
     def __init__(self, pack: PackWriter, progress: Callable[[int, str | None], None]) -> None:
         self._pack = pack
         self._progress = progress
         self._data = bytearray()
         self._chunks: list[Chunk] = []
+        self._begun = False
+        #: How the piece before ended.
+        self._end = b""
 
     def write(self, data: Any) -> int:
-        self._data += data
-        if len(self._data) > _COLLECT:
-            self._progress(self._pack.written, None)
-            self._cut(last=False)
-        return len(data)
+        view = memoryview(data)
+        for part in self._unframed(view):
+            # Piece by piece: a long text is in memory once already.
+            for start in range(0, len(part), _COLLECT):
+                self._data += part[start : start + _COLLECT]
+                if len(self._data) > _COLLECT:
+                    self._progress(self._pack.written, None)
+                    self._cut(last=False)
+        return len(view)
+
+    def _unframed(self, view: memoryview) -> list[memoryview]:
+        """Return a piece in parts, without the frame with which it may begin."""
+        size = len(view)
+        # A text or bytes that make a piece of their own are announced by their length, and are not to be looked into.
+        announced = self._end.endswith(size.to_bytes(8, "little")[:4]) or self._end == size.to_bytes(8, "little")
+        at = 0 if self._begun else len(_PROTOCOL)
+        head = bytes(view[at : at + _FRAME.size])
+        self._begun, self._end = True, bytes(view[-8:])
+        if announced or len(head) < _FRAME.size:
+            return [view]
+        opcode, length = _FRAME.unpack(head)
+        if opcode != pickle.FRAME or length > size - at - _FRAME.size:
+            return [view]
+        return [view[:at], view[at + _FRAME.size :]]
 
     def finish(self) -> list[Chunk]:
         self._cut(last=True)
@@ -424,7 +475,7 @@ class _Stream:
     def _cut(self, *, last: bool) -> None:
         data = bytes(self._data)
         end = 0
-        for start, end in cuts(data, last=last):  # noqa: B007  # the last one is used
+        for start, end in cuts(data, last=last):
             self._chunks.append(self._pack.chunk(data[start:end], compress=True))
         del self._data[:end]
 
@@ -460,8 +511,13 @@ def chunks_of(record: bytes) -> Iterable[Chunk]:
         yield from unpack_chunks(references, packs)
 
 
-def publish(directory: Path, manifest: mf.Manifest) -> Path:
+def publish(directory: Path, manifest: mf.Manifest, counts: Callable[[], None]) -> None:
     """Make a checkpoint count: its manifest appears whole or not at all, and only after all its data.
+
+    Args:
+        directory: the session's.
+        manifest: the checkpoint.
+        counts: called when others can see the manifest; from then on its data is needed, whatever happens next.
 
     Raises:
         StorageError: the disk is full, or cannot be written.
@@ -470,15 +526,14 @@ def publish(directory: Path, manifest: mf.Manifest) -> Path:
     path = incoming / f"{manifest.number:08d}-{manifest.id}{mf.MANIFEST_SUFFIX}"
     draft = path.with_suffix(".draft")
     try:
-        with draft.open("wb") as file:
-            file.write(mf.dump(manifest))
-            file.flush()
-            os.fsync(file.fileno())
+        write_file(draft, mf.dump(manifest))
         draft.rename(path)
+        counts()
         sync_directory(incoming)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise StorageError(f"{path}: {error.strerror}") from error
-    return path
 
 
 def label_of(unit: Unit) -> str:

@@ -11,6 +11,7 @@ Pure but for the memory that it is given. The reader trusts nothing that it read
 
 from __future__ import annotations
 
+import mmap
 import struct
 from typing import Literal, NamedTuple
 
@@ -114,6 +115,11 @@ class Journal:
         _RUN.pack_into(memory, start - _RUN.size, _CODES[name], 0)
         self._runs.append((execution_id, name, start))
         self._execution_id, self._name = execution_id, name
+
+
+def mapped(fd: int) -> Journal:
+    """Return the journal in the shared memory behind a descriptor."""
+    return Journal(memoryview(mmap.mmap(fd, SIZE)))
 
 
 def read(memory: bytes) -> list[tuple[StreamName, str]]:

@@ -1,0 +1,153 @@
+"""Copies of workers that wait to take their place: what the front knows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+_PR_SET_CHILD_SUBREAPER = 36
+#: Copies that wait at most: of the state now, for a death; and of the one before, for an undo.
+_MOST = 2
+
+
+@dataclass
+class Standby:
+    """A copy of a worker that waits.
+
+    Args:
+        sock: connected to it; it ends when this is closed.
+        execution_id: the last cell that had ended when it was made.
+        execution_count: its number.
+        checkpoint: the latest checkpoint then.
+        current: whether that checkpoint has all that cells had changed.
+        pid: its process id; None until it is there.
+    """
+
+    sock: socket.socket
+    execution_id: str
+    execution_count: int
+    checkpoint: str | None
+    current: bool
+    pid: int | None = None
+
+
+class Standbys:
+    """The copies of the worker that runs cells."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._front: socket.socket | None = None
+        self._waiting: list[Standby] = []
+
+    def follow(self, front: socket.socket) -> None:
+        """Take notice of the copies that a worker leaves.
+
+        Args:
+            front: where it tells of them. Stays its owner's.
+        """
+        self.clear()
+        self._front = front
+        front.setblocking(False)
+        self._loop.add_reader(front, self._announced, front)
+
+    def clear(self) -> None:
+        """Let all copies go; none is expected any more."""
+        if self._front is not None:
+            self._loop.remove_reader(self._front)
+            self._front = None
+        for standby in self._waiting:
+            self._drop(standby)
+        self._waiting = []
+
+    def take(self, *, execution_id: str | None = None, checkpoint: str | None = None) -> Standby | None:
+        """Return the copy that has the state after an execution, or that of a checkpoint; it is the caller's now."""
+        for standby in reversed(self._waiting):
+            if standby.pid is None:
+                continue
+            has_checkpoint = standby.current and standby.checkpoint is not None and standby.checkpoint == checkpoint
+            if standby.execution_id == execution_id or has_checkpoint:
+                self._waiting.remove(standby)
+                self._loop.remove_reader(standby.sock)
+                standby.sock.setblocking(True)
+                return standby
+        return None
+
+    def _announced(self, front: socket.socket) -> None:
+        try:
+            data, fds, *_ = socket.recv_fds(front, 4096, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._loop.remove_reader(front)
+            self._front = None
+            return
+        note: dict[str, Any] = msgpack.unpackb(data)
+        sock = socket.socket(fileno=fds[0])
+        sock.setblocking(False)
+        standby = Standby(sock, **note)
+        # One of the state now, and one of the state before the latest cell that changed something.
+        self._waiting.append(standby)
+        for older in self._waiting[:-1]:
+            if older.checkpoint == standby.checkpoint or len(self._waiting) > _MOST:
+                self._waiting.remove(older)
+                self._drop(older)
+        self._loop.add_reader(sock, self._heard, standby)
+
+    def _heard(self, standby: Standby) -> None:
+        """Take notice that a copy is there, or that it has gone."""
+        try:
+            data = standby.sock.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            standby.pid = int(data)
+            return
+        if standby in self._waiting:
+            self._waiting.remove(standby)
+        self._drop(standby)
+
+    def _drop(self, standby: Standby) -> None:
+        self._loop.remove_reader(standby.sock)
+        standby.sock.close()
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its workers leave behind, copies of them among it (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(mine: Collection[int]) -> None:
+    """Wait for processes that have ended, were left behind by workers, and are now children of this one.
+
+    Args:
+        mine: processes that somebody else waits for.
+    """
+    own_session = os.getsid(0)
+    for listing in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for pid in map(int, listing.read_text().split()):
+                # What this process started itself is in its session, or among ``mine``.
+                if pid not in mine and _session_of(pid) not in (None, own_session):
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,172 @@
+"""The copy of a worker that waits: what it brings back, what it leaves to checkpoints, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conversation import Conversation, Exchange
+    from .kernels import Opened
+    from .processes import Family
+
+pytestmark = pytest.mark.capsule_only
+
+KILL = "import os; os.kill(os.getpid(), 9)"
+#: Seconds without a cell: a copy is made when nobody has asked for anything for a while, and nothing tells of it.
+PAUSES = (0.5, 1, 2, 4, 8)
+
+
+def _die(kernel: Conversation, cell: str = KILL) -> str:
+    """Run a cell that ends its worker; return what the person is told."""
+    died: Exchange = kernel.run(cell)
+    assert died.reply["ename"] == "WorkerDied"
+    return str(died.reply["evalue"])
+
+
+def _die_with_standby(kernel: Conversation, prepare: str, cell: str = KILL) -> str:
+    """Run a cell, give a standby time to be made, and end the worker."""
+    told = ""
+    for pause in PAUSES:
+        assert kernel.run(prepare).reply["status"] == "ok"
+        time.sleep(pause)
+        told = _die(kernel, cell)
+        if "from a standby" in told:
+            return told
+    raise AssertionError(told)
+
+
+def _status(kernel: Conversation) -> dict[str, str]:
+    """Return the rows of ``%capsule status``."""
+    (shown,) = kernel.run("%capsule status").of("display_data")
+    rows = [line.partition("  ") for line in shown["data"]["text/plain"].splitlines()]
+    return {name.strip(): value.strip() for name, _, value in rows}
+
+
+def _standby(kernel: Conversation, prepare: str) -> str:
+    """Run a cell and return what becomes of the standby after it."""
+    assert kernel.run(prepare).reply["status"] == "ok"
+    for pause in PAUSES:
+        time.sleep(pause)
+        if (said := _status(kernel)["standby"]) != "none yet":
+            return said
+    return ""
+
+
+@pytest.mark.parametrize(
+    "cell", [KILL, "import ctypes; ctypes.string_at(0)", "import os; os._exit(3)"], ids=["kill", "crash", "exit"]
+)
+def test_what_cannot_be_saved_comes_back_too(kernel: Conversation, tmp_path: object, cell: str) -> None:
+    prepare = f"""
+import random, threading
+numbers = (n for n in range(10)); next(numbers)
+lock = threading.Lock(); lock.acquire()
+file = open(__import__('pathlib').Path({str(tmp_path)!r}) / 'lines', 'w+'); _ = file.write('one\\ntwo\\nthree\\n'); file.flush()
+reader = open(file.name, 'rb', buffering=0); reader.readline()
+local = __import__('contextvars').ContextVar('local'); token = local.set(5)
+a = b = [1]
+random.seed(4); before = random.getstate()
+"""
+    told = _die_with_standby(kernel, prepare, "next(numbers); a.append(2); reader.read(); " + cell)
+    assert "WorkerDied" not in told
+    assert "In [" in told
+    back = "(next(numbers), lock.locked(), reader.readline(), a is b, a, random.getstate() == before, file.closed)"
+    assert kernel.run(back).result == "(1, True, b'two\\n', True, [1], True, False)"
+    assert "standby" in _status(kernel)["brought back by"]
+
+
+def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
+    _die_with_standby(kernel, "x = 41")
+    done = kernel.run(
+        "import asyncio, sys; print('out'); print('err', file=sys.stderr); get_ipython().system('echo from sh')\n"
+        "await asyncio.sleep(0.01); x + 1"
+    )
+    assert done.text().split() == ["out", "from", "sh"]
+    assert done.text("stderr") == "err\n"
+    assert done.result == "42"
+    assert "4" in kernel.run("In[-1]").result
+    request = kernel.start("print('started')\nimport time; time.sleep(60)")
+    kernel.send_control("interrupt_request")
+    (interrupted,) = kernel.finish(request)
+    assert interrupted.reply["ename"] == "KeyboardInterrupt"
+    assert "x" in kernel.client.complete("x", reply=True)["content"]["matches"]
+    # What it changes is saved, and it leaves a standby of its own.
+    _die_with_standby(kernel, "x += 1")
+    assert kernel.run("x").result == "42"
+    kernel.run("x = 'saved'")
+    assert "from a checkpoint" in _die(kernel) or kernel.run("x").result == "'saved'"
+    assert kernel.run("x").result == "'saved'"
+
+
+def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
+    for pause in PAUSES:
+        kernel.run("ticks = iter(range(100)); seen = [next(ticks)]")
+        time.sleep(pause)
+        kernel.run("seen.append(next(ticks))")
+        time.sleep(pause)
+        undone = kernel.run("%capsule undo")
+        assert undone.reply["status"] == "ok"
+        (shown,) = undone.of("display_data")
+        if "a standby" in shown["data"]["text/plain"]:
+            break
+    assert kernel.run("seen, next(ticks)").result == "([0], 1)"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        ("import threading, time; t = threading.Thread(target=time.sleep, args=(600,), daemon=True); t.start()", "thread"),
+        ("import asyncio; task = asyncio.ensure_future(asyncio.sleep(600)); await asyncio.sleep(0)", "task"),
+        ("import subprocess; child = subprocess.Popen(['sleep', '600'])", "child processes"),
+        ("import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()", "connection"),
+        ("import polars; polars.DataFrame({'a': [1]}).lazy().sum().collect(); None", "library"),
+    ],
+    ids=["thread", "task", "child", "socket", "pool"],
+)
+def test_no_copy_that_would_lack_something(
+    open_kernel: Callable[..., Opened], prepare: str, reason: str
+) -> None:
+    _, kernel = open_kernel()
+    assert reason in _standby(kernel, prepare)
+    kernel.run("x = 1")
+    time.sleep(0.5)
+    told = _die(kernel)
+    assert "from a checkpoint" in told
+    assert kernel.run("x").result == "1"
+
+
+def test_nothing_is_left_of_standbys(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    for number in range(3):
+        _die_with_standby(kernel, f"x = {number}")
+    assert kernel.run("x").result == "2"
+    family.meet()
+    manager.shutdown_kernel(now=False)
+    family.wait_until_gone()
+
+
+def test_nothing_is_left_of_standbys_when_the_front_is_killed(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    _die_with_standby(kernel, "x = 1")
+    kernel.run("x = 2")
+    time.sleep(0.5)
+    family.meet()
+    manager.shutdown_kernel(now=True)
+    family.wait_until_gone()
+
+
+def test_a_standby_that_is_killed_leaves_the_checkpoint(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    _, kernel = open_kernel()
+    pid = int(kernel.run("x = 5\nimport os; os.getpid()").result)
+    front = int(kernel.run("os.getppid()").result)
+    time.sleep(1)
+    copies = [each for each in family.meet() if each.ppid() == front and each.pid != pid and "capsule_worker" in " ".join(each.cmdline())]
+    for copy in copies:
+        copy.kill()
+    told = _die(kernel)
+    assert "from a checkpoint" in told
+    assert kernel.run("x").result == "5"
