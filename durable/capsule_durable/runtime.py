@@ -72,6 +72,7 @@ class Runtime:
         #: What the current worker said of itself; None until the first is ready.
         self.ready: m.ReadyMessage | None = None
         self._running: str | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def start(self, first: Launched | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
@@ -132,7 +133,13 @@ class Runtime:
         self.bridge.answer(question, value)
 
     async def close(self) -> None:
-        """End everything: let the worker leave in order, end what stays, settle what is pending."""
+        """End everything: let the worker leave in order, end what stays, settle what is pending. Idempotent."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self.workers.let_leave()
         if self.workers.current is not None and self.ready is not None and self._running is None:
             with contextlib.suppress(ExecutionFailed):
                 message = m.ShutdownMessage(id=self.session.next_request_id())
@@ -201,7 +208,7 @@ class Runtime:
         fields = await self.keeper.carry_out(message.command, message.arguments)
         if message.command == "undo" and "manifest" in fields:
             manifest = mf.load(fields["manifest"])
-            if self.workers.replace(manifest.id):
+            if await self.workers.replace(manifest.id):
                 fields = await self.keeper.carry_out("undone", {"checkpoint": manifest.id})
         with contextlib.suppress(TransportClosed):
             self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))

@@ -17,6 +17,8 @@ import msgpack  # type: ignore[import-untyped]
 _PR_SET_CHILD_SUBREAPER = 36
 #: Copies that wait at most: of the state now, for a death; and of the one before, for an undo.
 _MOST = 2
+#: Seconds that a copy may take to be there.
+_ARRIVAL = 5.0
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Standby:
         execution_count: its number.
         checkpoint: the latest checkpoint then.
         current: whether that checkpoint has all that cells had changed.
-        pid: its process id; None until it is there.
+        there: becomes its process id when it is there, or None when it has gone.
     """
 
     sock: socket.socket
@@ -37,7 +39,7 @@ class Standby:
     execution_count: int
     checkpoint: str | None
     current: bool
-    pid: int | None = None
+    there: asyncio.Future[int | None]
 
 
 class Standbys:
@@ -52,50 +54,54 @@ class Standbys:
         """Take notice of the copies that a worker leaves.
 
         Args:
-            front: where it tells of them. Stays its owner's.
+            front: where it tells of them; it may be closed before all was read.
         """
         self.clear()
-        self._front = front
-        front.setblocking(False)
-        self._loop.add_reader(front, self._announced, front)
+        self._front = front.dup()
+        self._front.setblocking(False)
+        self._loop.add_reader(self._front, self._announced, self._front)
 
     def clear(self) -> None:
         """Let all copies go; none is expected any more."""
         if self._front is not None:
             self._loop.remove_reader(self._front)
+            self._front.close()
             self._front = None
         for standby in self._waiting:
             self._drop(standby)
         self._waiting = []
 
-    def take(self, *, execution_id: str | None = None, checkpoint: str | None = None) -> Standby | None:
+    async def take(self, *, execution_id: str | None = None, checkpoint: str | None = None) -> Standby | None:
         """Return the copy that has the state after an execution, or that of a checkpoint; it is the caller's now."""
+        while self._front is not None and self._announced(self._front):
+            pass  # what a worker told before it died
         for standby in reversed(self._waiting):
-            if standby.pid is None:
-                continue
             has_checkpoint = standby.current and standby.checkpoint is not None and standby.checkpoint == checkpoint
             if standby.execution_id == execution_id or has_checkpoint:
                 self._waiting.remove(standby)
-                self._loop.remove_reader(standby.sock)
-                standby.sock.setblocking(True)
-                return standby
+                with contextlib.suppress(TimeoutError):
+                    if await asyncio.wait_for(asyncio.shield(standby.there), _ARRIVAL) is not None:
+                        self._loop.remove_reader(standby.sock)
+                        standby.sock.setblocking(True)
+                        return standby
+                self._drop(standby)
         return None
 
-    def _announced(self, front: socket.socket) -> None:
+    def _announced(self, front: socket.socket) -> bool:
+        """Take notice of a copy; return whether there was one."""
         try:
             data, fds, *_ = socket.recv_fds(front, 4096, 1)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, fds = b"", []
         if not data:
             self._loop.remove_reader(front)
-            self._front = None
-            return
+            return False
         note: dict[str, Any] = msgpack.unpackb(data)
         sock = socket.socket(fileno=fds[0])
         sock.setblocking(False)
-        standby = Standby(sock, **note)
+        standby = Standby(sock, there=self._loop.create_future(), **note)
         # One of the state now, and one of the state before the latest cell that changed something.
         self._waiting.append(standby)
         for older in self._waiting[:-1]:
@@ -103,6 +109,7 @@ class Standbys:
                 self._waiting.remove(older)
                 self._drop(older)
         self._loop.add_reader(sock, self._heard, standby)
+        return True
 
     def _heard(self, standby: Standby) -> None:
         """Take notice that a copy is there, or that it has gone."""
@@ -113,15 +120,18 @@ class Standbys:
         except OSError:
             data = b""
         if data:
-            standby.pid = int(data)
+            standby.there.set_result(int(data))
             return
         if standby in self._waiting:
             self._waiting.remove(standby)
         self._drop(standby)
 
     def _drop(self, standby: Standby) -> None:
-        self._loop.remove_reader(standby.sock)
-        standby.sock.close()
+        if standby.sock.fileno() >= 0:
+            self._loop.remove_reader(standby.sock)
+            standby.sock.close()
+        if not standby.there.done():
+            standby.there.set_result(None)
 
 
 def adopt_orphans() -> None:

@@ -87,6 +87,7 @@ class Workers:
         self._ended = ""
         #: Copies of it that wait.
         self._standbys = Standbys()
+        self._leaving = False
         #: The copy that replaces it when its cell has ended.
         self._replacement: Standby | None = None
         #: Done when a worker is ready; failed when none came up. Made anew for each worker.
@@ -108,13 +109,13 @@ class Workers:
         adopt_orphans()
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise(first), name="workers")
 
-    def replace(self, checkpoint: str) -> bool:
+    async def replace(self, checkpoint: str) -> bool:
         """Have a copy that has the state of a checkpoint take over when the cell that runs has ended.
 
         Returns:
             Whether there is one.
         """
-        self._replacement = self._standbys.take(checkpoint=checkpoint)
+        self._replacement = await self._standbys.take(checkpoint=checkpoint)
         return self._replacement is not None
 
     async def ready(self) -> None:
@@ -132,8 +133,14 @@ class Workers:
         except TimeoutError:
             raise WorkerUnavailable(f"no worker was ready within {START_TIMEOUT:g} s") from None
 
+    def let_leave(self) -> None:
+        """Let the current worker end without a successor. ``close`` follows."""
+        self._leaving = True
+        self._standbys.clear()
+
     async def close(self) -> None:
         """End all workers. What their cells started is ended by the launcher's watchdog. Idempotent."""
+        self.let_leave()
         for task in (self._spare_task, self._supervisor, self._preparing):
             if task is not None:
                 task.cancel()
@@ -145,7 +152,6 @@ class Workers:
                 await worker.exited
                 await worker.writers_done(0)
         self._current = self._spare = None
-        self._standbys.clear()
         if self._replacement is not None:
             self._replacement.sock.close()
         await asyncio.gather(*self._reapers)
@@ -171,6 +177,8 @@ class Workers:
                 end = await self._until_exit(worker, reader)
             finally:
                 heart.cancel()
+            if self._leaving:
+                return
             self._current = None
             was_ready = self.state == "ready"
             self._advance("exit")
@@ -190,12 +198,14 @@ class Workers:
     async def _succeed(self, worker: Worker, end: Exit) -> Launched | None:
         """See to it that a worker which has ended is followed by one with its variables; return it if it runs."""
         replacement, self._replacement = self._replacement, None
-        standby = replacement or self._standbys.take(execution_id=self._ended)
+        standby = replacement or await self._standbys.take(execution_id=self._ended)
         self._standbys.clear()
         launched = None
-        if standby is not None and standby.pid is not None:
+        if standby is not None:
+            pid = standby.there.result()
+            assert pid is not None
             try:
-                launched = self._launcher.promote(standby.sock, standby.pid)
+                launched = self._launcher.promote(standby.sock, pid)
             except OSError as error:
                 logger.warning("a standby is gone: %s", error)
             standby.sock.close()

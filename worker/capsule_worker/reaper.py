@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 #: The environment variable with the cookie, and the one of those who stand aside when a worker's processes are ended.
@@ -75,24 +77,47 @@ def _marked(cookie: str, variable: str) -> list[int]:
     return found
 
 
-def rename(before: str, after: str, cookie: str | None = None) -> None:
-    """Change the cookie in this process's environment, as others see it; with ``cookie`` for child processes, too.
+def fork_aside() -> int:
+    """Fork a copy that carries the cookie under the other name from its first moment on; return what ``fork`` does."""
+    _write(ASIDE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that threads are not copied is known
+            pid = os.fork()
+    except OSError:
+        _write(COOKIE)
+        raise
+    if pid:
+        _write(COOKIE)
+    return pid
 
-    Args:
-        before: the variable's name, ``COOKIE`` or ``ASIDE``.
-        after: its new name.
-        cookie: its new value, as long as the old one; None to leave it.
+
+def take_cookie(cookie: str) -> None:
+    """Carry a cookie of its own, as long as the inherited one, and hand it on to child processes."""
+    os.environ[COOKIE] = cookie
+    _write(f"{COOKIE}={cookie}")
+
+
+def _write(text: str) -> None:
+    """Write over the beginning of the variable, where others see it."""
+    address = _address()
+    if address:
+        ctypes.memmove(address, text.encode(), len(text))
+
+
+@functools.cache
+def _address() -> int:
+    """Return where this process's environment has the variable; 0 if that is not known.
+
+    Then copies are ended along with their original: a checkpoint or a standby is lost, no more.
     """
-    if cookie is not None:
-        os.environ[COOKIE] = cookie
-    # Without it a process is ended along with a worker: a checkpoint or a standby is lost, no more.
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    try:
         environment = Path("/proc/self/environ").read_bytes()
-        at = environment.index(f"{before}=".encode())
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        start = int(fields[47])  # env_start, the 50th field; the first two are before the parenthesis
-        text = f"{after}={cookie or ''}".encode()
-        ctypes.memmove(start + at, text, len(text))
+        # env_start is the 50th field; the first two are before the parenthesis.
+        return int(fields[47]) + environment.index(f"{COOKIE}=".encode())
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ class Server:
         self._withheld: m.ResultMessage | m.ErrorMessage | None = None
         #: The execution in flight, from its arrival to its result.
         self._executing: str | None = None
+        #: Whether a cell is under way.
+        self._begun = False
         self._history_saved = 0.0
         self._history_due = False
         self._questions: queue.SimpleQueue[Message] | None = None
@@ -222,6 +224,9 @@ class Server:
         self._task = self._loop.create_task(self._execute(message), name="capsule-cell")
 
     async def _execute(self, message: m.ExecuteMessage) -> None:
+        if self._executing != message.id:
+            return  # it was sent to the process that this one is a copy of
+        self._begun = True
         self._reap_between()
         self._pipes.before_cell()
         self._stdin.allowed = message.allow_stdin
@@ -237,7 +242,12 @@ class Server:
             self._withheld = result
         else:
             self._finish(result)
+        self._begun = False
         if self._checkpointer.due:
+            if self._checkpointer.behind:
+                # What this cell has changed is in no checkpoint before long.
+                self._copy_due = True
+        if self._checkpointer.due or self._withheld is not None:
             self._loop.stop()
 
     def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
@@ -300,6 +310,7 @@ class Server:
         if not self._checkpointer.keeping:
             return
         self._reap_between()
+        self._checkpointer.reap()
         note = {
             "execution_id": self._ended,
             "execution_count": self._cells,
@@ -332,7 +343,7 @@ class Server:
     def _quiet(self) -> Iterator[None]:
         """Keep our threads from doing anything, and have nothing under way."""
         with self._taking, self._pipes.quiet(), self._outlet.quiet(), self._channel.quiet():
-            if self._executing is not None:
+            if self._begun:
                 raise standby.Unsound("a cell runs")
             yield
 
@@ -365,7 +376,7 @@ class Server:
         self._outlet.renew(mapped(fds["journal"]))
         self._pipes.renew(fds["stdout"], fds["stderr"])
         self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
-        self._questions, self._between = None, None
+        self._questions = self._between = self._executing = None
         self._shell.renew_history()
         self._checkpointer.renew(self._writers)
         self._say_ready(0.0)
@@ -416,12 +427,16 @@ class Server:
 
     def _shutdown(self, message: m.ShutdownMessage) -> None:
         """Leave as an interpreter does: ``atexit`` functions first, with their output, then the children."""
+        # Before those functions: IPython's own takes the history away, and others may take more.
+        try:
+            self._checkpointer.close(LAST_CHECKPOINT)
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
         attribution.enter(attribution.latest())
         atexit._run_exitfuncs()  # noqa: SLF001  # the way to run them before the channel closes
         self._pipes.drain()
         deadline = time.monotonic() + self._drain_timeout
         self._outlet.flush(deadline)
-        self._checkpointer.close(LAST_CHECKPOINT)
         reaper.end_children()
         self._channel.send(m.ShutdownReplyMessage(request_id=message.id), deadline)
         leave()

@@ -237,6 +237,11 @@ class ZMQInteractiveShell(InteractiveShell):
         """Return the exception that the cell ended with."""
         return self.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
 
+    def show_usage_error(self, exc: BaseException) -> None:
+        """Show the error of a magic that was not used as it should be: in a line, on stderr."""
+        super().show_usage_error(exc)
+        self.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
+
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
         with self.outlet.gate.ignoring():

@@ -16,7 +16,6 @@ import selectors
 import socket
 import stat
 import threading
-import warnings
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -45,11 +44,9 @@ class Succession:
 
     Args:
         fds: descriptors by the names in ``HANDED``.
-        cookie: by which what it starts is found.
     """
 
     fds: dict[str, int]
-    cookie: str
 
 
 @dataclass
@@ -90,9 +87,7 @@ def leave_copy(
     snapshot = _Snapshot(random.getstate(), kept)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, quiet:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+        child = reaper.fork_aside()
         if not child:
             return 0, _become_copy(ours, theirs, let_go, snapshot)
         # OpenBLAS ends its threads at a fork and starts them when they are needed again; others do not.
@@ -112,7 +107,6 @@ def _become_copy(
             os._exit(0)
         os.setsid()
         ours.close()
-        reaper.rename(reaper.COOKIE, reaper.ASIDE)
         # When memory runs out this is the first to go.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
@@ -121,8 +115,7 @@ def _become_copy(
         data, fds, *_ = socket.recv_fds(theirs, 4096, len(HANDED))
         if not data or len(fds) != len(HANDED):
             os._exit(0)
-        cookie = data.decode()
-        reaper.rename(reaper.ASIDE, reaper.COOKIE, cookie)
+        reaper.take_cookie(data.decode())
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("0")
         random.setstate(snapshot.random)
@@ -131,7 +124,7 @@ def _become_copy(
                 os.lseek(fd, position, os.SEEK_SET)
     except BaseException:
         _end()
-    return Succession(dict(zip(HANDED, fds, strict=True)), cookie)
+    return Succession(dict(zip(HANDED, fds, strict=True)))
 
 
 def _end() -> NoReturn:

@@ -31,7 +31,7 @@ from capsule_durable.checkpoints.entries import (
     new_session_id,
     resolve,
 )
-from capsule_durable.checkpoints.files import alive, is_from, sizes, sync_directory
+from capsule_durable.checkpoints.files import alive, is_from, sizes, sync
 from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.errors import ProtocolError
@@ -43,7 +43,7 @@ __all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "Unkno
 FILE_NAME = "catalogue.sqlite3"
 #: Where the sessions' directories are.
 SESSIONS = "checkpoints"
-DRAFT_SUFFIX, DAMAGED_SUFFIX = ".draft", ".damaged"
+DAMAGED_SUFFIX = ".damaged"
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Catalogue:
             for part in (mf.PACKS, mf.INCOMING):
                 ensure(directory / part)
             for path in (directory, self._sessions, self._sessions.parent):
-                sync_directory(path)
+                sync(path)
         return self.session(session_id)
 
     def end_session(self, session_id: str) -> None:
@@ -193,12 +193,31 @@ class Catalogue:
                 adopted.append(manifest)
             with self._database.using():
                 path.unlink(missing_ok=True)
-        drafts = list(incoming.glob(f"*{DRAFT_SUFFIX}"))
+        drafts = list(incoming.glob(f"*{mf.DRAFT_SUFFIX}"))
         newest = self.newest(session_id) if drafts else None
         for path in drafts:
             if newest is not None and is_from(path, newest.number):
                 self._set_aside(path, "its writer ended before it was complete")
         return adopted
+
+    def finish(self, session_id: str) -> None:
+        """Finish the checkpoints that a worker had handed to the system when it died, but not brought to the disk.
+
+        Call it only where no machine has failed since, and when no writer of that worker is left.
+        """
+        directory = self.directory(session_id)
+        for path in sorted((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}")):
+            try:
+                manifest = mf.load(path.read_bytes())
+                for pack in manifest.packs:
+                    sync(directory / mf.PACKS / (pack + mf.PACK_SUFFIX))
+                sync(path)
+            except (ProtocolError, OSError) as error:
+                self._set_aside(path, f"its writer ended before it was complete: {error}")
+                continue
+            path.rename(path.with_suffix(mf.MANIFEST_SUFFIX))
+        sync(directory / mf.PACKS)
+        sync(directory / mf.INCOMING)
 
     def adopt_all(self) -> None:
         """List what any session wrote since, also where its kernel was killed before it could do so.
@@ -367,8 +386,8 @@ class Catalogue:
         with self._database.using():
             if not writing:
                 incoming = directory / mf.INCOMING
-                surplus |= sizes(incoming.glob(f"*{DRAFT_SUFFIX}"))
-                surplus |= sizes(incoming.glob(f"*{DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
             for path in surplus:
                 path.unlink(missing_ok=True)
         return Collected(dropped=gone, freed=sum(surplus.values()), kept=kept)

@@ -20,7 +20,7 @@ from capsule_durable.checkpoints import commands, steps
 from capsule_durable.checkpoints.catalogue import Catalogue, StoreError
 from capsule_durable.checkpoints.commands import CommandError
 from capsule_durable.checkpoints.entries import Entry, SessionRow, resolve_session
-from capsule_durable.checkpoints.files import link, sync_directory
+from capsule_durable.checkpoints.files import link, sync
 from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import DATA_MIME, Table
@@ -361,11 +361,14 @@ class Keeper:
                 # What is lost costs the variables in it, and they are named when they do not come back.
                 with contextlib.suppress(FileNotFoundError):
                     link(theirs / name, mine / name)
-            sync_directory(mine)
+            sync(mine)
         return manifest
 
     def _latest(self) -> mf.Manifest | None:
         """Return the checkpoint at which the session stands; where that one is damaged, the newest that is whole."""
+        assert self._catalogue is not None
+        assert self._session is not None
+        self._catalogue.finish(self._session.id)
         catalogue, session = self._store()
         head = catalogue.head(session.id)
         damaged: StoreError | None = None

@@ -33,6 +33,8 @@ from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
 FATAL = copies.FAULT
 #: Seconds after a restore, or after a cell, before variables are loaded that nobody has asked for.
 _IDLE = 0.3
+#: Seconds that a cell waits until what was changed before it is out of this process, at most.
+_STAGE = 10.0
 _OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
 
 
@@ -51,6 +53,8 @@ class _Write:
     progress: copies.Progress
     #: A child that ends at once.
     child: int | None = None
+    #: Set when the end of this process does not matter to it any more.
+    staged: threading.Event | None = None
 
 
 class Checkpointer:
@@ -101,7 +105,6 @@ class Checkpointer:
         self._touches: list[Touch] = []
         self._everything: bool = False
         self._restorer: Restorer | None = None
-        self._history: dict[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._cell = mf.Cell(number=0)
         self._code = ""
@@ -128,8 +131,13 @@ class Checkpointer:
 
     @property
     def settled(self) -> bool:
-        """Whether a copy of this process would know all that this one knows: nothing is written or loaded now."""
+        """Whether a copy of this process would have nothing to do: nothing is written or loaded now."""
         return self._keep is not None and self._write is None and self._restorer is None and not self.due
+
+    @property
+    def behind(self) -> bool:
+        """Whether a copy of this process that writes a checkpoint is still at it, so that the next one must wait."""
+        return self._write is not None and self._write.staged is None and not self.current
 
     @property
     def current(self) -> bool:
@@ -143,6 +151,12 @@ class Checkpointer:
             writers: as for the class.
         """
         self._writers = writers
+        write, self._write = self._write, None
+        if write is not None:
+            # The original's. What became of it is not known here.
+            os.close(write.done)
+            self._touches = write.touches + self._touches
+            self._everything = True
 
     @property
     def synchronous(self) -> bool:
@@ -160,9 +174,12 @@ class Checkpointer:
             number: as in ``In [number]``.
             execution_id: the execution's.
         """
-        self._reap()
+        self.reap()
         if self._keep is None and self._restorer is None:
             return
+        if self._write is not None and self._write.staged is not None:
+            # The cell may be the end of this process: what came before it is not to be lost with it.
+            self._write.staged.wait(_STAGE)
         lines = [line for line in code.splitlines() if line.strip()]
         self._cell = mf.Cell(number=number, line=lines[0][:200] if lines else "")
         self._code, self._execution_id = code, execution_id
@@ -368,12 +385,17 @@ class Checkpointer:
         results: list[Outcome | Exception] = []
         writer = Writer(job, progress.step)
 
+        staged = threading.Event()
+
         def commit() -> None:
             try:
+                writer.stage()
+                staged.set()
                 results.append(writer.commit())
             except Exception as error:
                 writer.discard()
                 results.append(error)
+            staged.set()
             os.close(writing)
 
         def collect() -> Outcome:
@@ -382,11 +404,12 @@ class Checkpointer:
                 raise result
             return result
 
-        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress)
+        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress, staged=staged)
         try:
             writer.prepare(rewrite=False)
         except Exception as error:
             results.append(error)
+            staged.set()
             os.close(writing)
         else:
             threading.Thread(target=commit, name="capsule-checkpoint", daemon=True).start()
@@ -444,12 +467,12 @@ class Checkpointer:
             self._loop.stop()
 
     def _finish(self) -> None:
+        self.reap()
         write, self._write = self._write, None
         if write is None:
             return
         self._loop.remove_reader(write.done)
         os.close(write.done)
-        self._reap(write.child)
         try:
             outcome = write.collect()
         except Exception as error:
@@ -487,15 +510,12 @@ class Checkpointer:
                 f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
             )
 
-    def _reap(self, child: int | None = None) -> None:
-        """Wait for the child that stood between this process and a guardian."""
-        if child is None and self._write is not None:
-            child = self._write.child
-        if child is not None:
-            with contextlib.suppress(ChildProcessError):
-                pid, _ = os.waitpid(child, os.WNOHANG if self._write is not None else 0)
-                if pid and self._write is not None:
-                    self._write.child = None
+    def reap(self) -> None:
+        """Wait for the child that stood between this process and a guardian; it ends at once."""
+        write = self._write
+        if write is not None and write.child is not None:
+            _wait_for(write.child)
+            write.child = None
 
     def _variables(self) -> dict[str, mf.Variable]:
         found = {name: variable for kept in self._groups for name, variable in kept.variables.items()}
@@ -569,10 +589,10 @@ class Checkpointer:
             if variable.cell is not None:
                 self._cells[variable.name] = variable.cell
         if lazily:
-            self._history = state
+            if state is not None:
+                self._state.give_back_history(state)
             self._restorer = restorer
             self._cell = mf.Cell(number=manifest.execution_count)
-            self._give_history()
             self._load_soon()
         else:
             restorer.load_all()
@@ -631,15 +651,10 @@ class Checkpointer:
             for name in kept.group.names:
                 if name in self._namespace and name not in self._ids:
                     self._ids[name] = id(self._namespace[name])
-        self._give_history()
+        self._state.fill_outputs()
         if restorer.done:
             restorer.close()
             self._restorer = None
-            self._history = None
-
-    def _give_history(self) -> None:
-        if self._history is not None:
-            self._state.give_back_history(self._history)
 
 
 def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], result: int) -> None:
@@ -647,6 +662,7 @@ def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], 
     writer = Writer(job, progress.step, blamed)
     try:
         writer.prepare(rewrite=True)
+        writer.stage()
         outcome = writer.commit()
     # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
     except Exception as error:
@@ -655,6 +671,12 @@ def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], 
         _store(result, b"\0" + text.encode("utf-8", "replace"))
         return
     _store(result, b"\1" + dump_outcome(outcome, job))
+
+
+def _wait_for(pid: int) -> None:
+    # Code of the notebook that waits for any child may have met it.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _store(fd: int, data: bytes) -> None:

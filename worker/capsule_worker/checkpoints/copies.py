@@ -15,7 +15,6 @@ import select
 import signal
 import struct
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +27,8 @@ HANG = 10.0
 _LOOK = 0.25
 #: Bytes that a writer may use beyond what it began with: at least this, and this part of what it began with.
 _ROOM, _PART = 1 << 30, 0.3
+#: Bytes of addresses that allocators set aside without using them: that of Arrow takes 1 GB at a time.
+_SET_ASIDE = 8 << 30
 #: A writer gives way to the cells.
 _NICE = 5
 _TEXT = 4096
@@ -85,9 +86,7 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> int:
     The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
     """
     sys.stdout.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that threads are not copied is known
-        pid = os.fork()
+    pid = reaper.fork_aside()
     if pid:
         return pid
     try:
@@ -95,7 +94,6 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> int:
             os._exit(0)
         gc.disable()
         os.setsid()
-        reaper.rename(reaper.COOKIE, reaper.ASIDE)
         guard()
     except BaseException:  # nothing that happens here may reach the code that was running when the process was copied
         os._exit(1)
@@ -150,15 +148,21 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     before, still = progress.look()[0], 0.0
-    hung = False
+    began = _memory_of(pid)
+    room = max(_ROOM, int(began * _PART))
+    fault = None
     try:
         while not poller.poll(_LOOK * 1000):
             steps, _, unit = progress.look()
             still = still + _LOOK if unit and steps == before else 0.0
             before = steps
             if still >= hang:
-                hung = True
+                fault = f"made no progress for {hang:g} s"
+            elif _memory_of(pid) > began + room:
+                fault = f"took more than {room / 1e6:,.0f} MB of memory"
+            if fault is not None:
                 os.kill(pid, signal.SIGKILL)
+                break
     finally:
         os.close(pidfd)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -167,8 +171,8 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
         os.killpg(pid, signal.SIGKILL)
     if progress.done:
         return None
-    if hung:
-        return f"{FAULT}made no progress for {hang:g} s"
+    if fault is not None:
+        return f"{FAULT}{fault}"
     return f"{FAULT}ended the process that did it ({_describe(status)})"
 
 
@@ -189,11 +193,21 @@ def _silence() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _memory_of(pid: int) -> int:
+    """Return how many bytes of memory a process has that is no file's."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def _bound_memory() -> None:
+    """Keep what grows too fast to be seen from taking all there is."""
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         size = pages * resource.getpagesize()
-        limit = size + max(_ROOM, int(size * _PART))
+        limit = size + max(_ROOM, int(size * _PART)) + _SET_ASIDE
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

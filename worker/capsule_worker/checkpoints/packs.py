@@ -139,11 +139,16 @@ class PackWriter:
         """Keep a buffer, block by block."""
         return [self.chunk(data[start:end], compress=False) for start, end in blocks(len(data))]
 
+    def stage(self) -> None:
+        """Hand everything to the system: the end of this process does not end it any more. Raises StorageError."""
+        if self._waiting:
+            self._flush()
+
     def finish(self) -> None:
         """Bring everything to the disk. Raises StorageError."""
         if not self.written:
             return
-        self._flush()
+        self.stage()
         assert self._file is not None
         try:
             os.fsync(self._file)
@@ -317,10 +322,18 @@ def pack_path(directory: Path, name: str) -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file, and bring its content to the disk. Raises OSError."""
+    """Write a whole file. Raises OSError."""
     file = os.open(path, _TO_WRITE, 0o600)
     try:
         write_all(file, data)
+    finally:
+        os.close(file)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's content to the disk. Raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         os.fsync(file)
     finally:
         os.close(file)

@@ -88,7 +88,8 @@ class Restorer:
     def load(self, names: Collection[str]) -> None:
         """Load the groups that hold any of ``names``. What cannot be loaded is in ``failed``, and a placeholder."""
         for index, group in list(self._waiting.items()):
-            if not group.names or any(name in names for name in group.names):
+            # Loading one may have loaded another: a second time its classes would get other contents.
+            if index in self._waiting and (not group.names or any(name in names for name in group.names)):
                 self._load(index)
 
     def load_all(self) -> None:

@@ -17,6 +17,17 @@ _PARTS = ("directory", "path", "environment", "extensions", "autoreload", "matpl
 _OWN_VARIABLES = ("CAPSULE_", "_", "PWD", "OLDPWD", "SHLVL", "JPY_PARENT_PID")
 
 
+class _Awaited:
+    """Stands for an output that is not loaded yet.
+
+    Args:
+        number: the output's.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class ShellState:
     """Takes and gives back the state of this process and of its shell.
 
@@ -38,7 +49,11 @@ class ShellState:
             "path": list(sys.path),
             "environment": self._environment_changes(),
             "inputs": [list(map(str, inputs)) for inputs in (history.input_hist_parsed, history.input_hist_raw)],
-            "outputs": [number for number in history.output_hist if f"_{number}" in namespace],
+            "outputs": [
+                number
+                for number, value in history.output_hist.items()
+                if type(value) is _Awaited or f"_{number}" in namespace
+            ],
             "latest": self._latest(),
             "random": random.getstate(),
             "extensions": sorted(set(self._shell.extension_manager.loaded) - self._extensions),
@@ -72,7 +87,7 @@ class ShellState:
         return failed
 
     def give_back_history(self, state: dict[str, Any]) -> None:
-        """Bring back ``In``, ``Out``, ``_`` and the like; the variables must be there."""
+        """Bring back ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded."""
         history, namespace = self._shell.history_manager, self._shell.user_ns
         parsed, raw = state["inputs"]
         history.input_hist_parsed[:] = parsed
@@ -81,13 +96,24 @@ class ShellState:
             if number:
                 namespace[f"_i{number}"] = line
         history.output_hist.clear()
-        for number in state["outputs"]:
-            if f"_{number}" in namespace:
-                history.output_hist[number] = namespace[f"_{number}"]
+        history.output_hist.update({number: _Awaited(number) for number in state["outputs"]})
         for name, number in state["latest"].items():
-            if f"_{number}" in namespace:
-                value = namespace[name] = namespace[f"_{number}"]
-                setattr(self._shell.displayhook, name, value)
+            if number in history.output_hist:
+                namespace[name] = history.output_hist[number]
+                setattr(self._shell.displayhook, name, namespace[name])
+        self.fill_outputs()
+
+    def fill_outputs(self) -> None:
+        """Put outputs that are loaded by now into their places, wherever cells have moved these meanwhile."""
+        namespace, hook = self._shell.user_ns, self._shell.displayhook
+        places: list[tuple[dict[Any, Any], Any]] = [
+            *((self._shell.history_manager.output_hist, number) for number in self._shell.history_manager.output_hist),
+            *((space, name) for space in (namespace, vars(hook)) for name in OUTPUT_NAMES),
+        ]
+        for space, key in places:
+            value = space.get(key)
+            if type(value) is _Awaited and f"_{value.number}" in namespace:
+                space[key] = namespace[f"_{value.number}"]
 
     def _latest(self) -> dict[str, int]:
         """Return which outputs ``_``, ``__`` and ``___`` are."""

@@ -29,6 +29,7 @@ from capsule_worker.checkpoints.packs import (
     pack_chunks,
     pack_path,
     sync_directory,
+    sync_file,
     unpack_chunks,
     write_file,
 )
@@ -151,6 +152,7 @@ class Writer:
         self._pack = PackWriter(job.directory, name, known, lambda written: progress(written, None))
         self._process = os.getpid()
         self._published = False
+        self._draft: Path | None = None
         #: Why variables cannot be saved.
         self._reasons = {name: variable.reason or "" for name, variable in job.gone.items()}
         #: Why classes cannot be saved, by id.
@@ -171,21 +173,23 @@ class Writer:
         """
         pieces, kept = self._without_broken_classes(self._pickle_all())
         kept = [*kept, *(self._keep(piece) for piece in pieces)]
-        self._progress(self._pack.written, "")  # what follows is nobody's fault
         kept.append(self._keep(self._pickle(Unit({SHELL: self._job.shell}))))
+        self._progress(self._pack.written, "")  # what follows is nobody's fault
         if rewrite:
             kept = self._rewrite(kept)
         self._shell = kept.pop()
         self._kept = kept
 
-    def commit(self) -> Outcome:
-        """Bring it to the disk. Nothing of a checkpoint counts until its manifest is in ``incoming``.
+    def stage(self) -> None:
+        """Hand all of it to the system, the manifest last, as a draft.
+
+        If this process ends before ``commit``, a front that goes on can do the rest.
 
         Raises:
             StorageError: the disk is full, or cannot be written.
         """
         job = self._job
-        self._pack.finish()
+        self._pack.stage()
         variables = {name: variable for one in self._kept for name, variable in one.variables.items()}
         variables.update(self._unsaved)
         manifest = job.head.model_copy(
@@ -199,12 +203,32 @@ class Writer:
             }
         )
         only_in(self._process)
-        publish(job.directory, manifest, self._note_published)
+        self._draft = draft_of(job.directory, manifest)
+        try:
+            write_file(self._draft, mf.dump(manifest))
+        except OSError as error:
+            raise StorageError(f"{self._draft}: {error.strerror}") from error
+        self._manifest = manifest
+
+    def commit(self) -> Outcome:
+        """Bring it to the disk. Nothing of a checkpoint counts until its manifest is in ``incoming`` under its name.
+
+        Raises:
+            StorageError: the disk is full, or cannot be written.
+        """
+        manifest = self._manifest
+        assert self._draft is not None, "stage() comes first"
+        self._pack.finish()
+        publish(self._draft, self._note_published)
         return Outcome(self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration)
 
     def discard(self) -> None:
         """Remove what was written of a checkpoint that comes to nothing."""
         if not self._published:
+            # The draft first: it stands for the data.
+            if self._draft is not None:
+                with contextlib.suppress(OSError):
+                    self._draft.unlink()
             self._pack.discard()
 
     def _note_published(self) -> None:
@@ -511,29 +535,28 @@ def chunks_of(record: bytes) -> Iterable[Chunk]:
         yield from unpack_chunks(references, packs)
 
 
-def publish(directory: Path, manifest: mf.Manifest, counts: Callable[[], None]) -> None:
+def draft_of(directory: Path, manifest: mf.Manifest) -> Path:
+    """Return the file in which a manifest stands until all of its checkpoint is on disk."""
+    return directory / mf.INCOMING / f"{manifest.number:08d}-{manifest.id}{mf.DRAFT_SUFFIX}"
+
+
+def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
     """Make a checkpoint count: its manifest appears whole or not at all, and only after all its data.
 
     Args:
-        directory: the session's.
-        manifest: the checkpoint.
+        draft: its manifest.
         counts: called when others can see the manifest; from then on its data is needed, whatever happens next.
 
     Raises:
         StorageError: the disk is full, or cannot be written.
     """
-    incoming = directory / mf.INCOMING
-    path = incoming / f"{manifest.number:08d}-{manifest.id}{mf.MANIFEST_SUFFIX}"
-    draft = path.with_suffix(".draft")
     try:
-        write_file(draft, mf.dump(manifest))
-        draft.rename(path)
+        sync_file(draft)
+        draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
         counts()
-        sync_directory(incoming)
+        sync_directory(draft.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise StorageError(f"{path}: {error.strerror}") from error
+        raise StorageError(f"{draft}: {error.strerror}") from error
 
 
 def label_of(unit: Unit) -> str:

@@ -22,6 +22,8 @@ MAX_MANIFEST = 64 * 1024 * 1024
 #: Where the parts of a checkpoint lie in a session's directory.
 PACKS, INCOMING = "packs", "incoming"
 PACK_SUFFIX, MANIFEST_SUFFIX = ".pack", ".manifest"
+#: A manifest whose checkpoint is written, but may not be on disk yet.
+DRAFT_SUFFIX = ".draft"
 
 
 class _Model(BaseModel):
