@@ -243,10 +243,9 @@ class Server:
         else:
             self._finish(result)
         self._begun = False
-        if self._checkpointer.due:
-            if self._checkpointer.behind:
-                # What this cell has changed is in no checkpoint before long.
-                self._copy_due = True
+        if self._checkpointer.due and self._checkpointer.behind:
+            # What this cell has changed is in no checkpoint before long.
+            self._copy_due = True
         if self._checkpointer.due or self._withheld is not None:
             self._loop.stop()
 

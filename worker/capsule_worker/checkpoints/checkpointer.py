@@ -9,8 +9,9 @@ import select
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,12 +36,25 @@ FATAL = copies.FAULT
 _IDLE = 0.3
 #: Seconds that a cell waits until what was changed before it is out of this process, at most.
 _STAGE = 10.0
+#: Checkpoints that may be staged and not on disk yet.
+_MOST_COMMITS = 8
 _OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the latest checkpoint."""
+
+    head: str | None
+    groups: list[Kept]
+    shell: Kept | None
+    #: Variables that could not be saved, with the addresses of their values.
+    unsaved: dict[str, tuple[int, mf.Variable]]
+
+
+@dataclass(eq=False)
 class _Write:
-    """A checkpoint that is being written."""
+    """A checkpoint that is being written, by a copy of this process or by a thread."""
 
     job: Job
     started: float
@@ -51,10 +65,20 @@ class _Write:
     done: int
     collect: Callable[[], Outcome]
     progress: copies.Progress
-    #: A child that ends at once.
+    #: A child that ends at once, where a copy writes.
     child: int | None = None
-    #: Set when the end of this process does not matter to it any more.
+    #: Where a thread writes: set when the end of this process does not matter to it any more.
     staged: threading.Event | None = None
+    #: What comes of it if it does not fail; there when it is staged.
+    outcome: Outcome | None = None
+    #: Why it failed.
+    error: Exception | None = None
+    #: Set when it is done.
+    over: threading.Event = field(default_factory=threading.Event)
+    #: What was known before it, where more was built on it before it was done.
+    before: _Known | None = None
+    #: Whether one that it builds on has failed.
+    doomed: bool = False
 
 
 class Checkpointer:
@@ -89,16 +113,11 @@ class Checkpointer:
         #: None while no checkpoints are kept.
         self._keep: KeepMessage | None = None
         self._number = 1
-        #: The latest checkpoint.
-        self.head: str | None = None
-        self._groups: list[Kept] = []
-        self._shell_kept: Kept | None = None
+        self._known = _Known(None, [], None, {})
         self._index: Groups | None = None
         self._links = Links()
         self._ids: dict[str, int] = {}
         self._cells: dict[str, mf.Cell] = {}
-        #: Variables that could not be saved, with the addresses of their values.
-        self._unsaved: dict[str, tuple[int, mf.Variable]] = {}
         self._changed: set[str] = set()
         #: What the cells before the latest job could reach.
         self._near: set[str] = set()
@@ -110,6 +129,8 @@ class Checkpointer:
         self._code = ""
         self._execution_id = ""
         self._write: _Write | None = None
+        #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
+        self._commits: deque[_Write] = deque()
         self._warned = False
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
@@ -130,9 +151,15 @@ class Checkpointer:
         return self._keep is not None
 
     @property
+    def head(self) -> str | None:
+        """The latest checkpoint."""
+        return self._known.head
+
+    @property
     def settled(self) -> bool:
         """Whether a copy of this process would have nothing to do: nothing is written or loaded now."""
-        return self._keep is not None and self._write is None and self._restorer is None and not self.due
+        busy = self._write is not None or self._commits or self._restorer is not None or self.due
+        return self._keep is not None and not busy
 
     @property
     def behind(self) -> bool:
@@ -151,10 +178,13 @@ class Checkpointer:
             writers: as for the class.
         """
         self._writers = writers
-        write, self._write = self._write, None
-        if write is not None:
+        writes = [*self._commits, *([self._write] if self._write is not None else [])]
+        self._write = None
+        self._commits.clear()
+        for write in reversed(writes):
             # The original's. What became of it is not known here.
             os.close(write.done)
+            self._known, self._index = write.before or self._known, None
             self._touches = write.touches + self._touches
             self._everything = True
 
@@ -216,7 +246,7 @@ class Checkpointer:
 
     def begin(self) -> None:
         """Begin a checkpoint of what has changed, unless one is being written: then it begins after that."""
-        if self._write is not None or self._keep is None:
+        if self._keep is None or not self._build_on_staged():
             return
         self.due = False
         if self._restorer is not None:
@@ -242,35 +272,47 @@ class Checkpointer:
         self._note()
         job = self._job(name=name, description=description, tags=tags)
         self._start(job)
-        write = self._write
-        assert write is not None
         self.wait(tell)
         if self.head != job.head.id:
             raise StorageError("the checkpoint was not written")
         return job.head.model_copy(
-            update={"variables": list(self._variables().values()), "groups": [kept.group for kept in self._groups]}
+            update={
+                "variables": list(self._variables().values()),
+                "groups": [kept.group for kept in self._known.groups],
+            }
         )
 
     def wait(self, tell: Callable[[str], None] | None = None, seconds: float | None = None) -> bool:
-        """Wait until what is being written is on disk; return whether it is.
+        """Wait until what is being written is on disk, or has failed; return whether it is so.
 
         Args:
             tell: shows how far it has come, when it takes long.
             seconds: how long to wait; None for as long as it takes.
         """
+        until = None if seconds is None else time.monotonic() + seconds
+        for write in [*self._commits, *([self._write] if self._write is not None else [])]:
+            poller = select.poll()
+            poller.register(write.done, select.POLLIN)
+            while not poller.poll(1000 if until is None else max(0.0, min(1.0, until - time.monotonic())) * 1000):
+                if until is not None and time.monotonic() >= until:
+                    return False
+                taken = time.time() - write.started
+                if tell is not None and taken > 2:  # noqa: PLR2004  # what people call long
+                    tell(f"saving: {write.progress.look()[1] / 1e6:,.0f} MB in {taken:.0f} s")
+            self._finish(write)
+        return True
+
+    def _build_on_staged(self) -> bool:
+        """Take for granted what a thread has staged; return whether nothing is in the way of another checkpoint."""
         write = self._write
         if write is None:
             return True
-        until = None if seconds is None else time.monotonic() + seconds
-        poller = select.poll()
-        poller.register(write.done, select.POLLIN)
-        while not poller.poll(1000 if until is None else max(0.0, min(1.0, until - time.monotonic())) * 1000):
-            if until is not None and time.monotonic() >= until:
-                return False
-            taken = time.time() - write.started
-            if tell is not None and taken > 2:  # noqa: PLR2004  # what people call long
-                tell(f"saving: {write.progress.look()[1] / 1e6:,.0f} MB in {taken:.0f} s")
-        self._finish()
+        if write.outcome is None or len(self._commits) >= _MOST_COMMITS:
+            return False
+        write.before = self._known
+        self._take(write)
+        self._commits.append(write)
+        self._write = None
         return True
 
     def catch_up(self) -> None:
@@ -298,18 +340,18 @@ class Checkpointer:
         present = {each: is_atom(namespace[each]) for each in self._ids}
         reached = self._reached()
         gone = self._gone(reached)
-        change = delta([kept.group for kept in self._groups], present, self._changed, reached, waiting)
+        change = delta([kept.group for kept in self._known.groups], present, self._changed, reached, waiting)
         required, kept_places = {}, list(change.kept)
         for uid in change.required:
             cls = self._definitions.get(uid)
             if cls is not None:
                 required[uid] = cls
             else:
-                kept_places += [place for place in change.stale if uid in self._groups[place].group.defines]
-        stale = [self._groups[place] for place in change.stale]
+                kept_places += [place for place in change.stale if uid in self._known.groups[place].group.defines]
+        stale = [self._known.groups[place] for place in change.stale]
         before = {frozenset([*kept.group.names, *kept.group.defines]): kept for kept in stale}
-        if self._shell_kept is not None:
-            before[frozenset(self._shell_kept.group.names)] = self._shell_kept
+        if self._known.shell is not None:
+            before[frozenset(self._known.shell.group.names)] = self._known.shell
         now = time.time()
         head = mf.Manifest.model_construct(
             id=f"{int(now * 1000):011x}{os.urandom(4).hex()}",
@@ -332,7 +374,7 @@ class Checkpointer:
             head=head,
             namespace=namespace,
             dirty=[[each for each in names if each not in gone] for names in change.dirty],
-            kept=[self._groups[place] for place in kept_places],
+            kept=[self._known.groups[place] for place in kept_places],
             before=before,
             shell=self._state.take(),
             cells=dict(self._cells),
@@ -345,8 +387,8 @@ class Checkpointer:
     def _reached(self) -> set[str] | None:
         """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
         if self._index is None:
-            self._index = Groups(kept.group for kept in self._groups)
-        found = reach(self._touches, self._namespace, self._index, self._links, self._unsaved.keys())
+            self._index = Groups(kept.group for kept in self._known.groups)
+        found = reach(self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys())
         for key, names in found.joins.items():
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)
@@ -361,7 +403,7 @@ class Checkpointer:
             if standing is not None:
                 gone[name] = standing.model_copy(update={"name": name})
                 continue
-            before, variable = self._unsaved.get(name, (0, None))
+            before, variable = self._known.unsaved.get(name, (0, None))
             if variable is None or before != address or name in self._changed:
                 continue
             if (variable.reason or "").startswith(FATAL) or (reached is not None and name not in reached):
@@ -374,46 +416,60 @@ class Checkpointer:
         values = [job.namespace[name] for names in job.dirty for name in names]
         if not job.required and are_small(values, job.namespace):
             self._write_here(job, touches)
+        elif self._commits and not self._all_committed():
+            self._retry(touches)
         else:
             self._write_apart(job, touches)
+
+    def _all_committed(self) -> bool:
+        """Wait for the threads; return whether none has failed: a copy of this process cannot be told of it."""
+        head = self.head
+        self.wait()
+        return self.head == head
 
     def _write_here(self, job: Job, touches: list[Touch]) -> None:
         """Pickle at once, and have a thread write it."""
         object.__setattr__(job, "everywhere", False)
         progress = copies.Progress()
         reading, writing = os.pipe()
-        results: list[Outcome | Exception] = []
         writer = Writer(job, progress.step)
-
         staged = threading.Event()
+        previous = self._commits[-1] if self._commits else None
 
         def commit() -> None:
             try:
-                writer.stage()
+                write.outcome = writer.stage()
                 staged.set()
-                results.append(writer.commit())
+                if previous is not None:
+                    previous.over.wait()
+                    if previous.error is not None:
+                        raise previous.error
+                writer.commit()
             except Exception as error:
                 writer.discard()
-                results.append(error)
+                write.error = error
             staged.set()
+            write.over.set()
             os.close(writing)
 
         def collect() -> Outcome:
-            result = results[0]
-            if isinstance(result, Exception):
-                raise result
-            return result
+            if write.error is not None:
+                raise write.error
+            assert write.outcome is not None
+            return write.outcome
 
-        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress, staged=staged)
+        write = _Write(job, time.time(), touches, self._near, reading, collect, progress, staged=staged)
         try:
             writer.prepare(rewrite=False)
         except Exception as error:
-            results.append(error)
+            writer.discard()
+            write.error = error
             staged.set()
+            write.over.set()
             os.close(writing)
         else:
             threading.Thread(target=commit, name="capsule-checkpoint", daemon=True).start()
-        self._watch_write()
+        self._watch(write)
 
     def _write_apart(self, job: Job, touches: list[Touch]) -> None:
         """Have a copy of this process pickle and write it."""
@@ -449,60 +505,79 @@ class Checkpointer:
             os.close(reading)
             os.close(writing)
             progress.close()
-            self._failed(touches, StorageError(f"no process can be started: {error.strerror}"))
+            self._retry(touches)
+            self._complain(StorageError(f"no process can be started: {error.strerror}"))
             return
         os.close(writing)
-        self._write = _Write(job, time.time(), touches, self._near, reading, collect, progress, child)
-        self._watch_write()
+        self._watch(_Write(job, time.time(), touches, self._near, reading, collect, progress, child))
 
-    def _watch_write(self) -> None:
-        assert self._write is not None
-        self._loop.add_reader(self._write.done, self._written)
+    def _watch(self, write: _Write) -> None:
+        self._write = write
+        self._loop.add_reader(write.done, self._written, write)
 
-    def _written(self) -> None:
+    def _written(self, write: _Write) -> None:
         """Go on when a checkpoint is done; begin the next one if something has changed meanwhile."""
-        self._finish()
-        if self._touches or self._changed or self._everything:
+        if write is not self._write and write not in self._commits:
+            return  # somebody has waited for it
+        self._finish(write)
+        if not self.current:
             self.due = True
             self._loop.stop()
 
-    def _finish(self) -> None:
+    def _finish(self, write: _Write) -> None:
+        """Take notice of how a write went."""
         self.reap()
-        write, self._write = self._write, None
-        if write is None:
-            return
         self._loop.remove_reader(write.done)
         os.close(write.done)
+        granted = write in self._commits
+        if granted:
+            self._commits.remove(write)
+        else:
+            self._write = None
         try:
-            outcome = write.collect()
+            write.outcome = write.collect()
         except Exception as error:
-            write.progress.close()
-            self._failed(write.touches, error)
-            return
+            self._undo(write)
+            self._complain(error)
+        else:
+            if not granted:
+                self._take(write)
+            self._send(SavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
+            if self._warned:
+                self._warned = False
+                self._warn("Checkpoints are written again.")
         write.progress.close()
-        self._take(write.job, write.near, outcome)
-        if self._warned:
-            self._warned = False
-            self._warn("Checkpoints are written again.")
 
-    def _take(self, job: Job, near: set[str], outcome: Outcome) -> None:
-        """Take note of a checkpoint that is on disk."""
-        self.head = job.head.id
-        self._groups, self._shell_kept, self._index = outcome.kept, outcome.shell, None
-        for name in outcome.unsaved.keys() & near:
-            # What cannot be looked into holds what was near when it was made.
-            self._links.join(f":{name}", near)
-        self._unsaved = {
+    def _take(self, write: _Write) -> None:
+        """Take note of what a checkpoint consists of."""
+        outcome = write.outcome
+        assert outcome is not None
+        unsaved = {
             name: (self._ids.get(name, 0), variable)
             for name, variable in outcome.unsaved.items()
             if name not in self._changed
         }
-        self._send(SavedMessage(checkpoint_id=job.head.id, number=job.head.number))
+        self._known = _Known(write.job.head.id, outcome.kept, outcome.shell, unsaved)
+        self._index = None
+        for name in outcome.unsaved.keys() & write.near:
+            # What cannot be looked into holds what was near when it was made.
+            self._links.join(f":{name}", write.near)
 
-    def _failed(self, touches: list[Touch], error: Exception) -> None:
-        """Warn once; what was to be saved is saved with what comes next."""
+    def _undo(self, write: _Write) -> None:
+        """Go back behind a checkpoint that failed, and behind those that were built on it."""
+        if write.before is not None and not write.doomed:
+            self._known, self._index = write.before, None
+            for later in [*self._commits, *([self._write] if self._write is not None else [])]:
+                later.doomed = True
+        self._retry(write.touches)
+
+    def _retry(self, touches: list[Touch]) -> None:
+        """Have what was to be saved be saved with what comes next."""
         self._touches = touches + self._touches
         self._everything = True
+
+    def _complain(self, error: Exception) -> None:
+        """Warn, once."""
         if not self._warned:
             self._warned = True
             text = str(error) if isinstance(error, StorageError) else describe(error)
@@ -518,13 +593,13 @@ class Checkpointer:
             write.child = None
 
     def _variables(self) -> dict[str, mf.Variable]:
-        found = {name: variable for kept in self._groups for name, variable in kept.variables.items()}
-        return found | {name: variable for name, (_, variable) in self._unsaved.items()}
+        found = {name: variable for kept in self._known.groups for name, variable in kept.variables.items()}
+        return found | {name: variable for name, (_, variable) in self._known.unsaved.items()}
 
     def status(self) -> dict[str, Any]:
         """Return what is known here, for people."""
-        unsaved = {name: variable.reason for name, (_, variable) in self._unsaved.items()}
-        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in self._groups)}
+        unsaved = {name: variable.reason for name, (_, variable) in self._known.unsaved.items()}
+        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in self._known.groups)}
         state["standby"] = "waits" if self.standby is None else self.standby
         return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
 
@@ -581,9 +656,7 @@ class Checkpointer:
             notes = self._state.give_back(state)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             state, notes = None, [f"the interpreter's own state: {error}"]
-        self._groups, self._index = restorer.all_kept(), None
-        self._shell_kept = None
-        self.head = manifest.id
+        self._known, self._index = _Known(manifest.id, restorer.all_kept(), None, {}), None
         self._links = Links()
         for variable in manifest.variables:
             if variable.cell is not None:
@@ -596,7 +669,7 @@ class Checkpointer:
             self._load_soon()
         else:
             restorer.load_all()
-        known = {name for kept in self._groups for name in kept.group.names}
+        known = {name for kept in self._known.groups for name in kept.group.names}
         self._ids = {name: id(self._namespace[name]) for name in self._names()}
         self._changed = self._ids.keys() - known
         self._everything = bool(self._changed - restorer.failed.keys())
@@ -662,8 +735,8 @@ def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], 
     writer = Writer(job, progress.step, blamed)
     try:
         writer.prepare(rewrite=True)
-        writer.stage()
-        outcome = writer.commit()
+        outcome = writer.stage()
+        writer.commit()
     # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
     except Exception as error:
         writer.discard()

@@ -4,22 +4,35 @@ cloudpickle is the base. What it does otherwise, or not at all:
 
 - functions of the notebook get the live namespace as their globals, and closures that share a variable go on sharing it;
 - classes of the notebook are *definitions*: saved once under an id, referred to by it from everywhere else;
+- what a class or an object does when it is made is not done again, since its state has all that came of it;
 - arrays that share memory share it afterwards, except inside pandas, whose copy-on-write keeps account of sharing itself;
 - files that are read are opened again at their position; locks that nobody holds come back, unlocked.
 """
 
 from __future__ import annotations
 
+import abc
+import builtins
+import collections
+import contextlib
 import dataclasses
 import enum
+import functools
+import gc
 import importlib
 import io
+import json
+import operator
 import os
 import pickle
 import re
+import struct
+import subprocess
 import sys
 import threading
 import types
+import typing
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 

@@ -180,8 +180,8 @@ class Writer:
         self._shell = kept.pop()
         self._kept = kept
 
-    def stage(self) -> None:
-        """Hand all of it to the system, the manifest last, as a draft.
+    def stage(self) -> Outcome:
+        """Hand all of it to the system, the manifest last, as a draft; return what comes of it if nothing fails.
 
         If this process ends before ``commit``, a front that goes on can do the rest.
 
@@ -208,19 +208,17 @@ class Writer:
             write_file(self._draft, mf.dump(manifest))
         except OSError as error:
             raise StorageError(f"{self._draft}: {error.strerror}") from error
-        self._manifest = manifest
+        return Outcome(self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration)
 
-    def commit(self) -> Outcome:
-        """Bring it to the disk. Nothing of a checkpoint counts until its manifest is in ``incoming`` under its name.
+    def commit(self) -> None:
+        """Bring it to the disk, after ``stage``; its manifest gets its name, and counts, when all else is there.
 
         Raises:
             StorageError: the disk is full, or cannot be written.
         """
-        manifest = self._manifest
         assert self._draft is not None, "stage() comes first"
         self._pack.finish()
         publish(self._draft, self._note_published)
-        return Outcome(self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration)
 
     def discard(self) -> None:
         """Remove what was written of a checkpoint that comes to nothing."""
