@@ -44,13 +44,18 @@ class Kernel:
 
     ``BlockingKernelClient.wait_for_ready`` is not used: it ends with 200 ms of listening to silence, which
     would hide most of a difference.
+
+    Args:
+        name: the kernelspec's, and what reports call it.
+        manager: starts the kernel, where it is none of Jupyter's own.
+        start: how its process is started: ``env``, ``cwd`` and the like.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, manager: KernelManager | None = None, **start: Any) -> None:
         self.name = name
-        self.manager = KernelManager(kernel_name=name)
+        self.manager = manager or KernelManager(kernel_name=name)
         # What kernels log is no part of the report; one that fails does not answer, and that is reported.
-        self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.manager.start_kernel(**{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **start})
         self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
 
@@ -129,6 +134,27 @@ class Kernel:
         """Wait until the running cell has printed something."""
         while self._receive(self.client.get_iopub_msg, "output")["msg_type"] != "stream":
             pass
+
+    def first_text(self, request: str) -> str:
+        """Wait for the first text on stdout of a cell, and return it."""
+        while True:
+            message = self._receive(self.client.get_iopub_msg, "output")
+            content = message["content"]
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            if message["msg_type"] == "stream" and content["name"] == "stdout":
+                return str(content["text"])
+            if message["msg_type"] == "error":
+                raise BenchmarkError(f"{self.name}: {content['ename']}: {content['evalue']}")
+
+    def evaluate(self, expression: str) -> str:
+        """Return what an expression is, as text, or its error. This is no cell of the notebook."""
+        request = self.client.execute(f"print(repr({expression}))", silent=True, store_history=False, allow_stdin=False)
+        exchange = self.finish(str(request))
+        if exchange.reply["status"] != "ok":
+            # Starts like no value does.
+            return f"! {exchange.reply.get('ename')}: {exchange.reply.get('evalue')}"
+        return "".join(exchange.text).strip()
 
     def memory(self) -> float:
         """Return the proportional set size of all processes of the kernel, in MB."""

@@ -1,5 +1,7 @@
 """The command ``capsule``: make the kernel known to Jupyter, remove it, examine it, show its configuration.
 
+What it does with checkpoints is in ``checkpoints``.
+
 Exit status: 0 all is well, 1 a problem, 2 wrong usage.
 """
 
@@ -9,12 +11,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_kernel import __version__
+from capsule_kernel import __version__, checkpoints
+from capsule_kernel.terminal import WrongUsage, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from capsule_kernel.kernelspec import Kernelspec
@@ -29,10 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class WrongUsage(CapsuleError):
-    """The arguments make no sense, whatever state this machine is in."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,12 +139,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     findings = list(examine())
     well = all(finding.status != "problem" for finding in findings)
     if as_json:
-        _print_json({"ok": well, "findings": [finding.to_dict() for finding in findings]})
+        print_json({"ok": well, "findings": [finding.to_dict() for finding in findings]})
     else:
         colours = {"ok": "green", "warning": "yellow", "problem": "red"}
-        _print_table(
+        print_table(
             ["check", "status", "found", "what mends it"],
-            [[f.check, f"[{colours[f.status]}]{f.status}[/]", _plain(f.detail), _plain(f.mend)] for f in findings],
+            [[f.check, f"[{colours[f.status]}]{f.status}[/]", plain(f.detail), plain(f.mend)] for f in findings],
         )
     if not well:
         raise typer.Exit(1)
@@ -159,16 +158,19 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     settings, origins = load(os.environ, {}, Path.cwd())
     values = settings.model_dump(mode="json")
     if as_json:
-        _print_json({name: {"value": value, "origin": origins[name]} for name, value in values.items()})
+        print_json({name: {"value": value, "origin": origins[name]} for name, value in values.items()})
         return
     fields = Settings.model_fields
-    _print_table(
+    print_table(
         ["setting", "value", "from", "meaning"],
         [
-            [name, _plain(json.dumps(value)), _plain(origins[name]), _plain(fields[name].description or "")]
+            [name, plain(json.dumps(value)), plain(origins[name]), plain(fields[name].description or "")]
             for name, value in values.items()
         ],
     )
+
+
+checkpoints.add_to(app)
 
 
 def _check_profile(profile: str) -> None:
@@ -199,24 +201,3 @@ def _confirm(directories: list[str]) -> None:
     for directory in directories:
         print(directory)
     typer.confirm("Remove?", abort=True)
-
-
-def _print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, indent=2))
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    # Folded, not cut: a path with an ellipsis in it is of no use.
-    table = Table(*(Column(title, overflow="fold") for title in columns))
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
