@@ -65,7 +65,8 @@ def test_what_cannot_be_saved_comes_back_too(kernel: Conversation, tmp_path: obj
 import random, threading
 numbers = (n for n in range(10)); next(numbers)
 lock = threading.Lock(); lock.acquire()
-file = open(__import__('pathlib').Path({str(tmp_path)!r}) / 'lines', 'w+'); _ = file.write('one\\ntwo\\nthree\\n'); file.flush()
+file = open(__import__('pathlib').Path({str(tmp_path)!r}) / 'lines', 'w+')
+_ = file.write('one\\ntwo\\nthree\\n'); file.flush()
 reader = open(file.name, 'rb', buffering=0); reader.readline()
 local = __import__('contextvars').ContextVar('local'); token = local.set(5)
 a = b = [1]

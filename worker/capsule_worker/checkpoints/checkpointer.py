@@ -22,6 +22,7 @@ from capsule_worker.checkpoints.names import OUTPUT_NAMES, users_names
 from capsule_worker.checkpoints.packs import DamagedError, StorageError
 from capsule_worker.checkpoints.placeholder import variable_of
 from capsule_worker.checkpoints.plain import are_small, is_atom
+from capsule_worker.checkpoints.prepared import Preparations
 from capsule_worker.checkpoints.reach import Groups, Links, reach
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.shell_state import ShellState
@@ -116,6 +117,7 @@ class Checkpointer:
         self._known = _Known(None, [], None, {})
         self._index: Groups | None = None
         self._links = Links()
+        self._preparations = Preparations()
         self._ids: dict[str, int] = {}
         self._cells: dict[str, mf.Cell] = {}
         self._changed: set[str] = set()
@@ -382,6 +384,7 @@ class Checkpointer:
             plain=frozenset(each for each, plain in present.items() if plain),
             gone=gone,
             required=required,
+            ready=self._preparations.prepare(namespace[each] for names in change.dirty for each in names),
         )
 
     def _reached(self) -> set[str] | None:
@@ -542,6 +545,8 @@ class Checkpointer:
         else:
             if not granted:
                 self._take(write)
+            if write.staged is None:
+                self._reconsider(write)
             self._send(SavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
             if self._warned:
                 self._warned = False
@@ -562,6 +567,15 @@ class Checkpointer:
         for name in outcome.unsaved.keys() & write.near:
             # What cannot be looked into holds what was near when it was made.
             self._links.join(f":{name}", write.near)
+
+    def _reconsider(self, write: _Write) -> None:
+        """Have saved with the next checkpoint what a copy of this process could not pickle, but this one can."""
+        assert write.outcome is not None
+        for name in write.outcome.unsaved.keys() - write.job.gone.keys():
+            value = self._namespace.get(name)
+            tried = id(value) in write.job.ready
+            if name in self._ids and not tried and self._preparations.consider(value):
+                self._changed.add(name)
 
     def _undo(self, write: _Write) -> None:
         """Go back behind a checkpoint that failed, and behind those that were built on it."""

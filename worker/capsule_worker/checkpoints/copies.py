@@ -34,6 +34,8 @@ _NICE = 5
 _TEXT = 4096
 #: How the reason begins where an object made a writer hang or end.
 FAULT = "saving it "
+#: What it says of one that did nothing any more.
+HANGS = "made no progress"
 
 
 class Progress:
@@ -157,7 +159,7 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
             still = still + _LOOK if unit and steps == before else 0.0
             before = steps
             if still >= hang:
-                fault = f"made no progress for {hang:g} s"
+                fault = f"{HANGS} for {hang:g} s"
             elif _memory_of(pid) > began + room:
                 fault = f"took more than {room / 1e6:,.0f} MB of memory"
             if fault is not None:

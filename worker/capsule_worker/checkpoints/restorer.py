@@ -166,6 +166,7 @@ class Restorer:
         collecting = gc.isenabled()
         gc.disable()  # what is made here is kept, and looking through it again and again takes as long as making it
         self._loading.append(index)
+        there = len(self._classes)
         try:
             record = self._reader.blob(group.record)
             values, _ = self._unpickle(record)
@@ -173,8 +174,12 @@ class Restorer:
             return
         # Data that is damaged, a library that is not there or that cannot read what another version wrote.
         except (Exception, SystemExit) as error:
+            self._drop_classes(there)
             self._fail(index, str(error) if isinstance(error, DamagedError) else describe(error))
             return
+        except BaseException:
+            self._drop_classes(there)
+            raise
         finally:
             self._loading.pop()
             if collecting:
@@ -191,11 +196,14 @@ class Restorer:
         defines = self.manifest.groups[self._loading[-1]].defines if self._loading else []
         return bool(defines) and all(uid in self._classes for uid in defines)
 
+    def _drop_classes(self, there: int) -> None:
+        """Forget all classes but the first ones: those after them may be made in part, or of what is."""
+        for uid in list(self._classes)[there:]:
+            del self._classes[uid]
+
     def _fail(self, index: int, reason: str) -> None:
         group = self.manifest.groups[index]
-        for uid in group.defines:
-            self._classes.pop(uid, None)  # it may have been made in part
-            self._broken[uid] = reason
+        self._broken.update(dict.fromkeys(group.defines, reason))
         if self._waiting.pop(index, None) is None:
             return
         for name in group.names:

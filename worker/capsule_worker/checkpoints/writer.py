@@ -17,6 +17,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from capsule_worker.checkpoints.chunks import cuts
+from capsule_worker.checkpoints.copies import HANGS
 from capsule_worker.checkpoints.definitions import Definitions
 from capsule_worker.checkpoints.packs import (
     Chunk,
@@ -35,6 +36,7 @@ from capsule_worker.checkpoints.packs import (
 )
 from capsule_worker.checkpoints.partition import partition
 from capsule_worker.checkpoints.pickling import NamespacePickler, Unit
+from capsule_worker.checkpoints.prepared import Prepared
 from capsule_worker.checkpoints.touch import names_used
 from capsule_worker.protocol import manifest as mf
 
@@ -80,6 +82,7 @@ class Job:
         gone: variables that are known to be unsaveable.
         everywhere: whether chunks are looked for in all groups, which takes milliseconds a gigabyte.
         required: classes that kept groups refer to and that are to be saved again, by id.
+        ready: what stands for values that are pickled already, by their addresses.
     """
 
     directory: Path
@@ -95,6 +98,7 @@ class Job:
     gone: dict[str, mf.Variable] = field(default_factory=dict)
     everywhere: bool = True
     required: dict[str, type] = field(default_factory=dict)
+    ready: dict[int, Prepared] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Writer:
         self._reasons = {name: variable.reason or "" for name, variable in job.gone.items()}
         #: Why classes cannot be saved, by id.
         self._broken: dict[str, str] = {}
+        #: Types of values over which a writer has hung.
+        self._hanging: dict[type, str] = {}
         #: What could not be pickled in one piece.
         self._apart: set[frozenset[str]] = set()
         #: Variables that could not be saved.
@@ -278,8 +284,11 @@ class Writer:
             return []
         label = label_of(unit)
         try:
-            if label in self._blamed:
-                raise pickle.PicklingError(self._blamed[label])
+            fault = self._blamed.get(label) or self._suspicion(unit)
+            if fault is not None:
+                if HANGS in fault:
+                    self._hanging.update((type(value), fault) for value in unit.values.values())
+                raise pickle.PicklingError(fault)
             self._progress(self._pack.written, label)
             return [self._pickle(unit)]
         except StorageError:
@@ -296,6 +305,13 @@ class Writer:
             for uid, cls in unit.classes.items():
                 self._broken[uid] = f"its class {cls.__qualname__} cannot be saved: {describe(error)}"
             return []
+
+    def _suspicion(self, unit: Unit) -> str | None:
+        """Return why a value is not tried: one of its type has hung, and each that hangs takes its time."""
+        if len(unit.values) != 1 or unit.classes:
+            return None
+        kind = type(*unit.values.values())
+        return self._hanging.get(kind) if kind.__module__ != "builtins" else None
 
     def _give_up(self, name: str, reason: str) -> None:
         self._reasons[name] = reason
@@ -326,7 +342,10 @@ class Writer:
     def _pickle(self, unit: Unit) -> _Pickled:
         stream = _Stream(self._pack, self._progress)
         pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
-        values = {name: _stand_in(value, self._job.namespace) for name, value in unit.values.items()}
+        ready = self._job.ready
+        values = {
+            name: ready.get(id(value)) or _stand_in(value, self._job.namespace) for name, value in unit.values.items()
+        }
         pickler.dump((values, unit.classes))
         only_in(self._process)
         return _Pickled(unit, pickler, stream.finish())
