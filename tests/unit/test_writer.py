@@ -584,7 +584,7 @@ def latest(catalogue: Catalogue, notebook: Notebook) -> mf.Manifest:
 def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_the_new_one(
     home, tmp_path, monkeypatch, loses, goes_on
 ):
-    monkeypatch.setattr(packs, "_COLLECT", 64 * 1024)
+    monkeypatch.setattr(packs, "_COLLECT", 128 * 1024)
     original, notebook = home
     job, next_job = notebook.job(), notebook.job()
 
@@ -593,7 +593,7 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
         return Notebook(tmp_path / "copy" / notebook.directory.relative_to(original), notebook.session)
 
     calls = calls_of(notebook, replace(job, directory=copied().directory), monkeypatch)
-    assert calls.count("write") > 5
+    assert calls.count("write") >= 5
     drafted = max(number for number, name in enumerate(calls) if name == "write")
     counts = calls.index("rename") if loses != "names" else len(calls) - 1
     crashes = [(number, torn) for number, name in enumerate(calls) for torn in {False, name == "write"}]

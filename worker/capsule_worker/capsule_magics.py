@@ -57,7 +57,7 @@ HELP = """%capsule status                         what is saved, and where
 %capsule checkpoints [WORD...]          list checkpoints, or those that match
 %capsule restore NAME|ID [VARIABLE...]  bring back a checkpoint, or some variables of it (--clear: and nothing else)
 %capsule undo [N]                       go back to the variables before the last N cells
-%capsule diff A [B]                     compare two checkpoints (B: the latest)
+%capsule diff A [B]                     compare two checkpoints (B: the variables as they are now)
 %capsule forget NAME|ID...              remove checkpoints
 %capsule resume [SESSION]               go on with the variables of this notebook's last session, or of another one"""
 
@@ -110,6 +110,12 @@ class CapsuleMagics(Magics):
     def _status(self) -> None:
         shell: Any = self.shell
         _show(self._ask("status", **shell.checkpointer.status()))
+
+    def _diff(self, before: str, after: str | None) -> None:
+        if after is None:
+            shell: Any = self.shell
+            shell.checkpointer.catch_up()
+        _show(self._ask("diff", before=before, after=after))
 
     def _restore(self, checkpoint: str, variables: list[str], clear: bool) -> None:
         self._bring_back(self._ask("restore", checkpoint=checkpoint, variables=variables), variables or None, clear)

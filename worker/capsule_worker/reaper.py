@@ -19,6 +19,7 @@ from pathlib import Path
 
 #: The environment variable with the cookie, and the one of those who stand aside when a worker's processes are ended.
 COOKIE, ASIDE = "CAPSULE_WORKER_COOKIE", "CAPSULE_WRITER_COOKIE"
+_THREADS = ("ignore", None, DeprecationWarning, None, 0)
 #: How often to look again for processes that were just being started.
 ROUNDS = 20
 #: Seconds that checkpoints may take to be written when the front is gone.
@@ -80,13 +81,15 @@ def _marked(cookie: str, variable: str) -> list[int]:
 def fork_aside() -> int:
     """Fork a copy that carries the cookie under the other name from its first moment on; return what ``fork`` does."""
     _write(ASIDE)
+    # That threads are not copied is known. `catch_warnings` would have warnings shown again that were shown before.
+    warnings.filters.insert(0, _THREADS)  # type: ignore[attr-defined]  # it is a list
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # that threads are not copied is known
-            pid = os.fork()
+        pid = os.fork()
     except OSError:
         _write(COOKIE)
         raise
+    finally:
+        warnings.filters.remove(_THREADS)  # type: ignore[attr-defined]
     if pid:
         _write(COOKIE)
     return pid

@@ -563,6 +563,7 @@ class Checkpointer:
             if name not in self._changed
         }
         self._known = _Known(write.job.head.id, outcome.kept, outcome.shell, unsaved)
+        self._definitions.learn(uid for kept in outcome.kept for uid in kept.group.defines)
         self._index = None
         for name in outcome.unsaved.keys() & write.near:
             # What cannot be looked into holds what was near when it was made.

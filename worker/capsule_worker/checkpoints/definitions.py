@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -18,7 +18,7 @@ class Definitions:
     def __init__(self) -> None:
         self._token = os.urandom(4).hex()
         self._known: dict[int, tuple[str, weakref.ref[type]]] = {}
-        self._classes: dict[str, weakref.ref[type]] = {}
+        self._classes: dict[str, Callable[[], type | None]] = {}
 
     def id_of(self, cls: type) -> str:
         """Return the id of a class."""
@@ -46,6 +46,8 @@ class Definitions:
             if uid in fresh:
                 self.remember(uid, cls)
                 fresh.discard(uid)
+        # Gone meanwhile: their ids are not given again.
+        self._classes.update(dict.fromkeys(fresh, _nothing))
 
     def get(self, uid: str) -> type | None:
         """Return the class with an id, if it lives in this process."""
@@ -66,6 +68,10 @@ class Definitions:
 
     def __reduce__(self) -> Any:
         raise TypeError("definitions belong to one process")
+
+
+def _nothing() -> None:
+    """Stand for a reference to a class that is gone."""
 
 
 def _living(cls: type) -> Iterator[type]:

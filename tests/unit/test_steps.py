@@ -1,0 +1,224 @@
+"""How far back some cells are, which session is meant, and what tables and files of checkpoints do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capsule_durable.checkpoints import files
+from capsule_durable.checkpoints.entries import Entry, SessionRow, UnknownSession, resolve_session
+from capsule_durable.checkpoints.steps import back, is_command
+from capsule_durable.checkpoints.tables import Table
+
+OURS = "ours"
+
+
+def entry(name: str, parent: str | None, cell: int, code: str = "x = 1", session: str = OURS) -> Entry:
+    return Entry(
+        id=name,
+        session=session,
+        number=cell,
+        parent=parent,
+        time=0.0,
+        execution_count=cell,
+        code=code,
+        name=None,
+        description="",
+        tags=[],
+        size=0,
+        bytes_written=0,
+        duration=0.0,
+        head=False,
+        variables=0,
+        unsaved=0,
+        notebook=None,
+    )
+
+
+def chain(*entries: Entry) -> dict[str, Entry]:
+    return {one.id: one for one in entries}
+
+
+# -- going back ----------------------------------------------------------------------------------------------
+
+#: Cells 1, 2 and 3 have a checkpoint each; 4 only asked for one; 5 and 6 share one.
+LINE = chain(
+    entry("a", None, 1),
+    entry("b", "a", 2),
+    entry("c", "b", 3),
+    entry("d", "c", 4, "%capsule checkpoint name"),
+    entry("e", "d", 6),
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "found", "gone"),
+    [
+        ("c", 1, "b", 1),
+        ("c", 2, "a", 2),
+        ("c", 3, None, 2),
+        ("d", 1, "b", 1),
+        ("e", 1, "d", 2),
+        ("e", 2, "d", 2),
+        ("e", 3, "b", 3),
+        ("e", 99, None, 4),
+    ],
+)
+def test_so_many_cells_are_undone_and_no_fewer(head: str, cells: int, found: str | None, gone: int) -> None:
+    ran = [number for number in (1, 2, 3, 5, 6) if number <= LINE[head].execution_count]
+    before, undone = back(LINE[head], LINE, cells, ran, OURS)
+    assert (before and before.id, undone) == (found, gone)
+
+
+def test_cells_that_were_not_saved_count() -> None:
+    assert back(LINE["c"], LINE, 2, [1, 2, 3, 5, 6], OURS) == (LINE["c"], 2)
+    assert back(LINE["c"], LINE, 3, [1, 2, 3, 5, 6], OURS) == (LINE["b"], 3)
+
+
+def test_cells_that_were_undone_do_not_count() -> None:
+    # Cells 3 and 4 were undone, then 6 ran.
+    line = chain(entry("a", None, 1), entry("b", "a", 2), entry("f", "b", 6))
+    assert back(line["f"], line, 1, [1, 2, 6], OURS) == (line["b"], 1)
+    assert back(line["f"], line, 2, [1, 2, 6], OURS) == (line["a"], 2)
+
+
+def test_the_way_goes_on_in_the_session_that_was_resumed() -> None:
+    line = chain(
+        entry("a", None, 7, session="theirs"),
+        entry("b", "a", 8, "%capsule status", session="theirs"),
+        entry("c", "b", 3),
+    )
+    assert back(line["c"], line, 1, [3], OURS) == (line["b"], 1)
+    assert back(line["b"], line, 1, [], OURS) == (None, 0)
+    assert back(line["c"], line, 2, [3], OURS) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        ("%capsule undo", True),
+        ("  %capsule status\n\n%capsule checkpoints\n", True),
+        ("%capsule status\nx = 1", False),
+        ("x = 1", False),
+        ("", False),
+    ],
+)
+def test_a_cell_that_only_asks_is_a_command(code: str, command: bool) -> None:
+    assert is_command(code) is command
+
+
+# -- sessions ------------------------------------------------------------------------------------------------
+
+
+def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> SessionRow:
+    return SessionRow(
+        id=name,
+        kernel=f"kernel-{name}",
+        notebook=notebook,
+        pid=1,
+        started=0.0,
+        ended=None,
+        head=None,
+        checkpoints=checkpoints,
+    )
+
+
+SESSIONS = [
+    session("abcd3", "work/a.ipynb", checkpoints=0),
+    session("abcd2", "work/a.ipynb"),
+    session("efgh1", "other/a.ipynb"),
+    session("efgh0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("abcd2", "abcd2"),
+        (" efgh1 ", "efgh1"),
+        ("work/a.ipynb", "abcd2"),
+        ("a.ipynb", "abcd2"),
+        ("other/a.ipynb", "efgh1"),
+        ("kernel-efgh0", "efgh0"),
+    ],
+)
+def test_a_session_is_meant_by_its_id_or_by_its_notebook(reference: str, found: str) -> None:
+    assert resolve_session(reference, SESSIONS).id == found
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("abcd", "begins the ids of 2 sessions"),
+        ("abc", "there is no session 'abc'"),
+        ("b.ipynb", "no session"),
+        (".ipynb", "no session"),
+        ("", "say which"),
+    ],
+)
+def test_a_session_that_nobody_or_several_may_be_is_refused(reference: str, message: str) -> None:
+    with pytest.raises(UnknownSession, match=message):
+        resolve_session(reference, SESSIONS)
+
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+
+def test_a_table_has_titles_where_there_are_any() -> None:
+    assert Table("T", ["a", "bb"], [["1", "2"], ["333", ""]]).to_text() == "T\na    bb\n---  --\n1    2\n333"
+    assert Table("T", ["", ""], [["1", "2"]]).to_text() == "T\n1  2"
+    assert "<th" not in Table("T", ["", ""], [["1", "2"]]).to_html()
+    assert "<th" in Table("T", ["", "b"], [["1", "2"]]).to_html()
+
+
+def test_a_table_without_rows_says_so() -> None:
+    assert Table("<T>", ["a"], [], "none").to_mime() == {
+        "text/plain": "<T>: none",
+        "text/html": "<p>&lt;T&gt;: none</p>",
+    }
+
+
+def test_texts_in_a_table_are_no_markup() -> None:
+    assert "<script>" not in Table("<script>", ["<script>"], [["<script>"]]).to_html()
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_second_name_keeps_a_file(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.pack", tmp_path / "2.pack"
+    one.write_bytes(b"data")
+    files.link(one, two)
+    files.link(one, two)
+    assert one.samefile(two)
+    one.unlink()
+    assert two.read_bytes() == b"data"
+    with pytest.raises(FileNotFoundError):
+        files.link(one, tmp_path / "3.pack")
+
+
+def test_where_a_file_can_have_no_second_name_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(target))
+
+    monkeypatch.setattr(os, "link", refuse)
+    one, two = tmp_path / "1.pack", tmp_path / "2.pack"
+    one.write_bytes(b"data")
+    files.link(one, two)
+    assert two.read_bytes() == b"data"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.pack", "2.pack"]
+
+
+def test_a_process_that_has_ended_does_not_live_though_nobody_took_notice() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert files.alive(process.pid)
+        assert process.stdin is not None
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not files.alive(process.pid)
+    assert not files.alive(0)
