@@ -59,7 +59,7 @@ class Runtime:
         )
         self.session = Session(session_id, capabilities, self.bridge.ask)
         self.bridge.connect(self.session)
-        self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME"), self._warn)
+        self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME") or None, self._warn)
         self._recovery: Recovery | None = None
         #: What the person is told with the next cell.
         self._notices: list[str] = []
@@ -88,9 +88,10 @@ class Runtime:
             ExecutionFailed: there is no result; the class says why.
         """
         self._running = request.id
-        notices, self._notices = self._notices, []
-        for notice in notices:
-            self._warn(notice)
+        if request.store_history:  # a person's cell, and not what a program asks beside it
+            notices, self._notices = self._notices, []
+            for notice in notices:
+                self._warn(notice)
         try:
             result = await functions.run_cell(
                 self._engine.resonate, request, self.settings.execution_timeout or functions.DEFAULT_TIMEOUT

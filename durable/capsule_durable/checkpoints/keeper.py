@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import textwrap
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ T = TypeVar("T")
 ADOPT_DELAY = 0.5
 #: Checkpoints between two collections of what is of no use any more.
 COLLECT_EVERY = 10
+#: Characters of a fact about the worker that are shown.
+_LONG = 500
 #: Commands whose answers other programs ask for, too.
 _FOR_PROGRAMS = ("saved", "restored", "undone")
 
@@ -236,7 +239,7 @@ class Keeper:
 
     def _do_status(self, **fields: Any) -> Table:
         catalogue, session = self._store()
-        facts = {name.replace("_", " "): str(value) for name, value in fields.items()}
+        facts = {name.replace("_", " "): textwrap.shorten(str(value), _LONG) for name, value in fields.items()}
         if self._brought_back is not None:
             facts["brought back by"] = self._brought_back
         return commands.status(catalogue, catalogue.session(session.id), facts | {"mode": self._settings.checkpoints})
@@ -392,8 +395,10 @@ class Keeper:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        for manifest in catalogue.adopt(session.id):
-            self._number = max(self._number, manifest.number)
+        catalogue.adopt(session.id)
+        newest = catalogue.newest(session.id)
+        if newest is not None:  # the command line may have taken it over
+            self._number = max(self._number, newest.number)
         if self._number >= self._collected + COLLECT_EVERY:
             self._collect()
 

@@ -1,0 +1,130 @@
+"""Real kernels with a home of their own, killed and looked at as people and machines do it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from clients.conversation import Conversation, Exchange
+from clients.kernels import kernel_environment
+from clients.waiting import DEADLINE, poll_until
+from jupyter_client.manager import KernelManager
+
+from capsule_durable.checkpoints.catalogue import Catalogue
+
+#: Leaves a connection open, so that the process is not copied: what comes back comes from a checkpoint.
+NO_STANDBY = "__import__('sys').connection = __import__('socket').socket()"
+#: The same, in a variable: one that cannot be saved.
+UNSAVEABLE = "import socket\nconnection = socket.socket()"
+KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+
+
+class Kernel:
+    """A kernel and a client of it."""
+
+    def __init__(self, home: Path, notebook: str = "", **settings: object) -> None:
+        self.home = home
+        variables = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
+        variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
+        self.manager = KernelManager(kernel_name="capsule")
+        self.manager.start_kernel(env=kernel_environment() | variables)
+        client: Any = self.manager.client()
+        client.start_channels()
+        self.talk = Conversation(client)
+        client.wait_for_ready(timeout=DEADLINE)
+
+    @property
+    def front(self) -> int:
+        """The process id of the front."""
+        return int(self.manager.provisioner.process.pid)
+
+    @property
+    def connection_file(self) -> str:
+        return str(Path(self.manager.connection_file).resolve())
+
+    @property
+    def session(self) -> str:
+        """The id of its session."""
+        with Catalogue(self.home) as catalogue:
+            return next(one.id for one in catalogue.sessions() if one.pid == self.front)
+
+    def run(self, code: str) -> Exchange:
+        """Run a cell, however it ends."""
+        return self.talk.run(code)
+
+    def ok(self, code: str) -> Exchange:
+        """Run a cell that succeeds."""
+        done = self.run(code)
+        assert done.reply["status"] == "ok", (code, done.reply, done.text("stderr"))
+        return done
+
+    def text(self, code: str) -> str:
+        """Run a cell that succeeds, and return what it prints."""
+        return self.ok(code).text()
+
+    def shown(self, code: str) -> str:
+        """Run a cell that succeeds, and return what it displays, as text."""
+        return "\n".join(content["data"]["text/plain"] for content in self.ok(code).of("display_data"))
+
+    def refused(self, code: str) -> str:
+        """Run a cell that is refused, and return why."""
+        done = self.run(code)
+        assert done.reply["status"] == "error", (code, done.of("display_data"))
+        assert done.reply["ename"] == "UsageError", done.reply
+        return str(done.reply["evalue"])
+
+    def died(self, code: str = KILL) -> str:
+        """Run a cell that ends its worker, and return what is said about it."""
+        done = self.run(code)
+        assert done.reply["ename"] == "WorkerDied", done.reply
+        return str(done.reply["evalue"])
+
+    def warnings(self) -> list[str]:
+        """Return what the kernel has told beside the cells' own output so far."""
+        texts = [one.content["text"] for one in self.talk.heard if one.kind == "stream"]
+        return [line for text in texts for line in text.splitlines() if line.startswith("capsule: ")]
+
+    def wait_for_warning(self, words: str) -> str:
+        """Listen until the kernel tells something."""
+
+        def look() -> list[str]:
+            return [line for line in self.warnings() if words in line]
+
+        return str(self.talk.listen_until(look, f"a warning: {words}")[0])
+
+    def kill(self) -> None:
+        """Kill the front at once, and wait until nothing of the kernel is left."""
+        processes = [psutil.Process(self.front), *psutil.Process(self.front).children(recursive=True)]
+        os.kill(self.front, signal.SIGKILL)
+        self.talk.client.stop_channels()
+        self.manager.provisioner.process.wait()
+        poll_until(lambda: not any(_runs(process) for process in processes), "all processes gone")
+
+    def close(self) -> None:
+        """End it."""
+        if self.manager.provisioner is not None and self.manager.provisioner.process is not None:
+            self.talk.client.stop_channels()
+            self.manager.shutdown_kernel(now=True)
+        self.manager.cleanup_resources()
+
+
+@contextlib.contextmanager
+def kernel(home: Path, notebook: str = "", **settings: object) -> Iterator[Kernel]:
+    """Start a kernel; it has ended when the block has."""
+    one = Kernel(home, notebook, **settings)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
