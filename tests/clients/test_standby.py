@@ -193,8 +193,8 @@ def test_a_cell_that_ends_its_worker_costs_that_cell_only(open_kernel: Callable[
 
 def test_cells_are_not_lost_while_a_large_checkpoint_is_written(open_kernel: Callable[..., Opened]) -> None:
     _, kernel = open_kernel()
-    kernel.run("import numpy as np; big = np.random.default_rng(1).random(40_000_000); x = 0")
+    kernel.run("import numpy as np; big = np.random.default_rng(1).random(80_000_000); x = 0")
     for number in range(1, 4):
-        kernel.client.execute(f"x = {number}; ticks = iter(range({number}, 100))")
+        kernel.client.execute(f"import time; time.sleep(0.3); x = {number}; ticks = iter(range({number}, 100))")
     _die(kernel)
-    assert kernel.run("x, big.size").result == "(3, 40000000)"
+    assert kernel.run("x, big.size").result == "(3, 80000000)"

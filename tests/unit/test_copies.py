@@ -15,6 +15,7 @@ from typing import NoReturn
 import pytest
 from tests.unit.saved_notebook import Notebook, pack_paths
 
+from capsule_worker import children
 from capsule_worker.checkpoints import copies, packs
 from capsule_worker.checkpoints.placeholder import variable_of
 from capsule_worker.checkpoints.writer import Writer
@@ -29,13 +30,14 @@ def notebook(tmp_path: Path) -> Notebook:
     return Notebook(tmp_path)
 
 
-def wait_for_end(reading: int, child: int) -> None:
+def wait_for_end(reading: int) -> None:
     """Wait until the guardian and all that it started are gone."""
     poller = select.poll()
     poller.register(reading, select.POLLHUP)
     assert poller.poll(60_000), "a copy of the process is still there"
     os.close(reading)
-    os.waitpid(child, 0)
+    while children.expected():
+        children.reap()
 
 
 def save_apart(notebook: Notebook, hang: float = HANG) -> list[str]:
@@ -62,10 +64,10 @@ def save_apart(notebook: Notebook, hang: float = HANG) -> list[str]:
     def write(writer: Writer) -> None:
         notebook.carry_out(writer)
 
-    child = copies.fork_guardian(guard)
+    copies.fork_guardian(guard)
     os.close(writing)
     os.close(told)
-    wait_for_end(reading, child)
+    wait_for_end(reading)
     with os.fdopen(telling) as text:
         failures = text.read().splitlines()
     progress.close()
@@ -291,9 +293,11 @@ def run(act: Callable[[], int]) -> int:
 
 def test_the_guardian_is_not_this_process_s_child():
     reading, writing = os.pipe()
-    child = copies.fork_guardian(lambda: time.sleep(0.5) or os._exit(0))  # type: ignore[func-returns-value]
+    copies.fork_guardian(lambda: time.sleep(0.5) or os._exit(0))  # type: ignore[func-returns-value]
     os.close(writing)
-    assert os.waitpid(child, 0)[1] == 0
+    assert not children.others()
+    while children.expected():
+        children.reap()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, 0)
     poller = select.poll()
@@ -308,9 +312,9 @@ def test_what_fails_in_the_guardian_does_not_reach_the_code_that_forked(notebook
         raise KeyboardInterrupt
 
     reading, writing = os.pipe()
-    child = copies.fork_guardian(guard)
+    copies.fork_guardian(guard)
     os.close(writing)
-    wait_for_end(reading, child)
+    wait_for_end(reading)
 
 
 def test_progress_is_seen_by_whoever_shares_it():

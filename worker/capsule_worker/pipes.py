@@ -17,7 +17,7 @@ import termios
 import threading
 from typing import Any
 
-from capsule_worker import attribution
+from capsule_worker import attribution, children
 from capsule_worker.outlet import FD, Outlet
 from capsule_worker.protocol.journal import Piece, StreamName
 
@@ -74,7 +74,7 @@ class PipeReader:
 
     def before_cell(self) -> None:
         """Give the next cell pipes of its own where child processes of earlier cells still hold the old ones."""
-        if not _has_children():
+        if not children.others():
             return
         self.drain()
         with self._lock:
@@ -163,12 +163,3 @@ def _line_buffered_libc() -> _Libc:
 def _waiting(fd: int) -> int:
     size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
     return size
-
-
-def _has_children() -> bool:
-    """Whether child processes of this one are alive or not yet waited for (which this call does not do)."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True

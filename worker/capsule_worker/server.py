@@ -111,8 +111,6 @@ class Server:
         self._copying = False
         self._copy_timer: asyncio.TimerHandle | None = None
         self._copy_due = False
-        #: A child that stood between this process and a copy of it.
-        self._between: int | None = None
 
     def run(self, started: float) -> None:
         """Say that this worker is ready, and serve until the front asks it to leave, or is gone.
@@ -227,7 +225,6 @@ class Server:
         if self._executing != message.id:
             return  # it was sent to the process that this one is a copy of
         self._begun = True
-        self._reap_between()
         self._pipes.before_cell()
         self._stdin.allowed = message.allow_stdin
         result: m.ResultMessage | m.ErrorMessage
@@ -237,7 +234,7 @@ class Server:
             result = self._fault(error, execution_id=message.id)
         finally:
             self._stdin.allowed = False
-        self._checkpointer.after_cell()
+        self._checkpointer.after_cell(result.execution_time)
         if self._checkpointer.synchronous:
             self._withheld = result
         else:
@@ -250,7 +247,9 @@ class Server:
             self._loop.stop()
 
     def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
-        self._checkpointer.before_cell(source, message.code, number, message.id)
+        # What has no number of its own, such as a command from a terminal, comes after the cell that had one.
+        last = number if message.store_history else number - 1
+        self._checkpointer.before_cell(source, message.code, last, message.id)
 
     def _finish(self, result: m.ResultMessage | m.ErrorMessage) -> None:
         """Send the result behind all output."""
@@ -308,8 +307,6 @@ class Server:
         self._copy_due = False
         if not self._checkpointer.keeping:
             return
-        self._reap_between()
-        self._checkpointer.reap()
         note = {
             "execution_id": self._ended,
             "execution_count": self._cells,
@@ -321,9 +318,7 @@ class Server:
             strange = strangers(self._loop)
             if strange is not None:
                 raise standby.Unsound(strange)
-            self._between, succession = standby.leave_copy(
-                self._standby, note, self._own(), self._quiet(), self._let_go
-            )
+            succession = standby.leave_copy(self._standby, note, self._own(), self._quiet(), self._let_go)
         except (standby.Unsound, OSError) as error:
             self._checkpointer.standby = str(error)
         else:
@@ -375,17 +370,11 @@ class Server:
         self._outlet.renew(mapped(fds["journal"]))
         self._pipes.renew(fds["stdout"], fds["stderr"])
         self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
-        self._questions = self._between = self._executing = None
+        self._questions = self._executing = None
         self._shell.renew_history()
         self._checkpointer.renew(self._writers)
         self._say_ready(0.0)
         self._copy_soon()
-
-    def _reap_between(self) -> None:
-        if self._between is not None:
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(self._between, os.WNOHANG)[0]:
-                    self._between = None
 
     def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
         if self._executing is not None:

@@ -200,15 +200,13 @@ class ZMQInteractiveShell(InteractiveShell):
     def renew_history(self) -> None:
         """Go on with the history in a copy of the process: a connection and a thread are not to be shared."""
         manager: Any = self.history_manager
-        if manager is None or not manager.enabled or getattr(manager, "save_thread", None) is None:
+        if manager is None or not manager.enabled or str(manager.hist_file) == ":memory:":
             return
         manager.init_db()
         manager.db_input_cache_lock, manager.db_output_cache_lock = threading.Lock(), threading.Lock()
-        if isinstance(getattr(type(manager), "save_flag", None), property):
-            manager.save_thread = HistorySavingThread(manager)
-        else:
+        if not isinstance(getattr(type(manager), "save_flag", None), property):
             manager.save_flag = threading.Event()
-            manager.save_thread = HistorySavingThread(manager)
+        manager.save_thread = HistorySavingThread(manager)
         # What the original has written since, the copy must not write again.
         (last,) = manager.db.execute(
             "SELECT coalesce(max(line), 0) FROM history WHERE session = ?", (manager.session_number,)

@@ -16,6 +16,7 @@ import selectors
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,13 +25,17 @@ from typing import Any, NoReturn
 
 import msgpack  # type: ignore[import-untyped]
 
-from capsule_worker import reaper
+from capsule_worker import children, reaper
 
 #: What the front hands to the copy that takes over, in this order.
 HANDED = ("channel", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
 #: Bytes of memory that must be free, and the part of this process's memory, for a copy to be made: it needs none at
 #: first, but every page that one of the two writes to is one page more.
 _FREE, _FREE_PART = 256 << 20, 0.5
+#: How often, and after how many seconds, to look whether threads have ended.
+_LOOKS, _LOOK = 8, 0.0005
+#: Threads by their names that are no loss.
+_RENEWED = frozenset({"jemalloc_bg_thd"})
 _GPUS = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
@@ -63,7 +68,7 @@ def leave_copy(
     own: Collection[int],
     quiet: AbstractContextManager[Any],
     let_go: Callable[[], None],
-) -> tuple[int, Succession | None]:
+) -> Succession | None:
     """Leave a copy of this process behind.
 
     Args:
@@ -74,28 +79,58 @@ def leave_copy(
         let_go: closes, in the copy, what the original has to itself.
 
     Returns:
-        Here: the id of a child that ends at once and is to be waited for, and None. In the copy: when it takes over.
+        None; in the copy what it needs, when it takes over.
 
     Raises:
         Unsound: no copy was made.
         OSError: no process can be started.
     """
+    if children.others():
+        raise Unsound("child processes run")
+    threads = _threads()
+    if threads > threading.active_count() and threads >= _Pools.least:
+        raise Unsound(_Pools.reason)
     kept = _look_at_files(own)
     _look_at_memory()
-    if _has_children():
-        raise Unsound("child processes run")
     snapshot = _Snapshot(random.getstate(), kept)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, quiet:
         child = reaper.fork_aside()
         if not child:
-            return 0, _become_copy(ours, theirs, let_go, snapshot)
+            return _become_copy(ours, theirs, let_go, snapshot)
+        children.expect(child)
         # OpenBLAS ends its threads at a fork and starts them when they are needed again; others do not.
-        if len(os.listdir("/proc/self/task")) > threading.active_count():  # noqa: PTH208  # only their number
+        if _threads_stay():
             ours.close()  # the copy ends
-            raise Unsound("a library has threads of its own")
+            _Pools.least = threads
+            raise Unsound(_Pools.reason)
         socket.send_fds(front, [msgpack.packb(note)], [ours.fileno()])
-    return child, None
+    return None
+
+
+class _Pools:
+    """Threads of libraries that did not end at a fork: with that many there is no need to try again."""
+
+    reason = "a library has threads of its own"
+    least = 1 << 30
+
+
+def _threads() -> int:
+    """Return how many threads there are, but for those that their libraries start again after a fork."""
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            count += (task / "comm").read_text().strip() not in _RENEWED
+    return count
+
+
+def _threads_stay() -> bool:
+    """Whether there are threads that Python does not know; those that are about to end are waited for."""
+    for _ in range(_LOOKS):
+        if _threads() <= threading.active_count():
+            return False
+        time.sleep(_LOOK)
+    return True
 
 
 def _become_copy(
@@ -163,14 +198,6 @@ def _look_at_memory() -> None:
             if free < max(_FREE, resident * _FREE_PART):
                 raise Unsound(f"only {free / 1e9:.1f} GB of memory are free")
             return
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def renew_loop(loop: Any) -> None:

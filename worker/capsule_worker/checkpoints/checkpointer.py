@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import sys
@@ -39,6 +38,8 @@ _IDLE = 0.3
 _STAGE = 10.0
 #: Checkpoints that may be staged and not on disk yet.
 _MOST_COMMITS = 8
+#: What is at risk is worth a copy of this process if it took this many times what the copy takes.
+_RISK = 5.0
 _OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
 
 
@@ -66,8 +67,6 @@ class _Write:
     done: int
     collect: Callable[[], Outcome]
     progress: copies.Progress
-    #: A child that ends at once, where a copy writes.
-    child: int | None = None
     #: Where a thread writes: set when the end of this process does not matter to it any more.
     staged: threading.Event | None = None
     #: What comes of it if it does not fail; there when it is staged.
@@ -125,6 +124,12 @@ class Checkpointer:
         self._near: set[str] = set()
         self._touches: list[Touch] = []
         self._everything: bool = False
+        #: Seconds that cells took whose changes are in no checkpoint yet.
+        self._at_risk = 0.0
+        #: Seconds that a fork takes.
+        self._fork_time = 0.0
+        #: Whether code ran beside the cells when the latest job began.
+        self._strange: bool = False
         self._restorer: Restorer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._cell = mf.Cell(number=0)
@@ -165,8 +170,12 @@ class Checkpointer:
 
     @property
     def behind(self) -> bool:
-        """Whether a copy of this process that writes a checkpoint is still at it, so that the next one must wait."""
-        return self._write is not None and self._write.staged is None and not self.current
+        """Whether more is at risk than it costs to leave a copy of this process.
+
+        That is so while a copy writes a checkpoint, for which the next one must wait, and cells go on.
+        """
+        waits = self._write is not None and self._write.staged is None and not self.current
+        return waits and self._at_risk > _RISK * self._fork_time
 
     @property
     def current(self) -> bool:
@@ -206,7 +215,6 @@ class Checkpointer:
             number: as in ``In [number]``.
             execution_id: the execution's.
         """
-        self.reap()
         if self._keep is None and self._restorer is None:
             return
         if self._write is not None and self._write.staged is not None:
@@ -220,10 +228,11 @@ class Checkpointer:
         if self._restorer is not None:
             self._load_for(touched)
 
-    def after_cell(self) -> None:
-        """Take notice that the cell has ended; a checkpoint is due."""
+    def after_cell(self, seconds: float) -> None:
+        """Take notice that the cell has ended, which took ``seconds``; a checkpoint is due."""
         if self._keep is None:
             return
+        self._at_risk += seconds
         self._note()
         # A cell that only asks about checkpoints is nothing to go back behind.
         self.due = bool(self._changed) or not self._code.lstrip().startswith("%capsule")
@@ -342,7 +351,8 @@ class Checkpointer:
         present = {each: is_atom(namespace[each]) for each in self._ids}
         reached = self._reached()
         gone = self._gone(reached)
-        change = delta([kept.group for kept in self._known.groups], present, self._changed, reached, waiting)
+        changed = self._changed | gone.keys()
+        change = delta([kept.group for kept in self._known.groups], present, changed, reached, waiting)
         required, kept_places = {}, list(change.kept)
         for uid in change.required:
             cls = self._definitions.get(uid)
@@ -395,8 +405,9 @@ class Checkpointer:
         for key, names in found.joins.items():
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)
-        strange = strangers(self._loop) is not None or _hooks(self._shell)
-        return None if self._everything or strange else found.names
+        # What was there at the checkpoint before may have gone on until now.
+        before, self._strange = self._strange, strangers(self._loop) is not None or _hooks(self._shell)
+        return None if self._everything or before or self._strange else found.names
 
     def _gone(self, reached: Collection[str] | None) -> dict[str, mf.Variable]:
         """Return the variables that need not be tried."""
@@ -415,7 +426,7 @@ class Checkpointer:
 
     def _start(self, job: Job) -> None:
         touches, self._touches = self._touches, []
-        self._changed, self._everything = set(), False
+        self._changed, self._everything, self._at_risk = set(), False, 0.0
         values = [job.namespace[name] for names in job.dirty for name in names]
         if not job.required and are_small(values, job.namespace):
             self._write_here(job, touches)
@@ -501,8 +512,9 @@ class Checkpointer:
                 return load_outcome(data[1:], job)
             raise StorageError(data[1:].decode("utf-8", "replace") or "the writer of checkpoints was killed")
 
+        began = time.perf_counter()
         try:
-            child = copies.fork_guardian(guard)
+            copies.fork_guardian(guard)
         except OSError as error:
             os.close(result)
             os.close(reading)
@@ -511,8 +523,9 @@ class Checkpointer:
             self._retry(touches)
             self._complain(StorageError(f"no process can be started: {error.strerror}"))
             return
+        self._fork_time = time.perf_counter() - began
         os.close(writing)
-        self._watch(_Write(job, time.time(), touches, self._near, reading, collect, progress, child))
+        self._watch(_Write(job, time.time(), touches, self._near, reading, collect, progress))
 
     def _watch(self, write: _Write) -> None:
         self._write = write
@@ -523,13 +536,13 @@ class Checkpointer:
         if write is not self._write and write not in self._commits:
             return  # somebody has waited for it
         self._finish(write)
-        if not self.current:
+        # After a failure the next cell is waited for: what is wrong with a disk takes its time.
+        if not self.current and not self._warned:
             self.due = True
             self._loop.stop()
 
     def _finish(self, write: _Write) -> None:
         """Take notice of how a write went."""
-        self.reap()
         self._loop.remove_reader(write.done)
         os.close(write.done)
         granted = write in self._commits
@@ -599,13 +612,6 @@ class Checkpointer:
             self._warn(
                 f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
             )
-
-    def reap(self) -> None:
-        """Wait for the child that stood between this process and a guardian; it ends at once."""
-        write = self._write
-        if write is not None and write.child is not None:
-            _wait_for(write.child)
-            write.child = None
 
     def _variables(self) -> dict[str, mf.Variable]:
         found = {name: variable for kept in self._known.groups for name, variable in kept.variables.items()}
@@ -759,12 +765,6 @@ def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], 
         _store(result, b"\0" + text.encode("utf-8", "replace"))
         return
     _store(result, b"\1" + dump_outcome(outcome, job))
-
-
-def _wait_for(pid: int) -> None:
-    # Code of the notebook that waits for any child may have met it.
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def _store(fd: int, data: bytes) -> None:

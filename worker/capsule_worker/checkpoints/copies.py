@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from capsule_worker import reaper
+from capsule_worker import children, reaper
 
 #: Seconds without any progress after which a writer hangs.
 HANG = 10.0
@@ -82,15 +82,16 @@ class Progress:
         self._memory.close()
 
 
-def fork_guardian(guard: Callable[[], NoReturn]) -> int:
-    """Fork a process that runs ``guard``; return the id of a child that ends at once and is to be waited for.
+def fork_guardian(guard: Callable[[], NoReturn]) -> None:
+    """Fork a process that runs ``guard``.
 
     The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
     """
     sys.stdout.flush()
     pid = reaper.fork_aside()
     if pid:
-        return pid
+        children.expect(pid)
+        return
     try:
         if os.fork():
             os._exit(0)

@@ -271,7 +271,8 @@ class NamespacePickler(cloudpickle.Pickler):
     def _module(self, module: types.ModuleType) -> Any:
         if module.__dict__ is self._namespace:
             return importlib.import_module, ("__main__",)
-        return NotImplemented
+        names = _submodules_imported(module.__name__, self._namespace.get("In"))
+        return (import_with, (module.__name__, names)) if names else NotImplemented
 
     def _class(self, cls: type) -> Any:
         if _is_array_of_ctypes(cls):
@@ -467,6 +468,15 @@ def fill_cell(cell: types.CellType, state: tuple[Any]) -> None:
     (cell.cell_contents,) = state
 
 
+def import_with(name: str, submodules: list[str]) -> Any:
+    """Import a module, and those below it that are used by way of it."""
+    module = importlib.import_module(name)
+    for each in submodules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(each)
+    return module
+
+
 def make_lock(kind: str) -> Any:
     """Make a lock that nobody holds."""
     return threading.RLock() if kind == "RLock" else threading.Lock()
@@ -541,7 +551,11 @@ def open_memmap(path: str, dtype: Any, mode: str, offset: int, shape: tuple[int,
 def make_view(root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], start: int, write: bool) -> Any:
     """Make an array on the memory of another."""
     numpy = importlib.import_module("numpy")
-    view = numpy.ndarray(shape, dtype, _bytes_of(root), start, strides)
+    if dtype.hasobject:
+        items = root.ravel(order="K")[start // dtype.itemsize :]
+        view = numpy.lib.stride_tricks.as_strided(items, shape, strides)
+    else:
+        view = numpy.ndarray(shape, dtype, _bytes_of(root), start, strides)
     if not write:
         view.flags.writeable = False
     return view
@@ -664,6 +678,22 @@ def _without_hooks(bases: Iterable[type], *, everywhere: bool) -> Iterator[None]
             setter.__setattr__(cls, "__init_subclass__", hook)
 
 
+def _submodules_imported(name: str, cells: Any) -> list[str]:
+    """Return the modules below one that cells have imported by their full names: no variable tells of them."""
+    if not isinstance(cells, list):
+        return []
+    found = {each for cell in cells if "import" in cell for each in _imports(cell) if each.startswith(f"{name}.")}
+    return sorted(found & sys.modules.keys())
+
+
+@functools.lru_cache(maxsize=4096)
+def _imports(cell: str) -> tuple[str, ...]:
+    """Return what a cell's ``import`` statements import below other modules."""
+    statements = re.findall(r"^[ \t]*import[ \t]+([\w., \t]+)", cell.replace(";", "\n"), re.MULTILINE)
+    names = (name.split()[0] for names in statements for name in names.split(",") if name.strip())
+    return tuple(name for name in names if "." in name)
+
+
 def _is_of_ctypes(cls: type) -> bool:
     return any(type(base).__module__ == "_ctypes" for base in cls.__mro__)
 
@@ -750,7 +780,7 @@ def _cell(cell: types.CellType) -> Any:
 
 def _array(array: Any) -> Any:
     """Reduce an array that lies in the memory of another one to a view of that."""
-    if array.dtype.hasobject:
+    if array.dtype.hasobject and array.dtype != object:
         return NotImplemented
     root = array
     base = _base_of(array)
@@ -758,13 +788,15 @@ def _array(array: Any) -> Any:
         root, base = base, _base_of(base)
     start = array.__array_interface__["data"][0]
     if root is array:
+        if array.dtype.hasobject:
+            return NotImplemented
         owner = base.obj if isinstance(base, memoryview) else base
         if type(owner) in _OWNERS and array.size:
             owner_at, size = _memory_of(owner)
             if 0 <= start - owner_at <= size:
                 return make_array_on, (owner, array.dtype, array.shape, array.strides, start - owner_at)
         return NotImplemented
-    if not (root.flags.c_contiguous or root.flags.f_contiguous) or root.dtype.hasobject:
+    if not (root.flags.c_contiguous or root.flags.f_contiguous) or root.dtype.hasobject != array.dtype.hasobject:
         return NotImplemented
     offset = start - root.__array_interface__["data"][0]
     return make_view, (root, array.dtype, array.shape, array.strides, offset, bool(array.flags.writeable))
@@ -803,7 +835,7 @@ def _memory_of(owner: Any) -> tuple[int, int]:
 
 
 #: Classes of pandas whose arrays several objects may share, each believing that it owns them.
-_ACCOUNTS = ("pandas._libs.internals", "pandas.core.indexes", "pandas.core.arrays")
+_ACCOUNTS = ("pandas._libs.internals", "pandas.core.internals", "pandas.core.indexes", "pandas.core.arrays")
 
 
 def _without_sharing(obj: Any) -> Any:
@@ -813,8 +845,8 @@ def _without_sharing(obj: Any) -> Any:
 def _own(value: Any) -> Any:
     """Return what pandas reduced an object to, such that the arrays in it own their memory."""
     kind = type(value)
-    if kind is tuple:
-        return tuple(_own(item) for item in value)
+    if kind is tuple or kind is list:
+        return kind(_own(item) for item in value)
     if kind is dict:
         return {key: _own(item) for key, item in value.items()}
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":

@@ -58,6 +58,7 @@ class Group(Protocol):
     needs: list[str]
     reads: list[str]
     modules: list[str]
+    plain: bool
 
 
 class Groups:
@@ -151,6 +152,7 @@ class _Walk:
         self._queue: list[str] = []
         self._groups: set[int] = set()
         self._classes: set[int] = set()
+        self._looked: set[int] = set()
         self._codes: list[types.CodeType] = []
         self.reason: str | None = None
 
@@ -167,10 +169,13 @@ class _Walk:
                 self.use(each for each in self._index.by_name if _OUTPUT.match(each))
 
     def meet(self, root: str) -> None:
-        """Take notice of a module."""
-        if root not in self._keys and keeps(root):
-            self._keys.add(root)
-            self.use(self._links.held_by(root))
+        """Take notice of a module, and of those that it may call."""
+        if root in self._keys or not keeps(root):
+            return
+        for each in sorted(_called_by(root, len(sys.modules))):
+            if each not in self._keys:
+                self._keys.add(each)
+                self.use(self._links.held_by(each))
 
     def go_on(self) -> None:
         while self._queue:
@@ -178,7 +183,7 @@ class _Walk:
             if name in self._unsaveable:
                 self._hidden(name)
             group = self._index.by_name.get(name)
-            if group is not None:
+            if group is not None and not group.plain:
                 self._enter(group)
             if name in self._namespace:
                 self._look(self._namespace[name], _MOST_ITEMS if group is None else 0)
@@ -235,8 +240,13 @@ class _Walk:
         if id(cls) in self._classes:
             return
         self._classes.add(id(cls))
+        if cls.__module__ == "capsule_worker.shell":
+            self.reason = "the shell, which can run any code"
         if cls.__module__ != "__main__":
-            self.meet(cls.__module__.partition(".")[0])
+            root = cls.__module__.partition(".")[0]
+            # That something is a list does not say that it comes from where a cell may have put things.
+            if root != "builtins":
+                self.meet(root)
             return
         for base in cls.__mro__[1:]:
             self._look_at_class(base)
@@ -260,8 +270,8 @@ class _Walk:
                 self._look_once(held)
 
     def _look_once(self, value: Any) -> None:
-        if id(value) not in self._classes:
-            self._classes.add(id(value))
+        if id(value) not in self._looked:
+            self._looked.add(id(value))
             self._look(value, 0)
 
     def result(self) -> Reach:
@@ -307,6 +317,35 @@ def keeps(root: str) -> bool:
         return root in _KEEPING
     ours = root in {"", "None", "capsule", "capsule_worker"}
     return not ours and root not in _NOT_KEEPING and not root.startswith("_")
+
+
+@functools.lru_cache(maxsize=256)
+def _called_by(root: str, _count: int) -> frozenset[str]:
+    """Return the roots of the modules that may keep something and that one refers to, itself included.
+
+    Args:
+        root: the one.
+        _count: the number of modules there are: with another one the answer may be another.
+    """
+    modules: dict[str, list[types.ModuleType]] = {}
+    for name, module in list(sys.modules.items()):
+        modules.setdefault(name.partition(".")[0], []).append(module)
+    found, waiting = {root}, [] if root in _KEEPING_THEIR_OWN else [root]
+    while waiting:
+        for module in modules.get(waiting.pop(), ()):
+            for value in list(getattr(module, "__dict__", {}).values()):
+                kind = type(value)
+                if kind is types.ModuleType:
+                    other = value.__name__.partition(".")[0]
+                elif kind is type or kind is types.FunctionType:
+                    other = str(value.__module__).partition(".")[0]
+                else:
+                    continue
+                if other not in found and other not in sys.stdlib_module_names and keeps(other):
+                    found.add(other)
+                    if other not in _KEEPING_THEIR_OWN:
+                        waiting.append(other)
+    return frozenset(found)
 
 
 def _held_by(function: Any) -> tuple[Any, ...]:

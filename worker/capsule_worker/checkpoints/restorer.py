@@ -209,6 +209,8 @@ class Restorer:
         for name in group.names:
             if self._wanted is None or name in self._wanted:
                 self.failed[name] = reason
+                if self._wanted is not None and name in self.namespace:
+                    continue  # what somebody has is better than nothing
                 self.namespace[name] = Placeholder(self._variables[name].model_copy(update={"reason": reason}))
 
     def _unpickle(self, record: bytes) -> Any:

@@ -29,6 +29,9 @@ REACHES_ALL = frozenset(
         "get_objects",
         "get_referrers",
         "__main__",
+        "get_ipython",
+        "import *",
+        "sys.modules",
         "user_ns",
         "ctypes",
     }
@@ -95,6 +98,8 @@ def _walk(tree: ast.AST, names: set[str], modules: set[str]) -> str | None:
             names.add(word)
         elif isinstance(node, ast.Attribute):
             word = "" if node.attr in _BUILT_IN else node.attr
+            if word == "modules" and isinstance(node.value, ast.Name) and node.value.id == "sys":
+                word = "sys.modules"
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             word = _imported(node, names, modules)
         else:
@@ -119,7 +124,11 @@ def _imported(node: ast.Import | ast.ImportFrom, names: set[str], modules: set[s
         root = (node.module or "").partition(".")[0]
         modules.add(root)
         names.update(alias.asname or alias.name for alias in node.names)
+        if node.names[0].name == "*":
+            return "import *"  # nobody can say which names that binds
         dangerous = REACHES_ALL.intersection(alias.name for alias in node.names) - _BUILT_IN
+        if root == "sys" and any(alias.name == "modules" for alias in node.names):
+            return "sys.modules"
         return root if root in REACHES_ALL else next(iter(dangerous), "")
     roots = {alias.name.partition(".")[0] for alias in node.names}
     modules.update(roots)
@@ -155,6 +164,8 @@ class _Magic:
         magic, *rest = texts
         names.update(_expanded(rest[:1]))
         if magic in _HARMLESS:
+            # Some put what a command prints into variables.
+            names.update(word for word in _words("".join(rest[:1])) if word.isidentifier())
             return None
         if magic not in _RUNNING:
             return f"%{magic}"
@@ -208,6 +219,8 @@ def names_used(codes: Iterable[types.CodeType]) -> set[str]:
 @lru_cache(maxsize=4096)
 def _names_of(code: types.CodeType) -> frozenset[str]:
     names = frozenset(code.co_names)
+    if {"sys", "modules"} <= names:
+        names |= {"sys.modules"}
     doubtful = names & _BUILT_IN
     if doubtful:
         meant = {step.argval for step in dis.get_instructions(code) if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}

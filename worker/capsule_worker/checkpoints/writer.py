@@ -381,6 +381,7 @@ class Writer:
             needs=list(pickler.needs),
             reads=sorted(names_used(pickler.codes)),
             modules=sorted(pickler.modules),
+            plain=bool(unit.values) and self._job.plain.issuperset(unit.values),
             record=self._pack.blob(record),
             packs=sorted({chunk.pack for chunk in chunks if chunk.stored}),
             size=size,

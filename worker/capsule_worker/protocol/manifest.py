@@ -68,6 +68,8 @@ class Group(_Model):
     needs: list[str] = Field(default_factory=list)
     #: Global names that functions and methods in this group use.
     reads: list[str] = Field(default_factory=list)
+    #: Whether the values are immutable and small, and share nothing: they are together for brevity only.
+    plain: bool = False
     #: Roots of the modules whose classes and functions the objects in this group belong to.
     modules: list[str] = Field(default_factory=list)
     record: Location
