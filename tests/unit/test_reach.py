@@ -25,6 +25,7 @@ class Group:
     needs: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
+    plain: bool = False
 
 
 def touch_of(cell: str) -> Touch:

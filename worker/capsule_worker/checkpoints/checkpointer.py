@@ -194,6 +194,7 @@ class Checkpointer:
         self._commits.clear()
         for write in reversed(writes):
             # The original's. What became of it is not known here.
+            self._loop.remove_reader(write.done)
             os.close(write.done)
             self._known, self._index = write.before or self._known, None
             self._touches = write.touches + self._touches

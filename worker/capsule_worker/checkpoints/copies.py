@@ -34,6 +34,8 @@ _NICE = 5
 _TEXT = 4096
 #: How the reason begins where an object made a writer hang or end.
 FAULT = "saving it "
+_ENDED = FAULT + "ended the process that did it"
+_KILLED = f"{_ENDED} (SIGKILL)"
 #: What it says of one that did nothing any more.
 HANGS = "made no progress"
 
@@ -113,6 +115,7 @@ def watch(progress: Progress, write: Callable[[], None], blame: Callable[[str, s
         hang: seconds without progress that are too many.
     """
     blamed: set[str] = set()
+    pardoned: set[str] = set()
     while True:
         progress.step(0, "")
         pid = os.fork()
@@ -124,6 +127,10 @@ def watch(progress: Progress, write: Callable[[], None], blame: Callable[[str, s
         unit = progress.look()[2]
         if not unit or unit in blamed:
             return False
+        if how == _KILLED and unit not in pardoned:
+            # Whoever did it may have had nothing to do with what was being saved: the system, short of memory.
+            pardoned.add(unit)
+            continue
         blamed.add(unit)
         blame(unit, how)
 
@@ -176,7 +183,7 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
         return None
     if fault is not None:
         return f"{FAULT}{fault}"
-    return f"{FAULT}ended the process that did it ({_describe(status)})"
+    return f"{_ENDED} ({_describe(status)})"
 
 
 def _describe(status: int) -> str:

@@ -2,10 +2,10 @@
 
 cloudpickle is the base. What it does otherwise, or not at all:
 
-- functions of the notebook get the live namespace as their globals, and closures that share a variable go on sharing it;
+- functions of the notebook get the live namespace as their globals, closures that share a variable go on sharing it;
 - classes of the notebook are *definitions*: saved once under an id, referred to by it from everywhere else;
 - what a class or an object does when it is made is not done again, since its state has all that came of it;
-- arrays that share memory share it afterwards, except inside pandas, whose copy-on-write keeps account of sharing itself;
+- arrays that share memory share it afterwards, and pandas knows of it where it keeps account of that;
 - files that are read are opened again at their position; locks that nobody holds come back, unlocked.
 """
 
@@ -36,6 +36,7 @@ import typing
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -159,22 +160,18 @@ class NamespacePickler(cloudpickle.Pickler):
     def __init__(
         self, file: Any, namespace: dict[str, Any], definitions: Definitions, owned: Iterable[str] = ()
     ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._take_buffer)
+        #: Large buffers, in order.
+        self.buffers: list[pickle.PickleBuffer] = []
+        # Nothing that is held here refers to the pickler: it shall be gone, with its memo, once nobody needs it.
+        super().__init__(file, protocol=5, buffer_callback=_taker(self.buffers))
         self._namespace = namespace
         self._definitions = definitions
         self._owned = frozenset(owned)
         #: How objects of the types that were met are reduced.
-        self._ways: dict[type, Callable[[Any], Any]] = {
-            **_REDUCERS,
-            _Settled: self._settle,
-            types.FunctionType: self._any_function,
-            types.ModuleType: self._module,
-        }
+        self._ways = _REDUCERS.copy()
         self._anchors = [_Anchor(number, value) for number, value in enumerate(_anchors(namespace))]
         #: Addresses of the dicts that are variables; None before anybody has asked.
         self._dicts: set[int] | None = None
-        #: Large buffers, in order.
-        self.buffers: list[pickle.PickleBuffer] = []
         #: Classes that were referred to, by id.
         self.needs: dict[str, type] = {}
         #: Code of the notebook's functions that were met.
@@ -209,38 +206,40 @@ class NamespacePickler(cloudpickle.Pickler):
         way = self._ways.get(kind)
         if way is None:
             way = self._ways[kind] = self._way(kind)
-        return way(obj)
+        return self._own(obj) if way is _ours else way(obj)
 
     def _way(self, kind: type) -> Callable[[Any], Any]:
         """Return how objects of a type that is met for the first time are reduced."""
         module = str(kind.__module__)
-        if issubclass(kind, type):
-            return self._class
+        if issubclass(kind, type) or kind in {types.FunctionType, types.ModuleType, _Settled}:
+            return _ours
         if module == "numpy":
             return _ARRAYS.get(kind.__name__, _leave)
         if module.startswith("capsule_worker."):
             return _of_the_worker
         if issubclass(kind, BaseException):
             return _exception
-        if module.startswith(_ACCOUNTS) and _keeps_account_of_sharing():
-            return _without_sharing
+        if module.partition(".")[0] == "pandas" and _keeps_account_of_sharing():
+            return _way_of_pandas(kind)
         return _delicate if _is_delicate(kind) else _leave
 
-    def _settle(self, _: Any) -> Any:
+    def _own(self, obj: Any) -> Any:
+        """Reduce what it takes the pickler for."""
+        if isinstance(obj, types.FunctionType):
+            return self._any_function(obj)
+        if isinstance(obj, type):
+            return self._class(obj)
+        return self._module(obj) if isinstance(obj, types.ModuleType) else self._settle()
+
+    def _settle(self) -> Any:
         """Have the objects that anchors stand for take their places: they are referred to, and not pickled."""
-        memo: Any = self.memo.copy()
+        pickler: Any = self
+        memo = pickler.memo.copy()
         for anchor in self._anchors:
             place, _ = memo.pop(id(anchor))
             memo[id(anchor.value)] = (place, anchor.value)
-        self.memo = memo
+        pickler.memo = memo
         return tuple, ()
-
-    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        with buffer.raw() as raw:
-            if raw.nbytes < SMALL_BUFFER:
-                return True
-        self.buffers.append(buffer)
-        return False
 
     def _met(self, thing: Any) -> None:
         root = str(getattr(thing, "__module__", None)).partition(".")[0]
@@ -306,37 +305,37 @@ class NamespaceUnpickler(pickle.Unpickler):
 
     def __init__(self, file: Any, buffers: Iterable[Any], definer: Definer) -> None:
         super().__init__(file, buffers=buffers)
-        self._definer = definer
+        # What is found goes into the memo. It does not refer to the unpickler: that shall be gone, with its memo, once
+        # an object is loaded, for nobody else holds what the notebook has let go.
+        self._found: dict[str, Callable[..., Any]] = {
+            "make_function": functools.partial(_make_function, definer),
+            "find_class": definer.find,
+            "make_class": functools.partial(_make_class, definer),
+            "find_anchor": _anchors(definer.namespace).__getitem__,
+        }
 
     def find_class(self, module: str, name: str) -> Any:
         """Find a global; ours are bound to this unpickling."""
-        if module == __name__:
-            if name == "make_function":
-                return self._make_function
-            if name == "find_class":
-                return self._definer.find
-            if name == "make_class":
-                return self._make_class
-            if name == "find_anchor":
-                return self._find_anchor
-        return super().find_class(module, name)
+        found = self._found.get(name) if module == __name__ else None
+        return super().find_class(module, name) if found is None else found
 
     def load(self) -> Any:
         """Load an object."""
         _, _, value = super().load()
         return value
 
-    def _find_anchor(self, number: int) -> Any:
-        return _anchors(self._definer.namespace)[number]
 
-    def _make_function(self, code: types.CodeType, name: str, closure: Any, home: Any = None) -> types.FunctionType:
-        space = self._definer.namespace if home is None else home if type(home) is dict else home.__dict__
-        return types.FunctionType(code, space, name, None, closure)
+def _make_function(
+    definer: Definer, code: types.CodeType, name: str, closure: Any, home: Any = None
+) -> types.FunctionType:
+    space = definer.namespace if home is None else home if type(home) is dict else home.__dict__
+    return types.FunctionType(code, space, name, None, closure)
 
-    def _make_class(self, uid: str, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-        cls = make(*arguments)
-        self._definer.begin(uid, cls)
-        return cls
+
+def _make_class(definer: Definer, uid: str, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    cls = make(*arguments)
+    definer.begin(uid, cls)
+    return cls
 
 
 # -- what pickles refer to: their names and places are part of the format -------------------------------------------
@@ -426,25 +425,31 @@ def fill_class(cls: type, state: tuple[dict[str, Any], dict[str, dict[str, Any]]
         vars(enumeration.__members__[name]).update(values)
 
 
-def fill_object(obj: Any, state: tuple[Any, Any, Any]) -> None:
-    """Give an object its attributes and items without asking its class, which may need some of them to answer."""
-    attributes, items, pairs = state
-    if items is not None:
-        list.extend(obj, items)
-    if pairs is not None:
-        dict.update(obj, pairs)
-    if isinstance(attributes, tuple):
+def fill_object(obj: Any, attributes: Any) -> None:
+    """Give an object its attributes without asking its class, which may need some of them to answer."""
+    if type(attributes) is tuple:
         attributes, slots = attributes
         for name, value in slots.items():
             object.__setattr__(obj, name, value)
     if attributes:
         own = object.__getattribute__(obj, "__dict__")
-        own.update((sys.intern(name), value) for name, value in attributes.items())
+        for name, value in attributes.items():
+            own[sys.intern(name)] = value
+
+
+def fill_container(obj: Any, state: tuple[Any, Any, Any]) -> None:
+    """Give an object its attributes and items without asking its class."""
+    attributes, items, pairs = state
+    if items is not None:
+        list.extend(obj, items)
+    if pairs is not None:
+        dict.update(obj, pairs)
+    fill_object(obj, attributes)
 
 
 def make_exception(kind: type[BaseException], *arguments: Any) -> BaseException:
     """Make an exception of a class of the notebook, whose own way to make one may ask for more."""
-    base = _beyond_notebook(kind)
+    base: Any = _beyond_notebook(kind)
     error: BaseException = base.__new__(kind, *arguments)
     base.__init__(error, *arguments)
     return error
@@ -475,6 +480,12 @@ def import_with(name: str, submodules: list[str]) -> Any:
         with contextlib.suppress(ImportError):
             importlib.import_module(each)
     return module
+
+
+def fill_block(block: Any, state: tuple[Any]) -> None:
+    """Have pandas know what shares memory with a block."""
+    (block.refs,) = state
+    block.refs.add_reference(block)
 
 
 def make_lock(kind: str) -> Any:
@@ -529,12 +540,14 @@ def make_new_type(name: str, supertype: Any, module: str) -> Any:
 
 def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
     """Make what a ``type`` statement makes."""
-    return typing.TypeAliasType(name, value, type_params=parameters)  # type: ignore[attr-defined]  # Python 3.12
+    return typing.TypeAliasType(name, value, type_params=parameters)
 
 
-def make_parameters(name: str, options: dict[str, Any]) -> Any:
-    """Make a ``ParamSpec``."""
-    return typing.ParamSpec(name, **options)
+def make_type_variable(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Make a ``TypeVar`` or a ``ParamSpec``."""
+    variable = kind(name, *constraints, **options)
+    variable.__module__ = "__main__"
+    return variable
 
 
 def make_scanner(options: dict[str, Any]) -> Any:
@@ -546,6 +559,11 @@ def open_memmap(path: str, dtype: Any, mode: str, offset: int, shape: tuple[int,
     """Make an array on a file again."""
     numpy = importlib.import_module("numpy")
     return numpy.memmap(path, dtype=dtype, mode=mode, offset=offset, shape=shape, order=order)
+
+
+def make_part(*view: Any) -> Any:
+    """Make an array on the memory of another, of the same class."""
+    return make_view(*view).view(type(view[0]))
 
 
 def make_view(root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], start: int, write: bool) -> Any:
@@ -586,15 +604,34 @@ class _Anchor:
         self.number = number
         self.value = value
 
-    def __reduce__(self) -> Any:
-        return find_anchor, (self.number,)
-
 
 class _Settled:
     """Comes behind the anchors in a pickle."""
 
 
+def _anchor(anchor: _Anchor) -> Any:
+    return find_anchor, (anchor.number,)
+
+
+def _taker(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return what decides of a buffer whether it stays within the pickle; if not, it is added to ``buffers``."""
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        with buffer.raw() as raw:
+            if raw.nbytes < SMALL_BUFFER:
+                return True
+        buffers.append(buffer)
+        return False
+
+    return take
+
+
 def _leave(_: Any) -> Any:
+    return NotImplemented
+
+
+def _ours(_: Any) -> Any:
+    """Stand for the pickler's own ways."""
     return NotImplemented
 
 
@@ -619,7 +656,8 @@ def _plain_class(cls: type, bases: tuple[Any, ...], space: dict[str, Any], attri
         space["__orig_bases__"], bases = bases, cls.__bases__
     own = (types.MemberDescriptorType, types.GetSetDescriptorType)
     members = [name for name, value in vars(cls).items() if isinstance(value, own) and value.__objclass__ is cls]
-    attributes = {name: value for name, value in attributes.items() if name not in members and name not in space}
+    # The names of slots are kept there by the one who pickles.
+    attributes = {name: value for name, value in attributes.items() if name not in {*members, "__slotnames__"}}
     if "__slots__" in attributes:
         slots = attributes.pop("__slots__")
         known = isinstance(slots, (str, tuple, list, dict))
@@ -732,8 +770,10 @@ def _delicate(obj: Any) -> Any:
     make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
     if not (state is None or isinstance(state, (dict, tuple))):
         return NotImplemented
-    everything = (state, None if items is None else [*items], None if pairs is None else {**dict(pairs)})
-    return make, arguments, everything, None, None, fill_object
+    if items is None and pairs is None:
+        return make, arguments, state, None, None, fill_object
+    everything = (state, None if items is None else [*items], None if pairs is None else dict(pairs))
+    return make, arguments, everything, None, None, fill_container
 
 
 def _exception(error: BaseException) -> Any:
@@ -813,12 +853,13 @@ def _memmap(array: Any) -> Any:
     mapped = type(array.base).__module__ == "mmap"
     path, mode = getattr(array, "filename", None), getattr(array, "mode", "c")
     if not mapped:
-        return _array(array) if type(array.base) is type(array) else NotImplemented
-    if path is None or mode == "c" or array.dtype.hasobject or not os.path.exists(path):
+        reduced = _array(array) if type(array.base) is type(array) else NotImplemented
+        return reduced if reduced is NotImplemented else (make_part, *reduced[1:])
+    if path is None or mode == "c" or array.dtype.hasobject or not Path(path).exists():
         return NotImplemented
     order = "C" if array.flags.c_contiguous else "F"
     mode = "r" if mode == "r" else "r+"
-    return open_memmap, (os.path.abspath(path), array.dtype, mode, array.offset, array.shape, order)
+    return open_memmap, (str(Path(path).absolute()), array.dtype, mode, array.offset, array.shape, order)
 
 
 def _bytes_of(array: Any) -> Any:
@@ -834,8 +875,33 @@ def _memory_of(owner: Any) -> tuple[int, int]:
     return (ctypes.addressof((ctypes.c_char * size).from_buffer(owner)) if size else 0), size
 
 
-#: Classes of pandas whose arrays several objects may share, each believing that it owns them.
-_ACCOUNTS = ("pandas._libs.internals", "pandas.core.internals", "pandas.core.indexes", "pandas.core.arrays")
+def _way_of_pandas(kind: type) -> Callable[[Any], Any]:
+    """Return how objects of a class of pandas are reduced where it copies on write.
+
+    What shares memory there has a common object that keeps account of it. Blocks get theirs back. Indexes and arrays of
+    pandas' own types get memory of their own: it makes no difference but that it is more.
+    """
+    names = {base.__name__ for base in kind.__mro__ if str(base.__module__).startswith("pandas")}
+    if "Block" in names:
+        return _block
+    if "SingleBlockManager" in names:
+        return _manager_of_series
+    if "BlockValuesRefs" in names:
+        return _account
+    return _without_sharing if names & {"Index", "ExtensionArray"} else _leave
+
+
+def _block(block: Any) -> Any:
+    make, arguments, *_ = block.__reduce_ex__(5)
+    return make, arguments, (block.refs,), None, None, fill_block
+
+
+def _manager_of_series(manager: Any) -> Any:
+    return type(manager), (manager.blocks[0], manager.axes[0])
+
+
+def _account(account: Any) -> Any:
+    return type(account), ()
 
 
 def _without_sharing(obj: Any) -> Any:
@@ -851,8 +917,6 @@ def _own(value: Any) -> Any:
         return {key: _own(item) for key, item in value.items()}
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         return _Owned(value)
-    if kind.__module__.startswith("pandas.core.arrays") and hasattr(value, "view"):
-        return value.view()
     return value
 
 
@@ -878,7 +942,8 @@ def _keeps_account_of_sharing() -> bool:
     if pandas is None:
         return False
     try:
-        return int(pandas.__version__.split(".")[0]) >= 3 or bool(pandas.options.mode.copy_on_write)
+        always = int(pandas.__version__.split(".")[0]) >= 3  # noqa: PLR2004  # said above
+        return always or bool(pandas.options.mode.copy_on_write)
     except Exception:
         return False
 
@@ -913,11 +978,11 @@ def _file(file: Any, arguments: dict[str, Any]) -> Any:
     mode = mode or getattr(getattr(file, "raw", None), "mode", "")
     if file.closed and mode:
         return closed_file, (name, mode, arguments)
-    if not isinstance(name, str) or not os.path.isfile(name):
+    if not isinstance(name, str) or not Path(name).is_file():
         raise pickle.PicklingError("a file that is open and has no name any more")
     if set(mode) - set("rbt"):
         raise pickle.PicklingError(f"a file open for writing (mode {mode!r})")
-    return open_again, (os.path.abspath(name), {"mode": mode, **arguments}, file.tell())
+    return open_again, (str(Path(name).absolute()), {"mode": mode, **arguments}, file.tell())
 
 
 def _process(process: subprocess.Popen[Any]) -> Any:
@@ -928,16 +993,16 @@ def _process(process: subprocess.Popen[Any]) -> Any:
 
 def _condition(condition: Any) -> Any:
     """Reduce a condition to its lock: nobody waits for it any more."""
-    return threading.Condition, (condition._lock,)
+    return threading.Condition, (condition._lock,)  # noqa: SLF001  # there is no other way to it
 
 
-def _memory_view(view: memoryview) -> Any:
+def _memory_view(view: Any) -> Any:
     if view.obj is None or memoryview(view.obj) != view or view.format != memoryview(view.obj).format:
         raise pickle.PicklingError("a view of a part of memory")
     return memoryview, (view.obj,)
 
 
-def _reference(reference: weakref.ref[Any]) -> Any:
+def _reference(reference: Any) -> Any:
     target, callback = reference(), reference.__callback__
     if target is None:
         return dead_reference, ()
@@ -987,11 +1052,17 @@ def _alias(alias: Any) -> Any:
     return make_alias, (alias.__name__, alias.__value__, alias.__type_params__)
 
 
-def _parameters(kind: Any) -> Any:
-    if _is_importable(kind):
+def _type_variable(variable: Any) -> Any:
+    if _is_importable(variable):
         return NotImplemented
-    options = {"bound": kind.__bound__, "covariant": kind.__covariant__, "contravariant": kind.__contravariant__}
-    return make_parameters, (kind.__name__, options)
+    options = {"bound": variable.__bound__, "covariant": variable.__covariant__}
+    options["contravariant"] = variable.__contravariant__
+    if getattr(variable, "__infer_variance__", False):
+        options["infer_variance"] = True
+    if getattr(variable, "has_default", bool)():  # Python 3.13
+        options["default"] = variable.__default__
+    constraints = getattr(variable, "__constraints__", ())
+    return make_type_variable, (type(variable), variable.__name__, constraints, options)
 
 
 def _type_tuple(kind: Any) -> Any:
@@ -1034,6 +1105,7 @@ _OWNERS = (bytearray, arrays.array)
 #: By the name of the class.
 _ARRAYS: dict[str, Callable[[Any], Any]] = {"ndarray": _array, "memmap": _memmap}
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
+    _Anchor: _anchor,
     types.CellType: _cell,
     type(dataclasses.MISSING): _missing,
     type(threading.Lock()): _lock,
@@ -1054,13 +1126,14 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     struct.Struct: _struct,
     type(functools.lru_cache(len)): _cached,
     typing.NewType: _new_type,
-    typing.ParamSpec: _parameters,
+    typing.TypeVar: _type_variable,
+    typing.ParamSpec: _type_variable,
     **{
         type(getattr(kind(), what)()): _dict_view
         for kind in (dict, OrderedDict)
         for what in ("keys", "values", "items")
     },
-    type(json.JSONDecoder().scan_once): _scanner,
+    type(getattr(json.JSONDecoder(), "scan_once")): _scanner,  # noqa: B009  # the stubs know nothing of it
 }
 for _name, _reducer in (("TypeVarTuple", _type_tuple), ("TypeAliasType", _alias)):  # not in every Python
     if hasattr(typing, _name):
@@ -1071,7 +1144,7 @@ def _matters(kind: type) -> bool:
     """Whether it makes a difference that two variables share one object of this type."""
     if kind in _ATOMS or issubclass(kind, (type, enum.Enum, re.Pattern)):
         return False
-    module = kind.__module__
+    module = str(kind.__module__)
     if module.startswith(_IMMUTABLE_MODULES):
         return False
     return module != "numpy" or kind.__name__ in {"ndarray", "recarray", "matrix", "MaskedArray"}

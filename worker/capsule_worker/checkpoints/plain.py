@@ -80,7 +80,7 @@ def _is_simple(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
 
 def _is_small_data(kind: type, value: Any) -> bool:
     """Whether a value is a small array or frame of plain data."""
-    module = kind.__module__
+    module = str(kind.__module__)
     if module == "numpy":
         if kind.__name__ == "ndarray":
             return not value.dtype.hasobject and value.nbytes <= MOST_BYTES and value.base is None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from capsule_worker.checkpoints.names import OUTPUT_NAMES
+from capsule_worker.checkpoints.plain import is_atom
 
 #: What comes back by itself, in this order.
 _PARTS = ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch")
@@ -55,6 +56,7 @@ class ShellState:
                 if type(value) is _Awaited or f"_{number}" in namespace
             ],
             "latest": self._latest(),
+            "own": self._own(),
             "random": random.getstate(),
             "extensions": sorted(set(self._shell.extension_manager.loaded) - self._extensions),
             "autoreload": self._autoreload(),
@@ -101,14 +103,15 @@ class ShellState:
             if number in history.output_hist:
                 namespace[name] = history.output_hist[number]
                 setattr(self._shell.displayhook, name, namespace[name])
+        namespace.update(state["own"])
         self.fill_outputs()
 
     def fill_outputs(self) -> None:
         """Put outputs that are loaded by now into their places, wherever cells have moved these meanwhile."""
-        namespace, hook = self._shell.user_ns, self._shell.displayhook
+        namespace, hook, hidden = self._shell.user_ns, self._shell.displayhook, self._shell.user_ns_hidden
         places: list[tuple[dict[Any, Any], Any]] = [
             *((self._shell.history_manager.output_hist, number) for number in self._shell.history_manager.output_hist),
-            *((space, name) for space in (namespace, vars(hook)) for name in OUTPUT_NAMES),
+            *((space, name) for space in (namespace, vars(hook), hidden) for name in OUTPUT_NAMES),
         ]
         for space, key in places:
             value = space.get(key)
@@ -124,6 +127,12 @@ class ShellState:
             if number is not None:
                 found[name] = number
         return found
+
+    def _own(self) -> dict[str, Any]:
+        """Return what cells have put into ``_``, ``__`` and ``___`` themselves, as in ``for _ in range(3)``."""
+        namespace, hook = self._shell.user_ns, self._shell.displayhook
+        own = {name: namespace[name] for name in OUTPUT_NAMES if name in namespace}
+        return {name: value for name, value in own.items() if is_atom(value) and value is not getattr(hook, name)}
 
     def _environment_changes(self) -> dict[str, str | None]:
         now, before = dict(os.environ), self._environment
