@@ -35,6 +35,8 @@ _TIMES = 12
 _TRIVIAL = 200
 #: How often a worker is killed, and a cell undone.
 _DEATHS, _UNDOS = 3, 7
+#: Seconds between cells that a person types.
+_THINKING = 1.5
 #: Dicts of workload B that change, one after the other.
 _DICTS = 10
 
@@ -331,7 +333,9 @@ def _new_pair(work: Path) -> Iterator[_Pair]:
 
 def _undo(kernel: CapsuleKernel, number: int) -> float:
     """Return the milliseconds that it takes to undo a cell."""
-    kernel.prepare((f"parameter_298 = {number}", f"parameter_298 = 'changed {number}'"))
+    for cell in (f"parameter_298 = {number}", f"parameter_298 = 'changed {number}'"):
+        kernel.prepare((cell,))
+        time.sleep(_THINKING)
     started = time.perf_counter()
     kernel.execute("%capsule undo")
     elapsed = (time.perf_counter() - started) * 1000

@@ -667,7 +667,6 @@ def test_a_class_is_saved_once_however_many_use_it(notebook):
     assert sum(group.size for group in notebook.manifest.groups if not group.defines) < 1000
 
 
-@pytest.mark.xfail(strict=False, reason="what marks a class for one process is saved along with it")
 def test_nothing_is_saved_again_because_it_was_saved_before(notebook):
     """A checkpoint of what has not changed is equal to the one before, classes and functions included."""
     for trip in TRIPS:

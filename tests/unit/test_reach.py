@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach
+from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
 from capsule_worker.checkpoints.touch import Touch, touch
 
 
@@ -521,3 +521,16 @@ def test_what_is_reached_is_closed(state: Any) -> None:
     again = found_in(after, [Touch(frozenset(first.names), roots)])
     assert again.names == first.names
     assert found_in(state, touches, known=0).names <= first.names
+
+
+class _Nowhere(type):
+    """A class that does not say where it is from."""
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("nowhere")
+
+
+def test_a_class_that_does_not_say_where_it_is_from_is_from_nowhere() -> None:
+    assert root_of(type("Silent", (), {"__module__": None})) == "None"
+    assert root_of(_Nowhere("Hostile", (), {})) == ""

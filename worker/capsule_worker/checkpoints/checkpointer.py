@@ -8,6 +8,7 @@ import select
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from capsule_worker.checkpoints.packs import DamagedError, StorageError
 from capsule_worker.checkpoints.placeholder import variable_of
 from capsule_worker.checkpoints.plain import are_small, is_atom
 from capsule_worker.checkpoints.prepared import Preparations
-from capsule_worker.checkpoints.reach import Groups, Links, reach
+from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, reach
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
@@ -261,6 +262,15 @@ class Checkpointer:
         if self._keep is None or not self._build_on_staged():
             return
         self.due = False
+        try:
+            self._begin()
+        # A fault of ours must cost checkpoints, and not the variables.
+        except Exception as error:
+            traceback.print_exc(file=sys.__stderr__)
+            self._everything = True
+            self._complain(error)
+
+    def _begin(self) -> None:
         if self._restorer is not None:
             # Nothing changes what is not loaded; but a name is saved with its value only.
             self._adopt_loaded()
@@ -402,7 +412,11 @@ class Checkpointer:
         """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
         if self._index is None:
             self._index = Groups(kept.group for kept in self._known.groups)
-        found = reach(self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys())
+        try:
+            found = reach(self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys())
+        # Objects that do not even let themselves be looked at.
+        except Exception as error:
+            found = Reach(None, describe(error), {EVERY_MODULE: set(self._ids)})
         for key, names in found.joins.items():
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)

@@ -16,6 +16,7 @@ MOST_VALUES = 10_000
 
 _SCALARS = frozenset({int, float, complex, bool, type(None), range, slice, type(Ellipsis)})
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
+_TEXTS = frozenset({str, bytes, bytearray})
 #: Integers above this many bits take time to write.
 _MOST_BITS = 100_000
 
@@ -36,6 +37,13 @@ def _is_importable(module: types.ModuleType) -> bool:
 
 def are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
     """Whether all of ``values`` together are small and of types that run nobody's code when they are pickled."""
+    try:
+        return _are_small(values, namespace)
+    except Exception:  # objects that do not even let themselves be looked at
+        return False
+
+
+def _are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
     stack = list(values)
     seen = 0
     while stack:
@@ -44,27 +52,23 @@ def are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
             return False
         value = stack.pop()
         kind = type(value)
-        if kind in _SCALARS:
-            continue
-        if kind is str or kind is bytes or kind is bytearray:
-            if len(value) > MOST_BYTES:
-                return False
-        elif kind in _SEQUENCES:
+        if kind in _SEQUENCES:
             stack.extend(value)
         elif kind is dict:
             if value is not namespace:
                 stack.extend(value.keys())
                 stack.extend(value.values())
-        elif kind is types.FunctionType:
-            if not _is_simple(value, namespace):
-                return False
+        elif kind is types.FunctionType and _is_simple(value, namespace):
             stack.extend(value.__defaults__ or ())
-        elif kind is types.ModuleType:
-            if not _is_importable(value):
-                return False
-        elif not _is_small_data(kind, value):
+        elif kind not in _SCALARS and not _is_small(kind, value):
             return False
     return True
+
+
+def _is_small(kind: type, value: Any) -> bool:
+    if kind in _TEXTS:
+        return len(value) <= MOST_BYTES
+    return _is_importable(value) if kind is types.ModuleType else _is_small_data(kind, value)
 
 
 def _is_simple(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
@@ -87,7 +91,8 @@ def _is_small_data(kind: type, value: Any) -> bool:
         return getattr(value, "nbytes", MOST_BYTES + 1) <= 32 and not value.dtype.hasobject  # noqa: PLR2004  # a scalar
     if module.partition(".")[0] == "pandas":
         if kind.__name__ == "DataFrame":
-            return value.size <= MOST_VALUES and not any(dtype == object for dtype in value.dtypes) and not value.attrs
+            plain = not any(dtype.kind == "O" for dtype in value.dtypes) and not value.attrs
+            return plain and value.size <= MOST_VALUES
         if kind.__name__ == "Series":
             return value.size <= MOST_VALUES and value.dtype != object and not value.attrs
     return False

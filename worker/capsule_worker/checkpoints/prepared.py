@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from capsule_worker.checkpoints.reach import root_of
+
 #: Seconds that pickling one value may take here: the notebook waits for it.
 _PATIENCE = 5.0
 
@@ -54,8 +56,8 @@ class Preparations:
 
 
 def _is_from_library(kind: type) -> bool:
-    root = kind.__module__.partition(".")[0]
-    return root not in sys.stdlib_module_names and root not in {"__main__", "capsule_worker", "IPython"}
+    root = root_of(kind)
+    return bool(root) and root not in sys.stdlib_module_names and root not in {"__main__", "capsule_worker", "IPython"}
 
 
 def _pickled(value: Any) -> bytes | None:

@@ -203,7 +203,7 @@ class _Walk:
 
     def _hidden(self, name: str) -> None:
         kind = type(self._namespace.get(name))
-        if kind.__module__.partition(".")[0] not in _INERT:
+        if root_of(kind) not in _INERT:
             key = f":{name}"
             self._keys.add(key)
             self.use(self._links.held_by(key))
@@ -243,7 +243,7 @@ class _Walk:
         if cls.__module__ == "capsule_worker.shell":
             self.reason = "the shell, which can run any code"
         if cls.__module__ != "__main__":
-            root = cls.__module__.partition(".")[0]
+            root = root_of(cls)
             # That something is a list does not say that it comes from where a cell may have put things.
             if root != "builtins":
                 self.meet(root)
@@ -307,8 +307,16 @@ class _Walk:
         group = self._index.by_name.get(name)
         if group is not None:
             return not _KEEPING_THEIR_OWN.isdisjoint(group.modules)
-        root = type(self._namespace.get(name)).__module__.partition(".")[0]
+        root = root_of(type(self._namespace.get(name)))
         return root not in _NOT_KEEPING
+
+
+def root_of(cls: type) -> str:
+    """Return the root of the name of a class's module; a class may say anything there."""
+    try:
+        return str(cls.__module__).partition(".")[0]
+    except Exception:
+        return ""
 
 
 def keeps(root: str) -> bool:
