@@ -332,7 +332,7 @@ class Session:
         return await keeper._in_thread(lambda: act(keeper._catalogue, keeper._session.id))
 
     async def _newest(self) -> int:
-        """Return the latest version that is in a checkpoint."""
+        """Return the latest version that is in a checkpoint; -1 if there is none."""
 
         def look(catalogue: Catalogue, session: str) -> int:
             incoming = catalogue.directory(session) / mf.INCOMING
@@ -341,7 +341,7 @@ class Session:
             return max([*counts, 0 if newest is None else newest.execution_count])
 
         count: int = await self._in_store(look)
-        return self._versions.get(count, 0)
+        return self._versions.get(count, -1)
 
     async def _listed(self, version: int) -> None:
         """Wait until a version is in a checkpoint."""

@@ -1,4 +1,4 @@
-"""Which variables a cell can have changed: found from its source, from code behind names, and from what is held where."""
+"""What cells can have changed: from what they name to all that shares objects with that, without looking at data."""
 
 from __future__ import annotations
 
