@@ -75,6 +75,7 @@ _LIST, _DICT, _CALL, _TAKES, _CLASS, _OBJECT, _ARRAY, _FRAME, _NUMBER, _ITERATOR
     "anything",
 )
 
+
 @dataclass(frozen=True)
 class Step:
     """One cell, and what happens around it.
@@ -237,13 +238,19 @@ def change(m: Model) -> str:
         return "pass"
     kind = m.kinds[thing]
     if kind == _DICT:
-        return [f"{thing}['k'] = {value}", f"{thing}['k'].append({n})", f"{thing}.pop('k', None)", f"{thing}[{n}] = {n}"][
-            m.step.c % 4
-        ]
+        return [
+            f"{thing}['k'] = {value}",
+            f"{thing}['k'].append({n})",
+            f"{thing}.pop('k', None)",
+            f"{thing}[{n}] = {n}",
+        ][m.step.c % 4]
     if kind == _OBJECT:
-        return [f"{thing}.v = {value}", f"{thing}.v.append({n})", f"{thing}.extra = [{n}]", f"print({thing}.push({n}))"][
-            m.step.c % 4
-        ]
+        return [
+            f"{thing}.v = {value}",
+            f"{thing}.v.append({n})",
+            f"{thing}.extra = [{n}]",
+            f"print({thing}.push({n}))",
+        ][m.step.c % 4]
     return [
         f"{thing}.append({n % 200})",
         f"{thing}.append({value})",
@@ -615,9 +622,14 @@ def array(m: Model) -> str:
             f"np.arange({size})[::2]",
         ][m.step.a % 6]
     else:
-        text = [f"{source}[1:]", f"{source}.reshape(-1)", f"{source}.T", f"{source}[::-1]", f"{source}[:2].copy()", source][
-            m.step.a % 6
-        ]
+        text = [
+            f"{source}[1:]",
+            f"{source}.reshape(-1)",
+            f"{source}.T",
+            f"{source}[::-1]",
+            f"{source}[:2].copy()",
+            source,
+        ][m.step.a % 6]
     return f"import numpy as np\n{m.new(_ARRAY, m.step.a + m.step.c)} = {text}"
 
 
@@ -763,8 +775,7 @@ def wait(m: Model) -> str:
     """Await something."""
     n, target = m.next() % 200, m.list(m.step.a)
     return (
-        f"import asyncio\nasync def work(part):\n    await asyncio.sleep(0)\n    part.append({n})\n"
-        f"await work({target})"
+        f"import asyncio\nasync def work(part):\n    await asyncio.sleep(0)\n    part.append({n})\nawait work({target})"
     )
 
 

@@ -129,17 +129,19 @@ class CapsuleMagics(Magics):
         if reply.manifest is None:
             _show(reply)  # a copy of this process takes over when the cell has ended
         else:
-            self._bring_back(reply, None, clear=True)
+            self._bring_back(reply, None, clear=True, lazily=True)
 
     def _resume(self, session: str | None) -> None:
-        self._bring_back(self._ask("resume", session=session), None, clear=False)
+        self._bring_back(self._ask("resume", session=session), None, clear=False, lazily=True)
 
-    def _bring_back(self, reply: CommandReplyMessage, variables: list[str] | None, clear: bool) -> None:
+    def _bring_back(
+        self, reply: CommandReplyMessage, variables: list[str] | None, clear: bool, *, lazily: bool = False
+    ) -> None:
         shell: Any = self.shell
         assert reply.manifest is not None
         _show(reply)
         manifest = mf.load(reply.manifest)
-        restored, failed, notes = shell.checkpointer.restore(manifest, variables, clear=clear, lazily=False)
+        restored, failed, notes = shell.checkpointer.restore(manifest, variables, clear=clear, lazily=lazily)
         reply = self._ask(
             "restored",
             checkpoint=manifest.id,

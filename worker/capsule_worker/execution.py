@@ -25,6 +25,7 @@ class CellRunner:
         shell: the shell.
         gate: lets interrupts through while the user's code runs.
         before: called with a cell's Python, its message and its number before it runs.
+        before_code: called with other code of the client's before it runs.
     """
 
     def __init__(
@@ -32,10 +33,11 @@ class CellRunner:
         shell: ZMQInteractiveShell,
         gate: InterruptGate,
         before: Callable[[str, ExecuteMessage, int], None] = lambda _source, _message, _number: None,
+        before_code: Callable[[str], None] = lambda _source: None,
     ) -> None:
         self._shell = shell
         self._gate = gate
-        self._before = before
+        self._before, self._before_code = before, before_code
         # Parameters of run_cell_async that came with later versions of IPython.
         self._knows_cell_id = "cell_id" in inspect.signature(shell.run_cell_async).parameters
 
@@ -52,7 +54,8 @@ class CellRunner:
         expressions: dict[str, Any] = {}
         try:
             succeeded = await self._run_cell(message)
-            if succeeded:
+            if succeeded and message.user_expressions:
+                self._before_code("\n".join(message.user_expressions.values()))
                 expressions = shell.user_expressions(message.user_expressions)
         # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
         # the user's code and the shell's, or a hook of the user's that raised.

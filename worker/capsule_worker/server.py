@@ -93,7 +93,7 @@ class Server:
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
         self._commands = Commands(self._channel)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
-        self._runner = CellRunner(self._shell, self._gate, self._before_cell)
+        self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.
         self._withheld: m.ResultMessage | m.ErrorMessage | None = None
         #: The execution in flight, from its arrival to its result.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import select
 import sys
@@ -10,9 +12,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from capsule_worker.checkpoints import copies
@@ -125,6 +128,8 @@ class Checkpointer:
         self._near: set[str] = set()
         self._touches: list[Touch] = []
         self._everything: bool = False
+        #: Whether no cell has run in this process.
+        self._new = True
         #: Seconds that cells took whose changes are in no checkpoint yet.
         self._at_risk = 0.0
         #: Seconds that a fork takes.
@@ -132,6 +137,8 @@ class Checkpointer:
         #: Whether code ran beside the cells when the latest job began.
         self._strange: bool = False
         self._restorer: Restorer | None = None
+        #: Variables of which a person knows that they did not come back.
+        self._told_lost: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._cell = mf.Cell(number=0)
         self._code = ""
@@ -225,6 +232,17 @@ class Checkpointer:
         lines = [line for line in code.splitlines() if line.strip()]
         self._cell = mf.Cell(number=number, line=lines[0][:200] if lines else "")
         self._code, self._execution_id = code, execution_id
+        self._new = False
+        self.before_code(source)
+
+    def before_code(self, source: str) -> None:
+        """Take notice of code that is about to run, and load what it may need.
+
+        Args:
+            source: Python.
+        """
+        if self._keep is None and self._restorer is None:
+            return
         touched = touch(source)
         self._touches.append(touched)
         if self._restorer is not None:
@@ -396,7 +414,7 @@ class Checkpointer:
             directory=Path(keep.directory),
             head=head,
             namespace=namespace,
-            dirty=[[each for each in names if each not in gone] for names in change.dirty],
+            dirty=[[each for each in names if each not in gone] for names in self._apart(change.dirty)],
             kept=[self._known.groups[place] for place in kept_places],
             before=before,
             shell=self._state.take(),
@@ -407,6 +425,16 @@ class Checkpointer:
             required=required,
             ready=self._preparations.prepare(namespace[each] for names in change.dirty for each in names),
         )
+
+    def _apart(self, dirty: list[list[str]]) -> list[list[str]]:
+        """Part modules from what they are saved with: to import one takes time, and not every cell needs it."""
+        parted = []
+        for names in dirty:
+            modules = [name for name in names if type(self._namespace[name]) is ModuleType]
+            if len(names) > len(modules):
+                parted.append([name for name in names if name not in modules])
+            parted += [[name] for name in modules]
+        return parted
 
     def _reached(self) -> set[str] | None:
         """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
@@ -524,7 +552,8 @@ class Checkpointer:
             data = os.pread(result, os.fstat(result).st_size, 0)
             os.close(result)
             if data[:1] == b"\1":
-                return load_outcome(data[1:], job)
+                with _no_collection():
+                    return load_outcome(data[1:], job)
             raise StorageError(data[1:].decode("utf-8", "replace") or "the writer of checkpoints was killed")
 
         began = time.perf_counter()
@@ -650,7 +679,7 @@ class Checkpointer:
             manifest: the checkpoint; its packs are in this session's directory.
             wanted: names; None for all, and for the interpreter's own state.
             clear: whether to remove all variables first.
-            lazily: whether this is a new process, to which the rest may come when it is needed.
+            lazily: whether the rest may come when a cell needs it, or when there is nothing to do.
 
         Returns:
             The names that came or will come back, why others do not, and what else did not, in words.
@@ -674,7 +703,7 @@ class Checkpointer:
         notes: list[str] = []
         names = [variable.name for variable in manifest.variables if wanted is None or variable.name in wanted]
         if wanted is None:
-            notes = self._restore_all(restorer, manifest, lazily=lazily)
+            notes = self._restore_all(restorer, manifest, lazily=lazily and strangers(self._loop) is None)
         else:
             restorer.load_all()
             for variable in manifest.variables:
@@ -697,11 +726,13 @@ class Checkpointer:
         for variable in manifest.variables:
             if variable.cell is not None:
                 self._cells[variable.name] = variable.cell
-        if lazily:
+        if self._new:
+            self._cell = mf.Cell(number=manifest.execution_count)
             if state is not None:
                 self._state.give_back_history(state)
+        if lazily:
+            self._told_lost = set(restorer.failed)
             self._restorer = restorer
-            self._cell = mf.Cell(number=manifest.execution_count)
             self._load_soon()
         else:
             restorer.load_all()
@@ -761,9 +792,25 @@ class Checkpointer:
                 if name in self._namespace and name not in self._ids:
                     self._ids[name] = id(self._namespace[name])
         self._state.fill_outputs()
+        lost = restorer.failed.keys() - self._told_lost
+        if lost:
+            self._told_lost |= lost
+            self._warn("not restored: " + "; ".join(f"{name}: {restorer.failed[name]}" for name in sorted(lost)))
         if restorer.done:
             restorer.close()
             self._restorer = None
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking through all objects of the notebook because a few thousand of ours are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], result: int) -> None:

@@ -52,6 +52,8 @@ def _are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
             return False
         value = stack.pop()
         kind = type(value)
+        if (kind in _SEQUENCES or kind is dict) and len(value) > MOST_OBJECTS and value is not namespace:
+            return False  # before all of it is looked at
         if kind in _SEQUENCES:
             stack.extend(value)
         elif kind is dict:

@@ -173,10 +173,12 @@ class ShellState:
             self._shell.extension_manager.load_extension(name)
 
     def _give_matplotlib(self, backend: str) -> None:
-        if os.environ.get("MPLBACKEND") != backend:
-            import matplotlib as mpl
-
-            mpl.use(backend, force=False)
+        matplotlib = sys.modules.get("matplotlib")
+        if matplotlib is not None:
+            matplotlib.use(backend, force=False)
+        else:
+            # To import it takes a while, and not every cell plots.
+            os.environ["MPLBACKEND"] = backend
 
     def _autoreload(self) -> str | None:
         magics = self._shell.magics_manager.registry.get("AutoreloadMagics")
