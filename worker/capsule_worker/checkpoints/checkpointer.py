@@ -13,7 +13,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ from capsule_worker.checkpoints.plain import are_small, is_atom
 from capsule_worker.checkpoints.prepared import Preparations
 from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, reach
 from capsule_worker.checkpoints.restorer import Restorer
+from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
 from capsule_worker.checkpoints.writer import Job, Kept, Outcome, Writer, describe, dump_outcome, load_outcome
@@ -77,8 +79,6 @@ class _Write:
     outcome: Outcome | None = None
     #: Why it failed.
     error: Exception | None = None
-    #: Set when it is done.
-    over: threading.Event = field(default_factory=threading.Event)
     #: What was known before it, where more was built on it before it was done.
     before: _Known | None = None
     #: Whether one that it builds on has failed.
@@ -121,6 +121,7 @@ class Checkpointer:
         self._index: Groups | None = None
         self._links = Links()
         self._preparations = Preparations()
+        self._scribe = Scribe()
         self._ids: dict[str, int] = {}
         self._cells: dict[str, mf.Cell] = {}
         self._changed: set[str] = set()
@@ -197,6 +198,7 @@ class Checkpointer:
             writers: as for the class.
         """
         self._writers = writers
+        self._scribe = Scribe()
         writes = [*self._commits, *([self._write] if self._write is not None else [])]
         self._write = None
         self._commits.clear()
@@ -493,22 +495,6 @@ class Checkpointer:
         staged = threading.Event()
         previous = self._commits[-1] if self._commits else None
 
-        def commit() -> None:
-            try:
-                write.outcome = writer.stage()
-                staged.set()
-                if previous is not None:
-                    previous.over.wait()
-                    if previous.error is not None:
-                        raise previous.error
-                writer.commit()
-            except Exception as error:
-                writer.discard()
-                write.error = error
-            staged.set()
-            write.over.set()
-            os.close(writing)
-
         def collect() -> Outcome:
             if write.error is not None:
                 raise write.error
@@ -522,10 +508,9 @@ class Checkpointer:
             writer.discard()
             write.error = error
             staged.set()
-            write.over.set()
             os.close(writing)
         else:
-            threading.Thread(target=commit, name="capsule-checkpoint", daemon=True).start()
+            self._scribe.write(partial(_stage, write, writer), partial(_commit, write, writer, previous, writing))
         self._watch(write)
 
     def _write_apart(self, job: Job, touches: list[Touch]) -> None:
@@ -811,6 +796,29 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _stage(write: _Write, writer: Writer) -> None:
+    """Hand a checkpoint to the system. Runs in a thread."""
+    try:
+        write.outcome = writer.stage()
+    except Exception as error:
+        write.error = error
+    assert write.staged is not None
+    write.staged.set()
+
+
+def _commit(write: _Write, writer: Writer, previous: _Write | None, done: int) -> None:
+    """Bring a checkpoint to the disk, unless the one that it builds on failed. Runs in a thread, in turn."""
+    write.error = write.error or (previous.error if previous is not None else None)
+    try:
+        if write.error is None:
+            writer.commit()
+    except Exception as error:
+        write.error = error
+    if write.error is not None:
+        writer.discard()
+    os.close(done)
 
 
 def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], result: int) -> None:
