@@ -11,11 +11,21 @@ import functools
 import re
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
-_PLAIN = (bool, int, float, complex, str, bytes, range, slice, type(None), type(Ellipsis), type(NotImplemented))
-#: What cannot be saved: a namespace that came back has placeholders for it.
-_GONE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.FrameType, memoryview)
+_PLAIN = frozenset(
+    {bool, int, float, complex, str, bytes, range, slice, type(None), type(Ellipsis), type(NotImplemented)}
+)
+#: What there is one of in every process; and what cannot be saved, for which there are placeholders afterwards.
+_SINGLE: dict[type | str, str] = {
+    "ZMQInteractiveShell": "the shell",
+    "_HAS_DEFAULT_FACTORY_CLASS": "the default of a field",
+    "Placeholder": "gone",
+    types.GeneratorType: "gone",
+    types.CoroutineType: "gone",
+    types.AsyncGeneratorType: "gone",
+}
 #: Names that are the shell's own, and its numbered inputs.
 _SHELL = re.compile(
     r"_(i+|i\d+|oh|ih|dh|exit_code)$|__\w+__$|(In|Out|exit|quit|open|get_ipython|display)$|_canonical_\w+$"
@@ -23,6 +33,7 @@ _SHELL = re.compile(
 _OWN_ATTRIBUTES = frozenset(
     "__dict__ __weakref__ __module__ __firstlineno__ __static_attributes__ _abc_impl __slotnames__".split()
 )
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 class Walk:
@@ -38,6 +49,27 @@ class Walk:
         #: What got a number: it stays, so that nothing else gets its address.
         self._met: list[Any] = []
         self._arrays: list[Any] = []
+        #: How objects of a kind are described that get no number, and those that do.
+        self._shared: dict[type, Callable[[Any], list[Any]]] = {
+            types.ModuleType: lambda value: ["module", value.__name__],
+            types.MappingProxyType: lambda value: ["proxy", self.look(dict(value))],
+            types.MethodType: lambda value: ["method", self.look(value.__func__), self.look(value.__self__)],
+            types.BuiltinFunctionType: self._built_in,
+            tuple: lambda value: ["tuple", *map(self.look, value)],
+            frozenset: lambda value: ["frozenset", *self._in_any_order(value)],
+        }
+        self._own: dict[type, Callable[[Any], list[Any]]] = {
+            list: lambda value: ["list", *map(self.look, value)],
+            dict: lambda value: ["dict", *self._items(value)],
+            set: lambda value: ["set", *self._in_any_order(value)],
+            types.FunctionType: self._function,
+            types.CodeType: self._code,
+            types.CellType: self._cell,
+            property: lambda value: ["property", *map(self.look, (value.fget, value.fset, value.fdel))],
+            staticmethod: lambda value: ["static", self.look(value.__func__)],
+            classmethod: lambda value: ["of the class", self.look(value.__func__)],
+            functools.partial: lambda value: ["partial", *map(self.look, (value.func, value.args, value.keywords))],
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return the description, made of what JSON knows."""
@@ -51,32 +83,13 @@ class Walk:
         kind = type(value)
         if kind in _PLAIN:
             return [kind.__name__, repr(value)]
-        if value is self._space:
-            return "the namespace"
-        if kind.__name__ == "ZMQInteractiveShell":
-            return "the shell"
-        if kind in _GONE or kind.__name__ == "Placeholder":
-            return "gone"
-        if kind is types.ModuleType:
-            return ["module", value.__name__]
-        if kind is types.MappingProxyType:
-            return ["proxy", self.look(dict(value))]
-        if kind.__module__ == "dataclasses" and kind.__name__.startswith("_HAS_DEFAULT"):
-            return "the default of a field"
-        if kind is tuple:
-            return ["tuple", *map(self.look, value)]
-        if kind is frozenset:
-            return ["frozenset", *sorted(map(self.look, value), key=repr)]
-        if kind is types.MethodType:
-            return ["method", self.look(value.__func__), self.look(value.__self__)]
-        if kind is types.BuiltinFunctionType:
-            owner = value.__self__
-            bound = None if owner is None or isinstance(owner, (types.ModuleType, type)) else self.look(owner)
-            return ["built in", value.__qualname__, bound]
-        if isinstance(value, type) and value.__module__ != "__main__":
-            return ["class", f"{value.__module__}.{value.__qualname__}"]
-        if kind is types.FunctionType and value.__module__ != "__main__":
-            return ["function", f"{value.__module__}.{value.__qualname__}"]
+        single = "the namespace" if value is self._space else _SINGLE.get(kind) or _SINGLE.get(kind.__name__)
+        if single is not None:
+            return single
+        if kind in self._shared:
+            return self._shared[kind](value)
+        if isinstance(value, (type, types.FunctionType)) and value.__module__ != "__main__":
+            return ["imported", f"{value.__module__}.{value.__qualname__}"]
         number = self._numbers.get(id(value))
         if number is not None:
             return ["see", number]
@@ -85,30 +98,10 @@ class Walk:
         return [number, *self._contents(value, kind)]
 
     def _contents(self, value: Any, kind: type) -> list[Any]:
-        look = self.look
-        if kind is list:
-            return ["list", *map(look, value)]
-        if kind is dict:
-            return ["dict", *([look(key), look(item)] for key, item in value.items())]
-        if kind is set:
-            return ["set", *sorted(map(look, value), key=repr)]
-        if kind is types.FunctionType:
-            return ["function", *self._function(value)]
-        if kind is types.CodeType:
-            return ["code", *self._code(value)]
-        if kind is types.CellType:
-            try:
-                return ["cell", look(value.cell_contents)]
-            except ValueError:
-                return ["empty cell"]
+        if kind in self._own:
+            return self._own[kind](value)
         if isinstance(value, type):
-            return ["class", *self._class(value)]
-        if kind is property:
-            return ["property", look(value.fget), look(value.fset), look(value.fdel)]
-        if kind in {staticmethod, classmethod}:
-            return [kind.__name__, look(value.__func__)]
-        if kind is functools.partial:
-            return ["partial", look(value.func), look(value.args), look(value.keywords)]
+            return self._class(value)
         root = kind.__module__.partition(".")[0]
         if root == "numpy":
             return self._array(value)
@@ -116,9 +109,27 @@ class Walk:
             return self._frame(value)
         return self._instance(value, kind)
 
+    def _items(self, value: dict[Any, Any]) -> list[Any]:
+        return [[self.look(key), self.look(item)] for key, item in dict.items(value)]
+
+    def _in_any_order(self, value: Any) -> list[Any]:
+        return sorted(map(self.look, value), key=repr)
+
+    def _built_in(self, function: types.BuiltinFunctionType) -> list[Any]:
+        owner = function.__self__
+        bound = None if owner is None or isinstance(owner, (types.ModuleType, type)) else self.look(owner)
+        return ["built in", function.__qualname__, bound]
+
+    def _cell(self, cell: types.CellType) -> list[Any]:
+        try:
+            return ["cell", self.look(cell.cell_contents)]
+        except ValueError:
+            return ["empty cell"]
+
     def _function(self, function: types.FunctionType) -> list[Any]:
         look = self.look
         return [
+            "function",
             function.__qualname__,
             function.__doc__,
             "here" if function.__globals__ is self._space else "elsewhere",
@@ -135,45 +146,44 @@ class Walk:
             self._code(item) if isinstance(item, types.CodeType) else self.look(item) for item in code.co_consts
         ]
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
-        return [code.co_qualname, code.co_firstlineno, code.co_code.hex(), *map(list, names), constants]
+        return ["code", code.co_name, code.co_firstlineno, code.co_code.hex(), *map(list, names), constants]
 
     def _class(self, cls: type) -> list[Any]:
         attributes = {
             name: self.look(value)
             for name, value in sorted(vars(cls).items())
-            if name not in _OWN_ATTRIBUTES
-            and not isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType))
+            if name not in _OWN_ATTRIBUTES and not isinstance(value, _DESCRIPTORS)
         }
-        return [cls.__name__, self.look(type(cls)), [self.look(base) for base in cls.__bases__], attributes]
+        bases = [self.look(base) for base in cls.__bases__]
+        return ["class", cls.__qualname__, self.look(type(cls)), bases, attributes]
 
     def _instance(self, value: Any, kind: type) -> list[Any]:
         described: list[Any] = [self.look(kind)]
         state = getattr(value, "__dict__", None)
         if state is not None:
             described.append({name: self.look(item) for name, item in state.items()})
-        for cls in kind.__mro__ if kind.__module__ == "__main__" else ():
-            slots = vars(cls).get("__slots__", ())
-            for name in [slots] if isinstance(slots, str) else slots:
-                if hasattr(value, name) and name not in _OWN_ATTRIBUTES:
-                    described.append([name, self.look(getattr(value, name))])
+        if kind.__module__ == "__main__":
+            described += [[name, self.look(getattr(value, name))] for name in _slots(kind) if hasattr(value, name)]
         if isinstance(value, dict):
-            described.append([[self.look(key), self.look(item)] for key, item in dict.items(value)])
+            described.append(self._items(value))
         elif isinstance(value, (set, frozenset)):
-            described.append(sorted(map(self.look, value), key=repr))
+            described.append(self._in_any_order(value))
         elif isinstance(value, (list, tuple)):
             described.append([self.look(item) for item in value])
         elif isinstance(value, BaseException):
             described.append(self.look(value.args))
         elif kind.__module__ != "__main__" and state is None:
-            try:
-                _, *parts = value.__reduce_ex__(4)
-            except TypeError:
-                return ["opaque", f"{kind.__module__}.{kind.__qualname__}"]
-            # An iterator that has ended has forgotten what it went through.
-            described.append("ended" if _has_ended(parts) else [self.look(part) for part in parts])
-        elif kind.__module__ == "collections":
-            described.append(self.look(tuple(value)))
+            described.append(self._reduced(value))
         return described
+
+    def _reduced(self, value: Any) -> Any:
+        """Describe an object of a library by what it would be pickled as."""
+        try:
+            _, *parts = value.__reduce_ex__(4)
+        except TypeError:
+            return "cannot be pickled"
+        # An iterator that has ended has forgotten what it went through.
+        return "ended" if _has_ended(parts) else [self.look(part) for part in parts]
 
     def _array(self, value: Any) -> list[Any]:
         if type(value).__name__ != "ndarray":
@@ -206,6 +216,15 @@ class Walk:
                     start, begin = (each.__array_interface__["data"][0] for each in (one, other))
                     found.append([place, index, start - begin])
         return found
+
+
+def _slots(kind: type) -> list[str]:
+    """Return the names of a class's slots, in the order of its bases."""
+    found: list[str] = []
+    for cls in kind.__mro__:
+        slots = vars(cls).get("__slots__", ())
+        found += [slots] if isinstance(slots, str) else slots
+    return [name for name in found if name not in _OWN_ATTRIBUTES]
 
 
 def _has_ended(parts: list[Any]) -> bool:

@@ -1,8 +1,8 @@
 """Lives of a namespace, each in a process of its own: a program that forks one whenever a request comes in.
 
 A process that has imported everything waits; each life is a copy of it, so that it begins within milliseconds. A life
-runs cells in the worker's shell with the worker's checkpointer beside it, answers, and kills itself. What a life knows of
-those before it is what it finds on disk.
+runs cells in the worker's shell with the worker's checkpointer beside it, answers, and kills itself. What a life knows
+of those before it is what it finds on disk.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def serve(modules: list[str]) -> None:
     os.dup2(2, 1)
     outlet = Silent()
     # Its thread would not be in the copies.
-    HistoryManager.enabled = False
+    setattr(HistoryManager, "enabled", False)  # noqa: B010  # a trait, which stands for its value
     shell = ZMQInteractiveShell.instance(outlet=outlet, user_module=_main_module())
     for name in modules:
         importlib.import_module(name)
@@ -184,7 +184,7 @@ def _live_and_die(life: Life, request: dict[str, Any], answers: Any) -> NoReturn
     signal.alarm(_LONGEST)
     resource.setrlimit(resource.RLIMIT_AS, (_LARGEST, resource.RLIM_INFINITY))
     try:
-        sys.stdout, sys.stderr = life._outlet, Silent()  # type: ignore[assignment]  # as far as cells use them
+        sys.stdout, sys.stderr = life._outlet, Silent()
         random.seed(0)
         sys.modules["numpy"].random.seed(0)
         sys.path[:0] = request["path"]

@@ -1,7 +1,7 @@
 """Makes notebooks up: cells that share, change, hide and hand around objects in the ways that people's cells do.
 
-A notebook is a list of steps. A step knows which kind of cell it is and three numbers, by which the cell chooses among the
-names that exist when it comes: so a step means something wherever it stands, and any part of a notebook is one.
+A notebook is a list of steps. A step knows which kind of cell it is and three numbers, by which the cell chooses among
+the names that exist when it comes: so a step means something wherever it stands, and any part of a notebook is one.
 """
 
 from __future__ import annotations
@@ -376,8 +376,8 @@ def closure(m: Model) -> str:
     n, target = m.next(), m.list(m.step.b)
     name, other = m.new(_CALL, m.step.a), m.new(_CALL, m.step.a + 1)
     return [
-        f"def make(part):\n    def inner():\n        part.append({n % 200})\n        return len(part)\n    return inner\n"
-        f"{name} = make({target})\n{other} = {name}",
+        f"def make(part):\n    def inner():\n        part.append({n % 200})\n        return len(part)\n"
+        f"    return inner\n{name} = make({target})\n{other} = {name}",
         "def make():\n    total = 0\n    def up():\n        nonlocal total\n        total += 1\n        return total\n"
         f"    def look():\n        return total\n    return up, look\n{name}, {other} = make()",
         f"def make(part):\n    def put():\n        part.append({n % 200})\n        return len(part)\n    def renew():\n"
@@ -472,8 +472,8 @@ def generator(m: Model) -> str:
     name = _GENERATORS[m.step.a % len(_GENERATORS)]
     m.generators[name] = m.deaths
     return (
-        f"def produce(part):\n    while True:\n        part.append({n % 200})\n        yield\n{name} = produce({target})\n"
-        f"next({name})"
+        f"def produce(part):\n    while True:\n        part.append({n % 200})\n        yield\n"
+        f"{name} = produce({target})\nnext({name})"
     )
 
 
@@ -550,7 +550,8 @@ def define_class(m: Model) -> str:
             f"class Meta(type):\n    def __call__(cls, *args):\n        {target}.append({n % 200})\n"
             f"        return super().__call__(*args)\nclass {name}(metaclass=Meta):\n{plain}{methods}"
         )
-    return f"def make(part):\n    class {name}:\n{textwrap.indent(plain + methods, '    ')}\n    return {name}\n{name} = make(1)"
+    inner = textwrap.indent(plain + methods, "    ")
+    return f"def make(part):\n    class {name}:\n{inner}\n    return {name}\n{name} = make(1)"
 
 
 @maker
@@ -735,7 +736,7 @@ def run_text(m: Model) -> str:
 def hoard(m: Model) -> str:
     """Give a module something to keep, or have it change what it keeps."""
     value, n = m.list(m.step.a), m.next() % 200
-    if m.step.c % 14 == 13:  # noqa: PLR2004  # the star
+    if m.step.c % 14 == 13:  # the star
         m.kinds["f"] = _LIST
     return [
         f"import hoard\nhoard.keep({value})",

@@ -1,8 +1,8 @@
 """Made-up notebooks end with the same variables whether or not their process is killed between cells.
 
 Each notebook runs twice: straight through, and with a death before some of its cells and after its last one. In the end
-both namespaces are described, and the descriptions are equal: values, and which names share what. What a module keeps to
-itself is lost with a process, so the straight run loses it at the same places.
+both namespaces are described, and the descriptions are equal: values, and which names share what. What a module keeps
+to itself is lost with a process, so the straight run loses it at the same places.
 
 ``CAPSULE_TEST_EXAMPLES`` sets how many notebooks are tried; they are others each time then.
 """
@@ -27,12 +27,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
+from tests.integration.harness import LiveWorker, text_of
 
 from capsule_durable.launcher import Launcher
 from capsule_durable.worker import Worker
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from tests.integration.harness import LiveWorker, text_of
 
 from . import canonical, notebooks
 from .lives import FORGET
@@ -190,6 +190,7 @@ def run_with_deaths(lives: Lives, cells: list[notebooks.Cell]) -> dict[str, Any]
             parts.append([])
         parts[-1].append(request_of(number, cell))
     printed: list[str] = []
+    answer: dict[str, Any] = {}
     with store() as directory:
         for steps in [*parts, []]:
             manifest = newest(directory)
@@ -204,7 +205,7 @@ def run_with_deaths(lives: Lives, cells: list[notebooks.Cell]) -> dict[str, Any]
             assert not answer["warnings"]
             note(f"not saved: {answer['unsaved']}; not restored: {answer['problems']}")
             printed += answer["printed"]
-        return {**answer, "printed": printed}
+    return {**answer, "printed": printed}
 
 
 def compare(straight: dict[str, Any], killed: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 
@@ -184,16 +184,16 @@ class Victims:
     def kill(self, what: str, worker: int | None) -> str:
         """Kill; return what was there to be killed."""
         writers = self.guardians(worker) if what != "worker" else {}
-        pids = {
+        victims: dict[str, list[int | None]] = {
             "worker": [worker],
             "writer": list(writers),
             "guardian": list(writers.values()),
             "worker and writer": [worker, *writers],
             "writer and guardian": [*writers, *writers.values()],
             "all": [worker, *self.marked(reaper.ASIDE)],
-        }[what]
+        }
         killed = 0
-        for pid in pids:
+        for pid in victims[what]:
             with contextlib.suppress(ProcessLookupError):
                 if pid is not None:
                     os.kill(pid, signal.SIGKILL)
@@ -216,7 +216,7 @@ class Session:
     """
 
     def __init__(self, home: Path, model: Model, chance: random.Random, figures: Figures) -> None:
-        settings = Settings(home=str(home), checkpoint_count=KEPT)
+        settings = Settings.model_validate({"home": str(home), "checkpoint_count": KEPT})
         self._launcher = Launcher()
         self._text = ""
         #: What a person is told, at the end of which there is the reason why something failed.
@@ -293,7 +293,7 @@ class Session:
         listed = await self._newest()
         worker = self.runtime.workers.current
         before = self.runtime.keeper._brought_back
-        self._figures.kills[self.victims.kill(what, worker and worker.pid)] += 1
+        self._figures.kills[self.victims.kill(what, None if worker is None else worker.pid)] += 1
         try:
             await cell
         except WorkerDied as error:
@@ -327,9 +327,10 @@ class Session:
     async def _in_store(self, act: Any) -> Any:
         """Do something with the catalogue when nothing else does."""
         keeper = self.runtime.keeper
-        assert keeper._catalogue is not None
-        assert keeper._session is not None
-        return await keeper._in_thread(lambda: act(keeper._catalogue, keeper._session.id))
+        catalogue, session = keeper._catalogue, keeper._session
+        assert catalogue is not None
+        assert session is not None
+        return await keeper._in_thread(lambda: act(catalogue, session.id))
 
     async def _newest(self) -> int:
         """Return the latest version that is in a checkpoint; -1 if there is none."""

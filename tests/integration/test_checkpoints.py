@@ -162,6 +162,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
             assert all((mine / name).samefile(theirs / name) for name in linked)
         for number in range(25):
             two.ok(f"numbers.append({number})")
+        two.shown("%capsule checkpoints")  # lists what was written
         with Catalogue(home) as catalogue:
             kept = catalogue.checkpoints(session=two.session)
             assert 2 <= len(kept) <= 12  # two, and those since the latest collection

@@ -17,6 +17,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
 from capsule_worker.checkpoints.touch import Touch, touch
 
+TRANSFORMER: Any = TransformerManager()  # type: ignore[no-untyped-call]  # IPython has no types
+
 
 @dataclass
 class Group:
@@ -30,7 +32,7 @@ class Group:
 
 def touch_of(cell: str) -> Touch:
     """Return what a cell touches, as it was typed."""
-    return touch(TransformerManager().transform_cell(textwrap.dedent(cell)))
+    return touch(TRANSFORMER.transform_cell(textwrap.dedent(cell)))
 
 
 def notebook(setup: str) -> dict[str, Any]:
@@ -49,6 +51,11 @@ def reached(
     unsaveable: tuple[str, ...] = (),
 ) -> Reach:
     return reach([touch_of(cell)], space, Groups(groups), links or Links(), unsaveable)
+
+
+def names_of(found: Reach) -> set[str]:
+    assert found.names is not None
+    return found.names
 
 
 # -- what the source says -----------------------------------------------------------------------------------------
@@ -264,8 +271,8 @@ def test_names_that_are_gone_are_no_longer_reached() -> None:
 
 @pytest.mark.parametrize("cell", ["_.append(1)", "__", "___", "Out[3].append(1)", "_oh"])
 def test_an_output_stands_for_all_of_them(cell: str) -> None:
-    space = {"_": 5, "_3": [], "_4": [], "_i4": "", "x": []}
-    assert reached(cell, space).names - {"_"} == {"_3", "_4"}
+    space: dict[str, Any] = {"_": 5, "_3": [], "_4": [], "_i4": "", "x": []}
+    assert names_of(reached(cell, space)) - {"_"} == {"_3", "_4"}
     assert reached("_3.append(1)", space).names == {"_3"}
 
 
@@ -278,7 +285,7 @@ def test_an_output_that_is_not_loaded_is_reached_too() -> None:
 
 def test_what_shares_objects_is_reached_together() -> None:
     groups = (Group(names=["a", "b"]), Group(names=["c"]))
-    space = {"a": [], "b": [], "c": []}
+    space: dict[str, Any] = {"a": [], "b": [], "c": []}
     assert reached("a.append(1)", space, groups).names == {"a", "b"}
     assert reached("c", space, groups).names == {"c"}
 
@@ -327,7 +334,7 @@ def linked(key: str, *names: str) -> Links:
 
 
 def test_a_module_hands_out_what_it_was_given() -> None:
-    space = {"x": [], "y": []}
+    space: dict[str, Any] = {"x": [], "y": []}
     found = reached("import hoard\nhoard.keep(x)", space)
     assert found.joins == {"hoard": {"x"}}
     assert reached("import hoard\nhoard.poke()", space, links=linked("hoard", "x")).names == {"x"}
@@ -364,7 +371,7 @@ def test_a_module_leads_to_those_that_it_can_call(monkeypatch: pytest.MonkeyPatc
     errand.hoard = hoard  # type: ignore[attr-defined]
     for module in (hoard, errand, bystander):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    space = {"x": [], "y": []}
+    space: dict[str, Any] = {"x": [], "y": []}
     assert reached("import errand_1", space, links=linked("hoard_1", "x")).names == {"x"}
     assert reached("import hoard_1", space, links=linked("errand_1", "x")).names == set()
     assert reached("import bystander_1", space, links=linked("hoard_1", "x")).names == set()
@@ -474,7 +481,7 @@ some = functools.partial(st.sets, st.sampled_from(NAMES), max_size=3)
 
 
 @st.composite
-def states(draw):
+def states(draw: st.DrawFn) -> Any:
     """Draw groups, links, names that cannot be looked into, and what two cells touch."""
     left = list(NAMES)
     groups = []
@@ -505,8 +512,8 @@ def found_in(state: Any, touches: list[Touch], known: int | None = None) -> Reac
 def test_two_cells_reach_what_each_of_them_reaches(state: Any) -> None:
     first, second = state[-1]
     both = found_in(state, [first, second])
-    apart = [found_in(state, [each]) for each in (first, second)]
-    assert both.names == apart[0].names | apart[1].names
+    apart = [names_of(found_in(state, [each])) for each in (first, second)]
+    assert both.names == apart[0] | apart[1]
     assert found_in(state, [second, first]) == both
 
 
@@ -518,9 +525,9 @@ def test_what_is_reached_is_closed(state: Any) -> None:
     first = found_in(state, touches)
     after = (groups, [*joins, *first.joins.items()], unsaveable, touches)
     roots = frozenset().union(*(each.modules for each in touches))
-    again = found_in(after, [Touch(frozenset(first.names), roots)])
+    again = found_in(after, [Touch(frozenset(names_of(first)), roots)])
     assert again.names == first.names
-    assert found_in(state, touches, known=0).names <= first.names
+    assert names_of(found_in(state, touches, known=0)) <= names_of(first)
 
 
 class _Nowhere(type):
