@@ -134,10 +134,10 @@ class Standbys:
             standby.there.set_result(None)
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of what its workers leave behind, copies of them among it (Linux)."""
+def adopt_orphans(*, adopt: bool = True) -> None:
+    """Make this process the parent of what its workers leave behind, copies of them among it (Linux), or stop that."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
 def reap_orphans(mine: Collection[int]) -> None:

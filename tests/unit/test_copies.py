@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import select
@@ -15,6 +16,7 @@ from typing import NoReturn
 import pytest
 from tests.unit.saved_notebook import Notebook, pack_paths
 
+from capsule_durable.standbys import adopt_orphans
 from capsule_worker import children
 from capsule_worker.checkpoints import copies, packs
 from capsule_worker.checkpoints.placeholder import variable_of
@@ -23,6 +25,17 @@ from capsule_worker.checkpoints.writer import Writer
 #: Seconds without progress that are too many in these tests.
 HANG = 1.0
 MB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def no_other_children() -> None:
+    """A front that ran in this process before has made it the parent of what its workers left behind."""
+    adopt_orphans(adopt=False)
+    until = time.monotonic() + 30
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
 
 
 @pytest.fixture

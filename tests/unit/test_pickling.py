@@ -695,9 +695,11 @@ def test_what_is_shared_is_known(notebook):
         first, second = {"items": items, "array": array, "plain": plain}, [items, array[2:], plain]
     """)
     ids = {}
+    picklers = []  # they keep what they met: an address must not be given twice
     for name in ("first", "second"):
         with (notebook.directory / name).open("wb") as file:
             pickler = NamespacePickler(file, notebook.namespace, notebook.definitions)
+            picklers.append(pickler)
             pickler.dump(notebook[name])
             ids[name] = pickler.shareable()
     assert ids["first"] & ids["second"] == {id(notebook["items"]), id(notebook["array"])}

@@ -27,6 +27,7 @@ class Peer:
         self._sock, theirs = socket.socketpair()
         self._sock.settimeout(DEADLINE)
         pipes = [os.pipe(), os.pipe()]
+        writers, standby = os.pipe(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         journal, crash = os.memfd_create("journal"), os.memfd_create("crash")
         os.ftruncate(journal, SIZE)
         given = {
@@ -35,7 +36,10 @@ class Peer:
             "stderr": pipes[1][0],
             "journal": journal,
             "crash": crash,
+            "writers": writers[1],
+            "standby": standby[1].detach(),
         }
+        self._writers, self._standby = writers[0], standby[0]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "capsule_worker", *[f"--{name}={fd}" for name, fd in given.items()]],
             stdin=subprocess.DEVNULL,
@@ -80,6 +84,8 @@ class Peer:
 
     def close(self) -> None:
         self._sock.close()
+        self._standby.close()
+        os.close(self._writers)
         self.process.wait(timeout=DEADLINE)
 
 
