@@ -1,0 +1,73 @@
+"""The tables, and how older ones become these.
+
+A promise is a row that is written once and settled once. A task is what somebody has to run until its promise is
+settled; then its row goes, so that tables and indexes of what is going on stay small however long the history.
+Rows refer to promises by ``n``, their number in order of creation; a number is never given twice.
+
+| table | a row is | it goes |
+| --- | --- | --- |
+| promises | a promise; ``parent`` is the one that it is a step of, if that is known | by retention |
+| tasks | work for whoever listens at ``target``; ``due`` is when a lease ends or an offer is repeated | at settlement |
+| callbacks | task ``awaiter`` is suspended until ``awaited`` is settled | at settlement of ``awaited`` |
+| listeners | ``address`` is to hear of the settlement | at settlement |
+| outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
+
+A pending task that is due is the message to its target: nothing else has to be stored, and it cannot get lost.
+"""
+
+from __future__ import annotations
+
+#: SQLite's ``application_id``: tells our file from other databases.
+APPLICATION_ID = 0x43617073
+
+#: What makes tables of version n + 1 from those of version n; from nothing, for the first. Never changed once released.
+#: Processes of the older version may have the file open: add what they do not see, and take nothing from them.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # The large columns come last: SQLite need not read them for what comes before.
+        """
+        CREATE TABLE promises (
+            n INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            state TEXT NOT NULL,
+            timeout_at INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            settled_at INTEGER,
+            parent INTEGER,
+            tags TEXT NOT NULL,
+            param TEXT,
+            value TEXT
+        )
+        """,
+        "CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 'pending'",
+        "CREATE INDEX promises_of_parent ON promises (parent) WHERE parent IS NOT NULL",
+        """
+        CREATE TABLE tasks (
+            n INTEGER PRIMARY KEY,
+            state TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            owner TEXT,
+            ttl INTEGER,
+            due INTEGER
+        )
+        """,
+        "CREATE INDEX tasks_leased ON tasks (due) WHERE state = 'acquired'",
+        "CREATE INDEX tasks_offered ON tasks (target, due) WHERE state = 'pending'",
+        """
+        CREATE TABLE callbacks (
+            awaited INTEGER NOT NULL, awaiter INTEGER NOT NULL, PRIMARY KEY (awaited, awaiter)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE listeners (
+            promise INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (promise, address)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE outbox (
+            address TEXT NOT NULL, promise INTEGER NOT NULL, PRIMARY KEY (address, promise)
+        ) WITHOUT ROWID
+        """,
+    ),
+)
