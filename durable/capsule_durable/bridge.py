@@ -162,21 +162,22 @@ class Bridge:
         """Take results and errors of executions; everything else is the session's."""
         match message:
             case m.ResultMessage(execution_id=execution_id):
-                if not self._is_running(execution_id) or not self.executions.settle(execution_id, message):
+                if not self.is_running(execution_id) or not self.executions.settle(execution_id, message):
                     logger.debug("late, repeated or unknown result of execution %s", execution_id)
             case m.ErrorMessage(execution_id=str() as execution_id):
                 error = failure_from_message(message)
                 if not self.executions.fail(execution_id, error):
                     logger.debug("late, repeated or unknown error of execution %s", execution_id)
 
-    def _is_running(self, execution_id: str) -> bool:
-        """Whether the execution was sent; a result that comes earlier is forged."""
+    def is_running(self, execution_id: str) -> bool:
+        """Whether the execution was sent, and is not settled; a result that comes earlier is forged."""
         cell = self._cells.get(execution_id)
         return cell is not None and cell.state == "running"
 
     def worker_died(self, error: Callable[[str], ExecutionFailed]) -> int:
-        """Reject every execution that was sent to the worker; return how many there were."""
-        return self.executions.fail_all(error)
+        """Reject every execution that was sent to the worker; return how many there were. The rest waits on."""
+        sent = [execution_id for execution_id in self._cells if self.is_running(execution_id)]
+        return sum(self.executions.fail(execution_id, error(execution_id)) for execution_id in sent)
 
     def _finish(self, execution_id: str, result: m.ResultMessage | ExecutionFailed) -> None:
         cell = self._cells.pop(execution_id)

@@ -220,9 +220,9 @@ class Runtime:
             self._capabilities.stream(self._running, m.StreamOutput(name=name, text=text))
 
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
-        """Show the worker's last words below the cell, and reject the execution."""
+        """Show the worker's last words below the cell, and reject the execution; if none was sent, tell the next."""
         execution_id = self._running
-        if execution_id is not None:
+        if execution_id is not None and self.bridge.is_running(execution_id):
             for name, text in end.last_words:
                 self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
             if end.stack:

@@ -127,6 +127,9 @@ class Workers:
         if self.state == "unavailable":
             self._renew()
             self._wanted.set()
+        if self.state == "ready" and not self._session.attached:
+            # Its connection has ended, and so will it: what was not sent to it is for the next one.
+            self._renew()
         try:
             # Many may wait for the same future: the impatience of one must not cancel it for the others.
             await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT)

@@ -79,6 +79,19 @@ async def test_a_worker_that_fails_fails_its_cell_only(house: House, code: str, 
     assert (await house.run("1")).status == "ok"
 
 
+async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(house: House) -> None:
+    assert (await house.run("1")).status == "ok"
+    worker, session = house.runtime.workers.current, house.runtime.session
+    assert worker is not None
+    worker.kill()
+    while session.attached:
+        await asyncio.sleep(0)
+    result = await house.run("import os; print(os.getpid())")
+    assert result.status == "ok"
+    assert "killed by SIGKILL" in house.text
+    assert str(worker.pid) not in house.text
+
+
 async def test_a_forged_result_settles_nothing_but_the_running_cell(house: House) -> None:
     code = (
         PROTOCOL_SOCKET + "from capsule_worker.protocol import encode, messages as m\n"
