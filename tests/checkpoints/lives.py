@@ -137,7 +137,7 @@ class Life:
         if not settle:
             if saver._write is not None:
                 # It ends when it is waited for: what a test finds must not depend on the time that writing takes.
-                self._loop.remove_reader(saver._write.done)
+                saver._write.unwatch()
             return
         for _ in range(_TRIES):
             saver.wait()

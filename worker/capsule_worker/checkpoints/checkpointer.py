@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import os
-import select
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from capsule_worker.checkpoints import copies
 from capsule_worker.checkpoints.definitions import Definitions
@@ -32,7 +27,8 @@ from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.checkpoints.writer import Job, Kept, Outcome, Writer, describe, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writer import Job, describe
+from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
 
@@ -47,42 +43,6 @@ _MOST_COMMITS = 8
 #: What is at risk is worth a copy of this process if it took this many times what the copy takes.
 _RISK = 5.0
 _OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known of the latest checkpoint."""
-
-    head: str | None
-    groups: list[Kept]
-    shell: Kept | None
-    #: Variables that could not be saved, with the addresses of their values.
-    unsaved: dict[str, tuple[int, mf.Variable]]
-
-
-@dataclass(eq=False)
-class _Write:
-    """A checkpoint that is being written, by a copy of this process or by a thread."""
-
-    job: Job
-    started: float
-    touches: list[Touch]
-    #: What the cells before it could reach.
-    near: set[str]
-    #: Becomes readable when it is done.
-    done: int
-    collect: Callable[[], Outcome]
-    progress: copies.Progress
-    #: Where a thread writes: set when the end of this process does not matter to it any more.
-    staged: threading.Event | None = None
-    #: What comes of it if it does not fail; there when it is staged.
-    outcome: Outcome | None = None
-    #: Why it failed.
-    error: Exception | None = None
-    #: What was known before it, where more was built on it before it was done.
-    before: _Known | None = None
-    #: Whether one that it builds on has failed.
-    doomed: bool = False
 
 
 class Checkpointer:
@@ -117,12 +77,14 @@ class Checkpointer:
         #: None while no checkpoints are kept.
         self._keep: KeepMessage | None = None
         self._number = 1
-        self._known = _Known(None, [], None, {})
+        self._known = Known(None, [], None, {})
         self._index: Groups | None = None
         self._links = Links()
         self._preparations = Preparations()
         self._scribe = Scribe()
         self._ids: dict[str, int] = {}
+        #: Which values are immutable and small, and share nothing.
+        self._plain: dict[str, bool] = {}
         self._cells: dict[str, mf.Cell] = {}
         self._changed: set[str] = set()
         #: What the cells before the latest job could reach.
@@ -144,9 +106,9 @@ class Checkpointer:
         self._cell = mf.Cell(number=0)
         self._code = ""
         self._execution_id = ""
-        self._write: _Write | None = None
+        self._write: Write | None = None
         #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
-        self._commits: deque[_Write] = deque()
+        self._commits: deque[WriteHere] = deque()
         self._warned = False
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
@@ -183,7 +145,7 @@ class Checkpointer:
 
         That is so while a copy writes a checkpoint, for which the next one must wait, and cells go on.
         """
-        waits = self._write is not None and self._write.staged is None and not self.current
+        waits = isinstance(self._write, WriteApart) and not self.current
         return waits and self._at_risk > _RISK * self._fork_time
 
     @property
@@ -204,8 +166,7 @@ class Checkpointer:
         self._commits.clear()
         for write in reversed(writes):
             # The original's. What became of it is not known here.
-            self._loop.remove_reader(write.done)
-            os.close(write.done)
+            write.close()
             self._known, self._index = write.before or self._known, None
             self._touches = write.touches + self._touches
             self._everything = True
@@ -228,7 +189,7 @@ class Checkpointer:
         """
         if self._keep is None and self._restorer is None:
             return
-        if self._write is not None and self._write.staged is not None:
+        if isinstance(self._write, WriteHere):
             # The cell may be the end of this process: what came before it is not to be lost with it.
             self._write.staged.wait(_STAGE)
         lines = [line for line in code.splitlines() if line.strip()]
@@ -333,14 +294,12 @@ class Checkpointer:
         """
         until = None if seconds is None else time.monotonic() + seconds
         for write in [*self._commits, *([self._write] if self._write is not None else [])]:
-            poller = select.poll()
-            poller.register(write.done, select.POLLIN)
-            while not poller.poll(1000 if until is None else max(0.0, min(1.0, until - time.monotonic())) * 1000):
+            while not write.wait(1.0 if until is None else max(0.0, min(1.0, until - time.monotonic()))):
                 if until is not None and time.monotonic() >= until:
                     return False
                 taken = time.time() - write.started
                 if tell is not None and taken > 2:  # noqa: PLR2004  # what people call long
-                    tell(f"saving: {write.progress.look()[1] / 1e6:,.0f} MB in {taken:.0f} s")
+                    tell(f"saving: {write.written / 1e6:,.0f} MB in {taken:.0f} s")
             self._finish(write)
         return True
 
@@ -349,7 +308,7 @@ class Checkpointer:
         write = self._write
         if write is None:
             return True
-        if write.outcome is None or len(self._commits) >= _MOST_COMMITS:
+        if not isinstance(write, WriteHere) or write.outcome is None or len(self._commits) >= _MOST_COMMITS:
             return False
         write.before = self._known
         self._take(write)
@@ -379,9 +338,12 @@ class Checkpointer:
         assert keep is not None
         namespace = self._namespace
         waiting = self._restorer.waiting() if self._restorer is not None else set()
-        present = {each: is_atom(namespace[each]) for each in self._ids}
         reached = self._reached()
-        gone = self._gone(reached)
+        suspects = self._ids.keys() if reached is None else self._ids.keys() & {*self._changed, *reached}
+        gone = self._gone(suspects, reached)
+        for each in [*suspects, *(self._ids.keys() - self._plain.keys())]:
+            self._plain[each] = is_atom(namespace[each])
+        present = {each: self._plain[each] for each in self._ids}
         changed = self._changed | gone.keys()
         change = delta([kept.group for kept in self._known.groups], present, changed, reached, waiting)
         required, kept_places = {}, list(change.kept)
@@ -423,6 +385,13 @@ class Checkpointer:
             cells=dict(self._cells),
             definitions=self._definitions,
             plain=frozenset(each for each, plain in present.items() if plain),
+            same={
+                each: variable
+                for kept in stale
+                if kept.group.plain
+                for each, variable in kept.variables.items()
+                if each not in suspects
+            },
             gone=gone,
             required=required,
             ready=self._preparations.prepare(namespace[each] for names in change.dirty for each in names),
@@ -454,16 +423,20 @@ class Checkpointer:
         before, self._strange = self._strange, strangers(self._loop) is not None or _hooks(self._shell)
         return None if self._everything or before or self._strange else found.names
 
-    def _gone(self, reached: Collection[str] | None) -> dict[str, mf.Variable]:
-        """Return the variables that need not be tried."""
+    def _gone(self, suspects: Collection[str], reached: Collection[str] | None) -> dict[str, mf.Variable]:
+        """Return the variables that need not be tried.
+
+        Args:
+            suspects: names whose values may have changed.
+            reached: names that cells have reached; None for all.
+        """
         gone = {}
-        for name, address in self._ids.items():
+        for name in suspects:
             standing = variable_of(self._namespace[name])
             if standing is not None:
                 gone[name] = standing.model_copy(update={"name": name})
-                continue
-            before, variable = self._known.unsaved.get(name, (0, None))
-            if variable is None or before != address or name in self._changed:
+        for name, (before, variable) in self._known.unsaved.items():
+            if name in gone or name in self._changed or self._ids.get(name) != before:
                 continue
             if (variable.reason or "").startswith(FATAL) or (reached is not None and name not in reached):
                 gone[name] = variable
@@ -487,80 +460,28 @@ class Checkpointer:
         return self.head == head
 
     def _write_here(self, job: Job, touches: list[Touch]) -> None:
-        """Pickle at once, and have a thread write it."""
-        object.__setattr__(job, "everywhere", False)
-        progress = copies.Progress()
-        reading, writing = os.pipe()
-        writer = Writer(job, progress.step)
-        staged = threading.Event()
-        previous = self._commits[-1] if self._commits else None
-
-        def collect() -> Outcome:
-            if write.error is not None:
-                raise write.error
-            assert write.outcome is not None
-            return write.outcome
-
-        write = _Write(job, time.time(), touches, self._near, reading, collect, progress, staged=staged)
-        try:
-            writer.prepare(rewrite=False)
-        except Exception as error:
-            writer.discard()
-            write.error = error
-            staged.set()
-            os.close(writing)
-        else:
-            self._scribe.write(partial(_stage, write, writer), partial(_commit, write, writer, previous, writing))
+        """Pickle at once, and have threads write it."""
+        write = WriteHere(job, touches, self._near, self._commits[-1] if self._commits else None)
         self._watch(write)
+        write.begin(self._scribe)
 
     def _write_apart(self, job: Job, touches: list[Touch]) -> None:
         """Have a copy of this process pickle and write it."""
-        progress = copies.Progress()
-        result = os.memfd_create("capsule-outcome")
-        reading, writing = os.pipe()
-
-        def guard() -> NoReturn:
-            os.close(reading)
-            blamed: dict[str, str] = {}
-
-            def blame(unit: str, how: str) -> None:
-                blamed[unit] = how
-
-            def write() -> None:
-                _write_outcome(job, progress, blamed, result)
-
-            if not copies.watch(progress, write, blame):
-                _store(result, b"\0" + b"the process that writes checkpoints failed")
-            os._exit(0)
-
-        def collect() -> Outcome:
-            data = os.pread(result, os.fstat(result).st_size, 0)
-            os.close(result)
-            if data[:1] == b"\1":
-                with _no_collection():
-                    return load_outcome(data[1:], job)
-            raise StorageError(data[1:].decode("utf-8", "replace") or "the writer of checkpoints was killed")
-
         began = time.perf_counter()
         try:
-            copies.fork_guardian(guard)
+            write = WriteApart(job, touches, self._near)
         except OSError as error:
-            os.close(result)
-            os.close(reading)
-            os.close(writing)
-            progress.close()
             self._retry(touches)
             self._complain(StorageError(f"no process can be started: {error.strerror}"))
             return
         self._fork_time = time.perf_counter() - began
-        os.close(writing)
-        self._watch(_Write(job, time.time(), touches, self._near, reading, collect, progress))
+        self._watch(write)
 
-    def _watch(self, write: _Write) -> None:
+    def _watch(self, write: Write) -> None:
         self._write = write
-        self._loop.add_reader(write.done, self._written, write)
+        write.watch(self._loop, self._written)
 
-    def _written(self, write: _Write) -> None:
+    def _written(self, write: Write) -> None:
         """Go on when a checkpoint is done; begin the next one if something has changed meanwhile."""
         if write is not self._write and write not in self._commits:
             return  # somebody has waited for it
@@ -570,12 +491,10 @@ class Checkpointer:
             self.due = True
             self._loop.stop()
 
-    def _finish(self, write: _Write) -> None:
+    def _finish(self, write: Write) -> None:
         """Take notice of how a write went."""
-        self._loop.remove_reader(write.done)
-        os.close(write.done)
         granted = write in self._commits
-        if granted:
+        if isinstance(write, WriteHere) and granted:
             self._commits.remove(write)
         else:
             self._write = None
@@ -587,15 +506,15 @@ class Checkpointer:
         else:
             if not granted:
                 self._take(write)
-            if write.staged is None:
+            if isinstance(write, WriteApart):
                 self._reconsider(write)
             self._send(SavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
             if self._warned:
                 self._warned = False
                 self._warn("Checkpoints are written again.")
-        write.progress.close()
+        write.close()
 
-    def _take(self, write: _Write) -> None:
+    def _take(self, write: Write) -> None:
         """Take note of what a checkpoint consists of."""
         outcome = write.outcome
         assert outcome is not None
@@ -604,14 +523,16 @@ class Checkpointer:
             for name, variable in outcome.unsaved.items()
             if name not in self._changed
         }
-        self._known = _Known(write.job.head.id, outcome.kept, outcome.shell, unsaved)
+        before = self._known.groups
+        self._known = Known(write.job.head.id, outcome.kept, outcome.shell, unsaved)
         self._definitions.learn(uid for kept in outcome.kept for uid in kept.group.defines)
-        self._index = None
+        if self._index is not None:
+            self._index.renew([kept.group for kept in before], [kept.group for kept in outcome.kept])
         for name in outcome.unsaved.keys() & write.near:
             # What cannot be looked into holds what was near when it was made.
             self._links.join(f":{name}", write.near)
 
-    def _reconsider(self, write: _Write) -> None:
+    def _reconsider(self, write: Write) -> None:
         """Have saved with the next checkpoint what a copy of this process could not pickle, but this one can."""
         assert write.outcome is not None
         for name in write.outcome.unsaved.keys() - write.job.gone.keys():
@@ -620,7 +541,7 @@ class Checkpointer:
             if name in self._ids and not tried and self._preparations.consider(value):
                 self._changed.add(name)
 
-    def _undo(self, write: _Write) -> None:
+    def _undo(self, write: Write) -> None:
         """Go back behind a checkpoint that failed, and behind those that were built on it."""
         if write.before is not None and not write.doomed:
             self._known, self._index = write.before, None
@@ -706,8 +627,8 @@ class Checkpointer:
             notes = self._state.give_back(state)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             state, notes = None, [f"the interpreter's own state: {error}"]
-        self._known, self._index = _Known(manifest.id, restorer.all_kept(), None, {}), None
-        self._links = Links()
+        self._known, self._index = Known(manifest.id, restorer.all_kept(), None, {}), None
+        self._links, self._plain = Links(), {}
         for variable in manifest.variables:
             if variable.cell is not None:
                 self._cells[variable.name] = variable.cell
@@ -784,64 +705,6 @@ class Checkpointer:
         if restorer.done:
             restorer.close()
             self._restorer = None
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python from looking through all objects of the notebook because a few thousand of ours are made."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _stage(write: _Write, writer: Writer) -> None:
-    """Hand a checkpoint to the system. Runs in a thread."""
-    try:
-        write.outcome = writer.stage()
-    except Exception as error:
-        write.error = error
-    assert write.staged is not None
-    write.staged.set()
-
-
-def _commit(write: _Write, writer: Writer, previous: _Write | None, done: int) -> None:
-    """Bring a checkpoint to the disk, unless the one that it builds on failed. Runs in a thread, in turn."""
-    write.error = write.error or (previous.error if previous is not None else None)
-    try:
-        if write.error is None:
-            writer.commit()
-    except Exception as error:
-        write.error = error
-    if write.error is not None:
-        writer.discard()
-    os.close(done)
-
-
-def _write_outcome(job: Job, progress: copies.Progress, blamed: dict[str, str], result: int) -> None:
-    """Do a job and leave its outcome in a file. Runs in a writer."""
-    writer = Writer(job, progress.step, blamed)
-    try:
-        writer.prepare(rewrite=True)
-        outcome = writer.stage()
-        writer.commit()
-    # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
-    except Exception as error:
-        writer.discard()
-        text = str(error) if isinstance(error, StorageError) else describe(error)
-        _store(result, b"\0" + text.encode("utf-8", "replace"))
-        return
-    _store(result, b"\1" + dump_outcome(outcome, job))
-
-
-def _store(fd: int, data: bytes) -> None:
-    os.ftruncate(fd, 0)
-    at = 0
-    while at < len(data):
-        at += os.pwrite(fd, data[at:], at)
 
 
 def strangers(loop: asyncio.AbstractEventLoop) -> str | None:

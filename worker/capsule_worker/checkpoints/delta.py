@@ -51,14 +51,17 @@ def delta(
     kept, stale, dirty = [], [], []
     definers = []
     covered: set[str] = set()
+    # A plain value cannot change, but another one may have taken its place in memory, and look like the same.
+    suspects = None if reached is None else {*changed, *reached}.difference(waiting)
+    safe = set(waiting) if suspects is None else {*present, *waiting} - suspects
     for index, group in enumerate(groups):
         if not group.names:
             definers.append(index)
-        elif _is_stale(group, present, changed, reached, waiting):
-            stale.append(index)
-        else:
+        elif safe.issuperset(group.names):
             kept.append(index)
             covered.update(group.names)
+        else:
+            stale.append(index)
     for index in stale:
         rest = [name for name in groups[index].names if not present.get(name, True) and name not in changed]
         if rest:
@@ -80,22 +83,6 @@ def delta(
     defined = {uid for index in kept for uid in groups[index].defines}
     required = {uid for index in kept for uid in groups[index].needs} - defined
     return Delta(kept, stale, dirty, required)
-
-
-def _is_stale(
-    group: Held,
-    present: Mapping[str, bool],
-    changed: Collection[str],
-    reached: Collection[str] | None,
-    waiting: Collection[str],
-) -> bool:
-    for name in group.names:
-        if name in waiting:
-            continue
-        # A plain value cannot change, but another one may have taken its place in memory, and look like the same.
-        if name not in present or name in changed or reached is None or name in reached:
-            return True
-    return False
 
 
 def _needed(groups: Sequence[Held], indices: Sequence[int], definers: Sequence[int]) -> set[str]:

@@ -46,4 +46,4 @@ def users_names(namespace: Iterable[str], hidden: Iterable[str] = ()) -> list[st
         hidden: names that the shell put there when it started, as far as they still have their first values.
     """
     internal = ENGINE_INTERNALS.union(hidden)
-    return [name for name in namespace if name not in internal and not _INPUT.match(name)]
+    return [name for name in namespace if name not in internal and not (name[:2] == "_i" and _INPUT.match(name))]

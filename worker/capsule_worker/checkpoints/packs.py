@@ -28,6 +28,8 @@ ALIGNMENT = 65536
 #: Compression pays if it leaves no more than this part.
 _WORTH_IT = 0.8
 _LEVEL = 1
+#: Bytes of a chunk that is too small for it.
+_TINY = 512
 #: Bytes that are collected before they are written.
 _COLLECT = 4 << 20
 #: A buffer scattered over more runs than this is read, not mapped: the system bounds the number of mappings.
@@ -175,7 +177,7 @@ class PackWriter:
         if size == BLOCK and digest == _ZERO_BLOCK:
             return Chunk(self.name, 0, 0, size, _ZEROS, digest)
         kind = _RAW
-        if compress:
+        if compress and size > _TINY:
             smaller = self._compressor.compress(data)
             if len(smaller) < size * _WORTH_IT:
                 data, kind = smaller, _ZSTD

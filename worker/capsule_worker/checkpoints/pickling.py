@@ -294,6 +294,29 @@ class NamespacePickler(cloudpickle.Pickler):
         return make_class, (uid, make, arguments), state, None, None, fill_class
 
 
+class PlainPickler(pickle.Pickler):
+    """Pickles a unit that holds nothing but texts, numbers and containers that nothing else holds.
+
+    Args:
+        file: gets the pickle, in pieces.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, protocol=5)
+        self.buffers: list[pickle.PickleBuffer] = []
+        self.needs: dict[str, type] = {}
+        self.codes: list[types.CodeType] = []
+        self.modules: set[str] = set()
+
+    def dump(self, obj: Any) -> None:
+        """Pickle an object, in the place where the unpickler looks for it."""
+        super().dump(((), None, obj))
+
+    def shareable(self) -> set[int]:
+        """Return nothing: no other unit has any of it."""
+        return set()
+
+
 class NamespaceUnpickler(pickle.Unpickler):
     """Loads a unit.
 

@@ -67,6 +67,20 @@ class Groups:
     def __init__(self, groups: Iterable[Group]) -> None:
         self.by_name: dict[str, Group] = {}
         self.by_class: dict[str, Group] = {}
+        self._add(groups)
+
+    def renew(self, before: Sequence[Group], after: Sequence[Group]) -> None:
+        """Take notice of other groups, most of which are the same objects as before."""
+        stay, were = set(map(id, after)), set(map(id, before))
+        for group in before:
+            if id(group) not in stay:
+                for found, keys in ((self.by_name, group.names), (self.by_class, group.defines)):
+                    for key in keys:
+                        if found.get(key) is group:
+                            del found[key]
+        self._add(group for group in after if id(group) not in were)
+
+    def _add(self, groups: Iterable[Group]) -> None:
         for group in groups:
             self.by_name.update(dict.fromkeys(group.names, group))
             self.by_class.update(dict.fromkeys(group.defines, group))

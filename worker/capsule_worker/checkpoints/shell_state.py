@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 from capsule_worker.checkpoints.names import OUTPUT_NAMES
@@ -39,6 +38,9 @@ class ShellState:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._environment = dict(os.environ)
+        #: The environment as it was last looked at, encoded, and how it differed from what it was at first.
+        self._encoded: dict[Any, Any] | None = None
+        self._changes: dict[str, str | None] = {}
         self._path = list(sys.path)
         self._extensions = set(shell.extension_manager.loaded)
 
@@ -62,7 +64,7 @@ class ShellState:
             "autoreload": self._autoreload(),
         }
         with contextlib.suppress(OSError):
-            state["directory"] = str(Path.cwd())
+            state["directory"] = os.getcwd()  # noqa: PTH109  # a text is all that is wanted
         numpy = sys.modules.get("numpy.random")
         if numpy is not None:
             kind, keys, *rest = numpy.get_state(legacy=True)
@@ -135,10 +137,16 @@ class ShellState:
         return {name: value for name, value in own.items() if is_atom(value) and value is not getattr(hook, name)}
 
     def _environment_changes(self) -> dict[str, str | None]:
+        # To decode all of it takes longer than all else here.
+        encoded = getattr(os.environ, "_data", None)
+        if encoded is not None and encoded == self._encoded:
+            return self._changes
         now, before = dict(os.environ), self._environment
         changes: dict[str, str | None] = {name: value for name, value in now.items() if before.get(name) != value}
         changes.update({name: None for name in before if name not in now})
-        return {name: value for name, value in changes.items() if not name.startswith(_OWN_VARIABLES)}
+        self._encoded = None if encoded is None else dict(encoded)
+        self._changes = {name: value for name, value in changes.items() if not name.startswith(_OWN_VARIABLES)}
+        return self._changes
 
     def _give_environment(self, changes: dict[str, str | None]) -> None:
         for name, value in changes.items():

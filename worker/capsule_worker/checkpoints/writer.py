@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -35,11 +36,12 @@ from capsule_worker.checkpoints.packs import (
     write_file,
 )
 from capsule_worker.checkpoints.partition import partition
-from capsule_worker.checkpoints.pickling import NamespacePickler, Unit
+from capsule_worker.checkpoints.pickling import NamespacePickler, PlainPickler, Unit
 from capsule_worker.checkpoints.prepared import Prepared
 from capsule_worker.checkpoints.touch import names_used
 from capsule_worker.protocol import manifest as mf
 
+_PYTHON = platform.python_version()
 #: Stands for the interpreter's own state where names of variables stand; it is not one.
 SHELL = "<shell>"
 #: How a pickle begins, and the head of a frame in it.
@@ -63,6 +65,11 @@ class Kept:
     #: Identifies the content.
     digest: bytes
 
+    @cached_property
+    def packed(self) -> tuple[bytes, list[bytes]]:
+        """The group and its variables, as they stand in manifests."""
+        return mf.pack(self.group), [mf.pack(variable) for variable in self.variables.values()]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -79,8 +86,8 @@ class Job:
         cells: the cells that assigned the variables.
         definitions: the classes.
         plain: names whose values share nothing with others and are told apart by themselves, though saved together.
+        same: those of them that are what they were, as they were described then.
         gone: variables that are known to be unsaveable.
-        everywhere: whether chunks are looked for in all groups, which takes milliseconds a gigabyte.
         required: classes that kept groups refer to and that are to be saved again, by id.
         ready: what stands for values that are pickled already, by their addresses.
     """
@@ -95,8 +102,8 @@ class Job:
     cells: dict[str, mf.Cell]
     definitions: Definitions
     plain: frozenset[str] = frozenset()
+    same: dict[str, mf.Variable] = field(default_factory=dict)
     gone: dict[str, mf.Variable] = field(default_factory=dict)
-    everywhere: bool = True
     required: dict[str, type] = field(default_factory=dict)
     ready: dict[int, Prepared] = field(default_factory=dict)
 
@@ -125,7 +132,7 @@ class Outcome:
 @dataclass
 class _Pickled:
     unit: Unit
-    pickler: NamespacePickler
+    pickler: NamespacePickler | PlainPickler
     stream: list[Chunk]
 
 
@@ -136,6 +143,7 @@ class Writer:
         job: what is to be done.
         progress: called with the number of bytes written so far and, before it is pickled, what comes next.
         blamed: what is not to be tried, as ``progress`` was told, and why.
+        everywhere: whether chunks are looked for in all groups, which takes milliseconds a gigabyte.
     """
 
     def __init__(
@@ -143,12 +151,14 @@ class Writer:
         job: Job,
         progress: Callable[[int, str | None], None] = lambda _written, _unit: None,
         blamed: Mapping[str, str] = MappingProxyType({}),
+        *,
+        everywhere: bool = True,
     ) -> None:
         self._job = job
         self._progress = progress
         self._blamed = blamed
         known: dict[bytes, Chunk] = {}
-        for kept in [*(job.kept if job.everywhere else ()), *job.before.values()]:
+        for kept in [*(job.kept if everywhere else ()), *job.before.values()]:
             for chunk in chunks_of(kept.record):
                 known[chunk.digest] = chunk
         self._known = known
@@ -194,27 +204,24 @@ class Writer:
         Raises:
             StorageError: the disk is full, or cannot be written.
         """
-        job = self._job
         self._pack.stage()
-        variables = {name: variable for one in self._kept for name, variable in one.variables.items()}
-        variables.update(self._unsaved)
-        manifest = job.head.model_copy(
-            update={
-                "variables": [variables[name] for name in sorted(variables)],
-                "groups": [one.group for one in self._kept],
-                "shell": self._shell.group,
-                "bytes_written": self._pack.written,
-                "duration": time.time() - job.head.time,
-                "python": platform.python_version(),
-            }
-        )
         only_in(self._process)
-        self._draft = draft_of(job.directory, manifest)
+        kept, shell, unsaved = self._kept, self._shell, self._unsaved
+        size = sum(one.group.size for one in kept) + shell.group.size
+        written, duration = self._pack.written, time.time() - self._job.head.time
+        head = self._job.head.model_copy(update={"bytes_written": written, "duration": duration, "python": _PYTHON})
+        data = mf.assemble(
+            head,
+            [*(variable for one in kept for variable in one.packed[1]), *map(mf.pack, unsaved.values())],
+            [one.packed[0] for one in kept],
+            shell.packed[0],
+        )
+        self._draft = draft_of(self._job.directory, head)
         try:
-            write_file(self._draft, mf.dump(manifest))
+            write_file(self._draft, data)
         except OSError as error:
             raise StorageError(f"{self._draft}: {error.strerror}") from error
-        return Outcome(self._kept, self._shell, self._unsaved, manifest.size, manifest.bytes_written, manifest.duration)
+        return Outcome(kept, shell, unsaved, size, written, duration)
 
     def commit(self) -> None:
         """Bring it to the disk, after ``stage``; its manifest gets its name, and counts, when all else is there.
@@ -320,14 +327,15 @@ class Writer:
     def _without_broken_classes(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[Kept]]:
         """Leave out what needs a class that cannot be saved, what did not change included."""
         kept = self._job.kept
-        while True:
+        while self._broken:
             whole = [
                 piece for piece in done if self._is_whole(piece.pickler.needs, piece.unit.values, piece.unit.classes)
             ]
             rest = [one for one in kept if self._is_whole(one.group.needs, one.group.names, one.group.defines)]
             if len(whole) + len(rest) == len(done) + len(kept):
-                return done, kept
+                break
             done, kept = whole, rest
+        return done, kept
 
     def _is_whole(self, needs: Iterable[str], names: Iterable[str], classes: Iterable[str]) -> bool:
         """Return whether all classes that are needed can be saved; note what that costs otherwise."""
@@ -341,6 +349,10 @@ class Writer:
 
     def _pickle(self, unit: Unit) -> _Pickled:
         stream = _Stream(self._pack, self._progress)
+        if self._is_plain(unit):
+            plain = PlainPickler(stream)
+            plain.dump((unit.values, {}))
+            return _Pickled(unit, plain, stream.finish())
         pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
         ready = self._job.ready
         values = {
@@ -349,6 +361,12 @@ class Writer:
         pickler.dump((values, unit.classes))
         only_in(self._process)
         return _Pickled(unit, pickler, stream.finish())
+
+    def _is_plain(self, unit: Unit) -> bool:
+        """Whether there is nothing in a unit that a pickler would have to be told about."""
+        if unit.classes or any(type(value) is ModuleType for value in unit.values.values()):
+            return False
+        return SHELL in unit.values or self._job.plain.issuperset(unit.values)
 
     # -- keeping ---------------------------------------------------------------------------------------------
 
@@ -394,6 +412,9 @@ class Writer:
             return {name: self._variable(name, size, digest, None) for name in unit.values}
         described = {}
         for name, value in unit.values.items():
+            if name in self._job.same:
+                described[name] = self._job.same[name]
+                continue
             data = value.__name__.encode() if isinstance(value, ModuleType) else pickle.dumps(value, 5)
             described[name] = self._variable(name, len(data), digest_of(data), None)
         return described

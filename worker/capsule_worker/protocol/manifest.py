@@ -7,11 +7,12 @@ to the next.
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Iterable
 from typing import Literal
 
 import msgpack  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import zstandard
+from pydantic import BaseModel, ConfigDict, Field
 
 from capsule_worker.protocol.errors import ProtocolError
 
@@ -119,24 +120,51 @@ class Manifest(_Model):
         return sum(group.size for group in self.groups) + self.shell.size
 
 
+def pack(model: Variable | Group) -> bytes:
+    """Return a part of a manifest as bytes; most parts are the same in the next one."""
+    return bytes(msgpack.packb(model.model_dump(), unicode_errors="backslashreplace"))
+
+
 def dump(manifest: Manifest) -> bytes:
     """Return ``manifest`` as compressed bytes."""
-    return zlib.compress(msgpack.packb(manifest.model_dump(mode="python"), unicode_errors="backslashreplace"), 1)
+    return assemble(manifest, map(pack, manifest.variables), map(pack, manifest.groups), pack(manifest.shell))
+
+
+def assemble(head: Manifest, variables: Iterable[bytes], groups: Iterable[bytes], shell: bytes) -> bytes:
+    """Return a manifest as compressed bytes, from parts that are packed already.
+
+    Args:
+        head: everything else.
+        variables: the packed variables.
+        groups: the packed groups.
+        shell: the packed group of the interpreter's own state.
+    """
+    packer = msgpack.Packer(unicode_errors="backslashreplace")
+    lists = {"variables": list(variables), "groups": list(groups)}
+    fields = head.model_dump(exclude={*lists, "shell"})
+    parts = [packer.pack_map_header(len(fields) + len(lists) + 1)]
+    for name, value in fields.items():
+        parts += [packer.pack(name), packer.pack(value)]
+    for name, packed in lists.items():
+        parts += [packer.pack(name), packer.pack_array_header(len(packed)), *packed]
+    parts += [packer.pack("shell"), shell]
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(b"".join(parts))
 
 
 def load(data: bytes) -> Manifest:
-    """Return the manifest in ``data``.
+    """Return the manifest in ``data``; its variables are sorted by name.
 
     Raises:
         ProtocolError: it is no manifest of this format, or too large.
     """
     try:
-        inflater = zlib.decompressobj()
-        raw = inflater.decompress(data, MAX_MANIFEST)
-        if inflater.unconsumed_tail:
+        if zstandard.frame_content_size(data) > MAX_MANIFEST:
             raise ProtocolError(f"a manifest is larger than {MAX_MANIFEST:,} bytes")
-        return Manifest.model_validate(msgpack.unpackb(raw, strict_map_key=True))
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_MANIFEST)
+        manifest = Manifest.model_validate(msgpack.unpackb(raw, strict_map_key=True))
     except ProtocolError:
         raise
-    except (zlib.error, ValidationError, ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+    except (zstandard.ZstdError, msgpack.UnpackException, ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"not a manifest: {type(error).__name__}: {error}") from error
+    manifest.variables.sort(key=lambda variable: variable.name)
+    return manifest
