@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import IPython
+from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
 from capsule_worker import attribution, introspection, reaper, standby
@@ -323,7 +324,9 @@ class Server:
             self._checkpointer.standby = str(error)
         else:
             self._checkpointer.standby = None
-            if succession is not None:
+            if succession is None:
+                self._rehearse()
+            else:
                 try:
                     self._take_over(succession)
                 except BaseException:
@@ -332,6 +335,20 @@ class Server:
                     os._exit(1)
         finally:
             self._copying = False
+
+    def _rehearse(self) -> None:
+        """Do what comes with every cell once in vain, while nobody waits.
+
+        What this process and a copy share is copied when it is written to first, page by page, and Python writes to
+        whatever it looks at. A cell that does all that takes milliseconds more.
+        """
+        code = "pass\n"
+        try:
+            exec(compile(TransformerManager().transform_cell(code), "<rehearsal>", "exec"), {})  # noqa: S102  # ours
+            self._checkpointer.rehearse(code)
+        # It was in vain anyway.
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.checkpoints.writer import Job, describe
+from capsule_worker.checkpoints.writer import Job, Writer, describe
 from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
@@ -250,6 +250,22 @@ class Checkpointer:
             traceback.print_exc(file=sys.__stderr__)
             self._everything = True
             self._complain(error)
+
+    def rehearse(self, source: str) -> None:
+        """Do all that a cell which changes nothing brings about, up to where it would be written.
+
+        Args:
+            source: Python that changes nothing.
+        """
+        if not self.current:
+            return
+        state = self._number, self._near, self._strange, self._touches
+        try:
+            self._touches = [touch(source)]
+            self._note()
+            Writer(self._job(name=None, description="", tags=[]), everywhere=False).prepare(rewrite=False)
+        finally:
+            self._number, self._near, self._strange, self._touches = state
 
     def _begin(self) -> None:
         if self._restorer is not None:
