@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from resonate.error import ApplicationError, ResonateError
+from resonate.error import ApplicationError, ConnectorError, ResonateError
 from resonate.types import PromiseRecord, TaskData, Value
 
 from capsule_durable import ids
@@ -26,6 +26,7 @@ from capsule_durable.errors import (
     ExecutionFailed,
     InputCancelled,
     InternalError,
+    KernelDied,
     ProtocolError,
     SessionClosed,
     TransportClosed,
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: The function that asks for an input; a name and not the function, which is registered elsewhere.
 REQUEST_INPUT = "request_input"
+#: Seconds between attempts to settle a promise: the first pause and the longest, each twice the one before.
+_FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
 #: The largest outcome that is kept whole with its promise, in bytes of JSON.
 MAX_OUTCOME = 4 * 1024 * 1024
 
@@ -53,6 +56,20 @@ class Promises(Protocol):
     async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+
+
+class Engine(Protocol):
+    """The part of an engine that the bridge uses."""
+
+    #: The address at which it delivers this process's work: where the input function is to run.
+    target: str
+
+    @property
+    def promises(self) -> Promises:
+        """Its promises."""
+
+    async def result_of(self, promise_id: str) -> Any:
+        """Wait for a promise and return its value."""
 
 
 @dataclass(slots=True)
@@ -70,26 +87,23 @@ class Bridge:
     """Correlates executions with their results, and inputs with their answers.
 
     Args:
-        promises: the engine's promises.
-        result_of: waits for a promise, by id, and returns its value.
-        target: the engine's address of this process, where the input function is to run.
+        engine: where the promises are.
         capabilities: how to reach the person at the client.
         worker_ready: waits until there is a worker to send to.
         input_timeout: how long an input may stay unanswered.
+        unkept: told what came of an execution where the engine cannot keep it.
     """
 
-    def __init__(  # each is a seam of its own
+    def __init__(
         self,
-        promises: Promises,
-        result_of: Callable[[str], Awaitable[Any]],
-        target: str,
+        engine: Engine,
         capabilities: Capabilities,
         worker_ready: Callable[[], Awaitable[None]],
         input_timeout: timedelta = timedelta(days=30),
+        unkept: Callable[[str, m.ResultMessage | ExecutionFailed], None] = lambda _id, _result: None,
     ) -> None:
-        self._promises = promises
-        self._result_of = result_of
-        self._target = target
+        self._engine = engine
+        self._unkept = unkept
         self._capabilities = capabilities
         self._worker_ready = worker_ready
         self._input_timeout = input_timeout
@@ -99,6 +113,8 @@ class Bridge:
         self._input_counts: dict[str, int] = {}
         self._secrets: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Executions of this process that are not over.
+        self._begun: set[str] = set()
         self._closed = False
         #: Executions that wait for their results.
         self.executions = Correlator(asyncio.get_running_loop().call_later)
@@ -118,7 +134,30 @@ class Bridge:
         self._session = session
         session.add_message_interceptor(self.intercept)
 
+    def use(self, engine: Engine) -> None:
+        """Keep what comes from now on in another engine."""
+        self._engine = engine
+
     # -- executions ------------------------------------------------------------------------------------------
+
+    def begin(self, execution_id: str) -> None:
+        """Say that this process begins an execution. One that it has not begun is an earlier process's."""
+        self._begun.add(execution_id)
+
+    def end(self, execution_id: str) -> None:
+        """Say that an execution is over, for this process."""
+        self._begun.discard(execution_id)
+
+    def go_on(self, execution_id: str, outcome_id: str) -> None:
+        """See to an execution whose function runs, or runs again: no outcome will come of one of an earlier process."""
+        if execution_id not in self._begun:
+            self._reject(
+                outcome_id,
+                KernelDied(
+                    "the kernel's process ended while the cell ran; what it had done until then may have taken effect",
+                    execution_id,
+                ),
+            )
 
     async def dispatch(self, message: m.ExecuteMessage, outcome_id: str, timeout: float) -> None:
         """Send one execution to the worker; its result will settle the promise ``outcome_id``.
@@ -130,7 +169,7 @@ class Bridge:
             outcome_id: the promise of its outcome.
             timeout: seconds until it is rejected with ``ExecutionTimeout``.
         """
-        if self._closed:
+        if self._closed or message.id not in self._begun:
             self._reject(outcome_id, SessionClosed("the session was closed", message.id))
             return
         cell = _Cell(outcome_id)
@@ -187,10 +226,12 @@ class Bridge:
             self._reject(cell.outcome_id, result)
         else:
             cell.advance("result")
-            self._start(self._settle(self._promises.resolve, cell.outcome_id, outcome_record(result)))
+            promises = self._engine.promises
+            self._start(self._settle(promises.resolve, cell.outcome_id, outcome_record(result), result))
 
     def _reject(self, outcome_id: str, error: ExecutionFailed) -> None:
-        self._start(self._settle(self._promises.reject, outcome_id, rejection_text(error.to_rejection())))
+        record = rejection_text(error.to_rejection())
+        self._start(self._settle(self._engine.promises.reject, outcome_id, record, error))
 
     # -- inputs ----------------------------------------------------------------------------------------------
 
@@ -210,7 +251,7 @@ class Bridge:
         input_id = ids.execution_input(execution_id, n)
         root = ids.execution(execution_id)
         task = TaskData(func=REQUEST_INPUT, args=(execution_id, prompt, password), kwargs={}, version=1)
-        await self._promises.create(
+        await self._engine.promises.create(
             input_id,
             int((time.time() + self._input_timeout.total_seconds()) * 1000),
             Value(data=task),
@@ -219,13 +260,13 @@ class Bridge:
                 "resonate:branch": input_id,
                 "resonate:parent": root,
                 "resonate:scope": "global",
-                "resonate:target": self._target,
+                "resonate:target": self._engine.target,
                 "resonate:external": "true",
             },
         )
         self._inputs[execution_id].append(input_id)
         try:
-            answer = await self._result_of(input_id)
+            answer = await self._engine.result_of(input_id)
         except ApplicationError as error:
             msg = f"the input was not answered: {error}"
             raise InputCancelled(msg) from error
@@ -246,12 +287,12 @@ class Bridge:
             token = uuid.uuid4().hex
             self._secrets[token] = value
             record = {"secret": token}
-        self._start(self._settle(self._promises.resolve, question.answer_id, record))
+        self._start(self._settle(self._engine.promises.resolve, question.answer_id, record))
 
     def _cancel_inputs(self, execution_id: str) -> None:
         self._input_counts.pop(execution_id, None)
         for input_id in self._inputs.pop(execution_id, []):
-            self._start(self._settle(self._promises.cancel, input_id, None))
+            self._start(self._settle(self._engine.promises.cancel, input_id, None))
 
     def _forget_input(self, execution_id: str, input_id: str) -> None:
         pending = self._inputs.get(execution_id)
@@ -276,11 +317,32 @@ class Bridge:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle(self, settle: Callable[..., Awaitable[Any]], promise_id: str, record: Any) -> None:
-        try:
-            await settle(promise_id, Value(data=record))
-        except ResonateError:
-            logger.exception("promise %s could not be settled", promise_id)
+    async def _settle(
+        self,
+        settle: Callable[..., Awaitable[Any]],
+        promise_id: str,
+        record: Any,
+        outcome: m.ResultMessage | ExecutionFailed | None = None,
+    ) -> None:
+        """Settle a promise, if need be after some attempts; where that cannot be done, tell whoever waits by hand."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await settle(promise_id, Value(data=record))
+            except ResonateError as error:
+                if pause <= _LAST_PAUSE and _is_retryable(error):
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                    continue
+                logger.error("promise %s could not be settled: %s", promise_id, error)  # noqa: TRY400  # no fault of ours
+                if outcome is not None:
+                    self._unkept(outcome.execution_id, outcome)
+            return
+
+
+def _is_retryable(error: ResonateError) -> bool:
+    """Whether the same may succeed soon."""
+    return isinstance(error, ConnectorError) and getattr(error.error, "retryable", False)
 
 
 def outcome_record(result: m.ResultMessage) -> dict[str, Any]:

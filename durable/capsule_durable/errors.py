@@ -17,6 +17,7 @@ __all__ = [
     "ExecutionTimeout",
     "InputCancelled",
     "InternalError",
+    "KernelDied",
     "OutputDrainTimeout",
     "ProtocolError",
     "Rejection",
@@ -115,6 +116,12 @@ class WorkerDied(ExecutionFailed):
     kind = "WorkerDied"
 
 
+class KernelDied(ExecutionFailed):
+    """The kernel's own process ended while the execution was under way."""
+
+    kind = "KernelDied"
+
+
 class WorkerUnavailable(ExecutionFailed):
     """No worker could be started: the environment in which cells run lacks something."""
 
@@ -142,6 +149,7 @@ _BY_KIND: dict[str, type[ExecutionFailed]] = {
         RequestTimeout,
         SessionClosed,
         InternalError,
+        KernelDied,
         WorkerDied,
         WorkerUnavailable,
     )

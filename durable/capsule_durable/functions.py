@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 from resonate.context import Context
-from resonate.error import ApplicationError
+from resonate.error import ApplicationError, ConnectorError
 from resonate.resonate import Resonate
 from resonate.retry import Never
 
 from capsule_durable import ids
 from capsule_durable.bridge import REQUEST_INPUT, Bridge
 from capsule_durable.capabilities import Question
-from capsule_durable.errors import Rejection, from_rejection
+from capsule_durable.errors import EngineUnavailable, Rejection, from_rejection
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
 
 #: Seconds that an execution may take where its caller names no bound: thirty days.
@@ -41,6 +41,8 @@ async def execute_cell(ctx: Context, request: dict[str, Any], timeout: float) ->
     """
     outcome = ctx.promise(timeout=timedelta(seconds=timeout + _GRACE))
     outcome_id = await outcome.id()
+    # Not a step: whoever goes on with this has to know whether it is still the process that began it.
+    ctx.get_dependency(Bridge).go_on(request["id"], outcome_id)
     # A step of its own: settled once the message is sent, so that a replay does not send it twice.
     await ctx.run(dispatch, request, outcome_id, timeout)
     try:
@@ -77,23 +79,36 @@ def register(resonate: Resonate) -> None:
     resonate.register(request_input, name=REQUEST_INPUT, version=1, retry_policy=Never())
 
 
-async def run_cell(resonate: Resonate, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT) -> ResultMessage:
+async def run_cell(
+    resonate: Resonate, bridge: Bridge, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT
+) -> ResultMessage:
     """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result.
 
     Args:
         resonate: an engine on which ``register`` was called, with the bridge as a dependency.
+        bridge: that one.
         request: the cell; its id is the execution id.
         timeout: seconds.
 
     Raises:
         ExecutionFailed: there is no result; its class says why, its notes carry execution id and rejection.
+        EngineUnavailable: the engine cannot take it; nothing was begun.
     """
     bound = timedelta(seconds=timeout + 2 * _GRACE)
-    handle = resonate.options(timeout=bound).run(
-        ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout
-    )
+    bridge.begin(request.id)
     try:
-        record = await handle.result()
-    except ApplicationError as rejection:
-        raise from_rejection(str(rejection), request.id) from None
-    return ResultMessage.model_validate(record)
+        handle = resonate.options(timeout=bound).run(
+            ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout
+        )
+        try:
+            # Fails where the promise cannot be made; without it one would wait for the outcome of nothing.
+            await handle.id()
+        except ConnectorError as error:
+            raise EngineUnavailable(str(error.error)) from error
+        try:
+            record = await handle.result()
+        except ApplicationError as rejection:
+            raise from_rejection(str(rejection), request.id) from None
+        return ResultMessage.model_validate(record)
+    finally:
+        bridge.end(request.id)

@@ -5,6 +5,7 @@ The grammar is resonate-sdk's (``resonate.ids``): ``origin`` or ``origin:lineage
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 
@@ -14,6 +15,11 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 def new_execution_id() -> str:
     """Return a fresh id for one execution of one cell."""
     return uuid.uuid4().hex
+
+
+def word(text: str) -> str:
+    """Return a short word that stands for a text of any form: the same for the same text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def execution(execution_id: str) -> str:

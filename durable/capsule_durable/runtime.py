@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from capsule_durable import functions, ids
@@ -15,8 +16,9 @@ from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
-from capsule_durable.engine import open_engine
-from capsule_durable.errors import ExecutionFailed, TransportClosed
+from capsule_durable.embedded.errors import StoreError
+from capsule_durable.engine import Engine, MemoryEngine, open_engine
+from capsule_durable.errors import EngineUnavailable, ExecutionFailed, TransportClosed
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
@@ -30,6 +32,8 @@ from capsule_worker.protocol.journal import StreamName
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
+#: Seconds after which an engine is tried again that could not be had.
+ENGINE_RETRY = 30.0
 
 
 class Runtime:
@@ -45,33 +49,34 @@ class Runtime:
     def __init__(self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
         self._capabilities = capabilities
+        self._running: str | None = None
         self._launcher = launcher
         self._watchdog: subprocess.Popen[bytes] | None = None
-        self._engine = open_engine(settings.engine)
-        resonate = self._engine.resonate
+        #: What the person is told with the next cell.
+        self._notices: list[str] = []
+        self._kernel = ids.word(session_id)
+        #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
+        self._retry_engine: float | None = None
+        self._engine = self._open_engine()
+        #: Settled with the running cell's outcome where the engine cannot keep it.
+        self._unkept: asyncio.Future[m.ResultMessage] | None = None
         self.bridge = Bridge(
-            resonate.promises,
-            self._engine.result_of,
-            self._engine.target,
+            self._engine,
             capabilities,
             lambda: self.workers.ready(),  # noqa: PLW0108  # the workers come later
             timedelta(seconds=settings.input_timeout),
+            self._could_not_keep,
         )
         self.session = Session(session_id, capabilities, self.bridge.ask)
         self.bridge.connect(self.session)
         self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME") or None, self._warn)
         self._recovery: Recovery | None = None
-        #: What the person is told with the next cell.
-        self._notices: list[str] = []
         self._commands: set[asyncio.Task[None]] = set()
         self.session.add_message_interceptor(self._intercept)
         self.workers = Workers(self.session, launcher, self, spare=settings.spare)
-        for dependency in (self.session, self.bridge, capabilities):
-            resonate.with_dependency(dependency)
-        functions.register(resonate)
+        self._furnish(self._engine)
         #: What the current worker said of itself; None until the first is ready.
         self.ready: m.ReadyMessage | None = None
-        self._running: str | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def start(self, first: Launched | None = None) -> None:
@@ -93,15 +98,87 @@ class Runtime:
             for notice in notices:
                 self._warn(notice)
         try:
-            result = await functions.run_cell(
-                self._engine.resonate, request, self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
-            )
+            result = await self._run(request)
             if request.store_history:
                 self.keeper.ran(result.execution_count, request.code)
             return result
         finally:
             self._running = None
             self._engine.retire(ids.execution(request.id))
+
+    # -- the engine ------------------------------------------------------------------------------------------
+
+    def _open_engine(self) -> Engine:
+        """Open the engine that is configured; where its store cannot be used, one that keeps nothing."""
+        try:
+            return open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
+        except StoreError as error:
+            self._do_without(error)
+            return MemoryEngine()
+
+    def _do_without(self, error: Exception) -> None:
+        """Say that outcomes are not kept, and try again later."""
+        self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
+        self._warn(f"what comes of cells is not kept: {error}. Cells run; a death of the kernel forgets them")
+
+    def _furnish(self, engine: Engine) -> None:
+        """Give an engine what its functions need."""
+        for dependency in (self.session, self.bridge, self._capabilities):
+            engine.resonate.with_dependency(dependency)
+        functions.register(engine.resonate)
+
+    async def _change_engine(self, engine: Engine) -> None:
+        """Go on with another engine."""
+        before, self._engine = self._engine, engine
+        self._furnish(engine)
+        self.bridge.use(engine)
+        engine.resonate.start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(before.close(), self.settings.shutdown_timeout)
+
+    async def _try_engine_again(self) -> None:
+        try:
+            engine = open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
+        except StoreError:
+            self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
+            return
+        self._retry_engine = None
+        await self._change_engine(engine)
+        self._warn("what comes of cells is kept again")
+
+    async def _run(self, request: m.ExecuteMessage) -> m.ResultMessage:
+        """Run a cell on the engine; if it cannot take the cell, on one that keeps nothing."""
+        loop = asyncio.get_running_loop()
+        if self._retry_engine is not None and loop.time() >= self._retry_engine:
+            await self._try_engine_again()
+        timeout = self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
+        unkept: asyncio.Future[m.ResultMessage] = loop.create_future()
+        self._unkept = unkept
+        try:
+            while True:
+                outcome = loop.create_task(functions.run_cell(self._engine.resonate, self.bridge, request, timeout))
+                await asyncio.wait({outcome, unkept}, return_when=asyncio.FIRST_COMPLETED)
+                if unkept.done():
+                    outcome.cancel()
+                    return unkept.result()
+                try:
+                    return outcome.result()
+                except EngineUnavailable as error:
+                    self._do_without(error)
+                    await self._change_engine(MemoryEngine())
+        finally:
+            self._unkept = None
+
+    def _could_not_keep(self, execution_id: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
+        """Give the outcome of the running cell to whoever waits for it, though the engine does not have it."""
+        unkept = self._unkept
+        if execution_id != self._running or unkept is None or unkept.done():
+            return
+        self._warn("what came of this cell is not kept: the store of promises could not be written")
+        if isinstance(outcome, ExecutionFailed):
+            unkept.set_exception(outcome)
+        else:
+            unkept.set_result(outcome)
 
     async def ask(self, make: Callable[[str], Any]) -> Any:
         """Ask the worker a question about code or names.
@@ -150,7 +227,7 @@ class Runtime:
         await self.session.close()
         await self.keeper.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._engine.resonate.stop(), self.settings.shutdown_timeout)
+            await asyncio.wait_for(self._engine.close(), self.settings.shutdown_timeout)
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None and watchdog.stdin is not None:
             # Its last look ends what the cells started and what is still there.

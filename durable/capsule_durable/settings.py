@@ -30,7 +30,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: str = Field("memory:", description="Where promises are kept: memory:")
+    engine: str = Field(
+        "embedded:", description="Where promises are kept: embedded: (a file in `home`), memory: (nowhere)"
+    )
     python: str = Field(
         default_factory=lambda: sys.executable,
         description="The interpreter of the environment in which cells run",
@@ -38,7 +40,7 @@ class Settings(BaseModel):
     profile: Literal["open"] = Field("open", description="Isolation of the worker: open")
     home: str = Field(
         default_factory=lambda: str(platformdirs.user_data_path("capsule")),
-        description="The directory for checkpoints and their catalogue",
+        description="The directory for promises, checkpoints and their catalogue",
     )
     checkpoints: Literal["background", "sync", "off"] = Field(
         "background",

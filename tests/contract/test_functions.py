@@ -20,6 +20,7 @@ from capsule_durable import functions
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities
 from capsule_durable.embedded.connection import EmbeddedConnection
+from capsule_durable.engine import Engine
 from capsule_durable.errors import WorkerDied
 from capsule_durable.session import Session
 from capsule_durable.transport import MemoryTransport
@@ -174,9 +175,7 @@ class House:
             prompt=lambda question: self.bridge.answer(question, question.prompt.upper()),
         )
         self.bridge = Bridge(
-            resonate.promises,
-            self._result_of,
-            resonate._resolve_target(GROUP),
+            Engine(resonate, resonate._resolve_target(GROUP)),
             self.capabilities,
             self._worker_ready,
         )
@@ -189,15 +188,12 @@ class House:
         front, self.worker = MemoryTransport.pair()
         self.reader = self.session.attach(front)
 
-    async def _result_of(self, promise_id: str) -> object:
-        return await (await self.resonate.get(promise_id)).result()
-
     async def _worker_ready(self) -> None:
         pass
 
     def start(self, execution_id: str) -> asyncio.Future[m.ResultMessage]:
         request = m.ExecuteMessage(id=execution_id, code="1", allow_stdin=True)
-        return asyncio.ensure_future(functions.run_cell(self.resonate, request, 60.0))
+        return asyncio.ensure_future(functions.run_cell(self.resonate, self.bridge, request, 60.0))
 
     async def close(self) -> None:
         await self.bridge.close()

@@ -13,7 +13,7 @@ from resonate.types import Value
 from capsule_durable import functions, ids
 from capsule_durable.bridge import MAX_OUTCOME, Bridge
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.engine import open_engine
+from capsule_durable.engine import MemoryEngine
 from capsule_durable.errors import (
     ExecutionTimeout,
     InternalError,
@@ -34,16 +34,14 @@ class House:
     """Engine, session and bridge, and a worker in the test's hands."""
 
     def __init__(self) -> None:
-        self.engine = open_engine("memory:")
+        self.engine = MemoryEngine()
         self.questions: asyncio.Queue[Question] = asyncio.Queue()
         self.capabilities = Capabilities(
             stream=lambda *_: None, display=lambda *_: None, prompt=self.questions.put_nowait
         )
         self.no_worker: WorkerUnavailable | None = None
         self.bridge = Bridge(
-            self.engine.resonate.promises,
-            self.engine.result_of,
-            self.engine.target,
+            self.engine,
             self.capabilities,
             self._worker_ready,
         )
@@ -65,7 +63,7 @@ class House:
 
     def start(self, execution_id: str, timeout: float = 60.0) -> asyncio.Future[m.ResultMessage]:
         request = m.ExecuteMessage(id=execution_id, code="1", allow_stdin=True)
-        return asyncio.ensure_future(functions.run_cell(self.engine.resonate, request, timeout))
+        return asyncio.ensure_future(functions.run_cell(self.engine.resonate, self.bridge, request, timeout))
 
     def stored(self) -> str:
         """Return everything that the engine knows, as text, values decoded."""
