@@ -88,6 +88,8 @@ class Workers:
         #: Copies of it that wait.
         self._standbys = Standbys()
         self._leaving = False
+        #: The worker whose place a copy has taken.
+        self._predecessor: Worker | None = None
         #: The copy that replaces it when its cell has ended.
         self._replacement: Standby | None = None
         #: Done when a worker is ready; failed when none came up. Made anew for each worker.
@@ -154,6 +156,7 @@ class Workers:
                 worker.kill()
                 await worker.exited
                 await worker.writers_done(0)
+        await self._leave_predecessor(0)
         self._current = self._spare = None
         if self._replacement is not None:
             self._replacement.sock.close()
@@ -192,11 +195,22 @@ class Workers:
             elif succeeds:
                 logger.warning("a standby could not take over: %s", _startup_failure(self._launcher.python, end))
                 await worker.writers_done(0)
+                await self._leave_predecessor(WRITERS_TIMEOUT)
                 await self._listener.recover()
             else:
                 await worker.writers_done(0)
                 reason, self._mismatch = self._mismatch or _startup_failure(self._launcher.python, end), None
                 await self._give_up(reason)
+
+    async def _leave_predecessor(self, timeout: float) -> None:
+        """Wait for the writers of the worker whose place a copy has taken, if they matter still.
+
+        Args:
+            timeout: seconds.
+        """
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is not None:
+            await predecessor.writers_done(timeout)
 
     async def _succeed(self, worker: Worker, end: Exit) -> Launched | None:
         """See to it that a worker which has ended is followed by one with its variables; return it if it runs."""
@@ -214,9 +228,11 @@ class Workers:
             standby.sock.close()
         if standby is not None and launched is not None:
             fate = self._listener.succeed(standby)
-            # A copy that was in the middle of writing a checkpoint is never left; what was, goes on without us.
-            await worker.writers_done(0)
+            # What it was writing goes on without us; it matters only if the copy ends before it has saved the same.
+            await self._leave_predecessor(0)
+            self._predecessor = worker
         else:
+            await self._leave_predecessor(WRITERS_TIMEOUT)
             await worker.writers_done(WRITERS_TIMEOUT)
             fate = await self._listener.recover()
         if replacement is None:

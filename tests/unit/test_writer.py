@@ -287,6 +287,46 @@ def test_what_was_at_fault_is_left_out_with_the_reason(notebook):
     assert notebook.restored()["third"][0] == [1]
 
 
+# -- a front that takes a writer for dead -----------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_a_front_has_finished_meanwhile_is_whole(notebook):
+    notebook.run("a = [1, 2, 3]")
+    writer = Writer(notebook.job())
+    writer.prepare(rewrite=False)
+    writer.stage()
+    draft = writer._draft
+    packs = sorted((notebook.directory / mf.PACKS).iterdir())
+    finished = draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
+    finished.unlink()  # it is in the catalogue now
+    writer.commit()
+    writer.discard()
+    assert packs
+    assert sorted((notebook.directory / mf.PACKS).iterdir()) == packs
+
+
+def test_what_a_front_has_finished_is_not_removed_by_a_writer_that_fails(notebook):
+    notebook.run("a = [1, 2, 3]")
+    writer = Writer(notebook.job())
+    writer.prepare(rewrite=False)
+    writer.stage()
+    packs = sorted((notebook.directory / mf.PACKS).iterdir())
+    writer._draft.rename(writer._draft.with_suffix(mf.MANIFEST_SUFFIX))
+    writer.discard()
+    assert packs
+    assert sorted((notebook.directory / mf.PACKS).iterdir()) == packs
+
+
+def test_what_nobody_has_finished_is_removed_by_a_writer_that_fails(notebook):
+    notebook.run("a = [1, 2, 3]")
+    writer = Writer(notebook.job())
+    writer.prepare(rewrite=False)
+    writer.stage()
+    writer.discard()
+    assert not list((notebook.directory / mf.PACKS).iterdir())
+    assert not list((notebook.directory / mf.INCOMING).iterdir())
+
+
 # -- old packs ---------------------------------------------------------------------------------------------------
 
 

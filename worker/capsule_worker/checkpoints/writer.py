@@ -216,11 +216,14 @@ class Writer:
             [one.packed[0] for one in kept],
             shell.packed[0],
         )
-        self._draft = draft_of(self._job.directory, head)
+        draft = draft_of(self._job.directory, head)
         try:
-            write_file(self._draft, data)
+            write_file(draft, data)
         except OSError as error:
-            raise StorageError(f"{self._draft}: {error.strerror}") from error
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise StorageError(f"{draft}: {error.strerror}") from error
+        self._draft = draft
         return Outcome(kept, shell, unsaved, size, written, duration)
 
     def commit(self) -> None:
@@ -234,13 +237,21 @@ class Writer:
         publish(self._draft, self._note_published)
 
     def discard(self) -> None:
-        """Remove what was written of a checkpoint that comes to nothing."""
-        if not self._published:
-            # The draft first: it stands for the data.
-            if self._draft is not None:
-                with contextlib.suppress(OSError):
-                    self._draft.unlink()
-            self._pack.discard()
+        """Remove what was written of a checkpoint that comes to nothing.
+
+        The draft stands for the data: if it is there no more, a front has finished what it took for a dead writer's,
+        and the data is needed.
+        """
+        if self._published:
+            return
+        if self._draft is not None:
+            try:
+                self._draft.unlink()
+            except FileNotFoundError:
+                return
+            except OSError:
+                pass  # then it refers to nothing, and is set aside
+        self._pack.discard()
 
     def _note_published(self) -> None:
         self._published = True
@@ -594,6 +605,8 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
         draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
         counts()
         sync_directory(draft.parent)
+    except FileNotFoundError:
+        counts()  # a front has done it, taking this writer for dead
     except OSError as error:
         raise StorageError(f"{draft}: {error.strerror}") from error
 
