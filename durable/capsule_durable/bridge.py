@@ -6,6 +6,7 @@ The bridge is an interceptor of the session: it sees results and errors before t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from resonate.error import ApplicationError, ConnectorError, ResonateError
+from resonate.error import ApplicationError, ConnectorError, ResonateError, ServerError
+from resonate.send import PromiseSearchResult
 from resonate.types import PromiseRecord, TaskData, Value
 
 from capsule_durable import ids
@@ -45,6 +47,8 @@ logger = logging.getLogger(__name__)
 REQUEST_INPUT = "request_input"
 #: Seconds between attempts to settle a promise: the first pause and the longest, each twice the one before.
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
+#: Promises that are asked for at a time.
+_PAGE = 100
 #: The largest outcome that is kept whole with its promise, in bytes of JSON.
 MAX_OUTCOME = 4 * 1024 * 1024
 
@@ -56,6 +60,9 @@ class Promises(Protocol):
     async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+    async def search(  # noqa: D102
+        self, state: str | None, tags: dict[str, str] | None, limit: int | None, cursor: str | None
+    ) -> PromiseSearchResult: ...
 
 
 class Engine(Protocol):
@@ -92,6 +99,7 @@ class Bridge:
         worker_ready: waits until there is a worker to send to.
         input_timeout: how long an input may stay unanswered.
         unkept: told what came of an execution where the engine cannot keep it.
+        abandoned: told, in words, of a cell of an earlier process that no outcome will come of.
     """
 
     def __init__(
@@ -101,9 +109,11 @@ class Bridge:
         worker_ready: Callable[[], Awaitable[None]],
         input_timeout: timedelta = timedelta(days=30),
         unkept: Callable[[str, m.ResultMessage | ExecutionFailed], None] = lambda _id, _result: None,
+        abandoned: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._engine = engine
         self._unkept = unkept
+        self._abandoned = abandoned
         self._capabilities = capabilities
         self._worker_ready = worker_ready
         self._input_timeout = input_timeout
@@ -115,6 +125,8 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Executions of this process that are not over.
         self._begun: set[str] = set()
+        #: Executions of earlier processes that were told of.
+        self._told: set[str] = set()
         self._closed = False
         #: Executions that wait for their results.
         self.executions = Correlator(asyncio.get_running_loop().call_later)
@@ -148,16 +160,52 @@ class Bridge:
         """Say that an execution is over, for this process."""
         self._begun.discard(execution_id)
 
-    def go_on(self, execution_id: str, outcome_id: str) -> None:
-        """See to an execution whose function runs, or runs again: no outcome will come of one of an earlier process."""
-        if execution_id not in self._begun:
-            self._reject(
-                outcome_id,
-                KernelDied(
-                    "the kernel's process ended while the cell ran; what it had done until then may have taken effect",
-                    execution_id,
-                ),
-            )
+    def go_on(self, request: dict[str, Any], outcome_id: str) -> None:
+        """See to an execution whose function runs, or runs again: no outcome will come of one of an earlier process.
+
+        Args:
+            request: an ``ExecuteMessage`` as a dict.
+            outcome_id: the promise of its outcome.
+        """
+        if request["id"] not in self._begun:
+            self._reject(outcome_id, self._abandon(request))
+
+    async def settle_abandoned(self) -> None:
+        """Settle what an earlier process of this kernel was doing when it ended; nobody else will.
+
+        Raises:
+            ResonateError: the engine does not answer.
+        """
+        promises, cursor = self._engine.promises, None
+        while True:
+            page = await promises.search("pending", {"resonate:target": self._engine.target}, _PAGE, cursor)
+            for promise in page.promises:
+                execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
+                if not promise.id.startswith(ids.EXECUTION) or execution_id in self._begun:
+                    continue
+                # What is settled meanwhile, or was not made yet, is seen to by its function.
+                with contextlib.suppress(ServerError):
+                    if step:
+                        await promises.cancel(promise.id, Value())
+                    else:
+                        task: Any = promise.param.data
+                        error = self._abandon(task["args"][0])
+                        await promises.reject(ids.outcome(promise.id), Value(data=rejection_text(error.to_rejection())))
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _abandon(self, request: dict[str, Any]) -> KernelDied:
+        """Return the error for an execution that ended with its process; tell of it, once."""
+        execution_id, number = request["id"], request.get("execution_count")
+        text = (
+            f"the kernel's process ended while {f'In [{number}]' if number else 'the cell'} ran;"
+            " what it had done until then may have taken effect"
+        )
+        if execution_id not in self._told:
+            self._told.add(execution_id)
+            self._abandoned(text)
+        return KernelDied(text, execution_id)
 
     async def dispatch(self, message: m.ExecuteMessage, outcome_id: str, timeout: float) -> None:
         """Send one execution to the worker; its result will settle the promise ``outcome_id``.

@@ -42,7 +42,7 @@ async def execute_cell(ctx: Context, request: dict[str, Any], timeout: float) ->
     outcome = ctx.promise(timeout=timedelta(seconds=timeout + _GRACE))
     outcome_id = await outcome.id()
     # Not a step: whoever goes on with this has to know whether it is still the process that began it.
-    ctx.get_dependency(Bridge).go_on(request["id"], outcome_id)
+    ctx.get_dependency(Bridge).go_on(request, outcome_id)
     # A step of its own: settled once the message is sent, so that a replay does not send it twice.
     await ctx.run(dispatch, request, outcome_id, timeout)
     try:

@@ -9,6 +9,8 @@ import hashlib
 import re
 import uuid
 
+#: How the ids of executions begin.
+EXECUTION = "exec."
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
@@ -31,7 +33,12 @@ def execution(execution_id: str) -> str:
     if not _WORD.match(execution_id):
         msg = f"not an execution id: {execution_id!r}"
         raise ValueError(msg)
-    return f"exec.{execution_id}"
+    return f"{EXECUTION}{execution_id}"
+
+
+def outcome(root_id: str) -> str:
+    """Return the promise id of the outcome of the execution with this root: the first thing that it makes."""
+    return f"{root_id}:1"
 
 
 def execution_input(execution_id: str, n: int) -> str:

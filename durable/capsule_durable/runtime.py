@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from resonate.error import ResonateError
 
 from capsule_durable import functions, ids
 from capsule_durable.bridge import Bridge
@@ -29,6 +32,8 @@ from capsule_worker.protocol import Message
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.journal import StreamName
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
@@ -66,11 +71,16 @@ class Runtime:
             lambda: self.workers.ready(),  # noqa: PLW0108  # the workers come later
             timedelta(seconds=settings.input_timeout),
             self._could_not_keep,
+            self._warn,
         )
         self.session = Session(session_id, capabilities, self.bridge.ask)
         self.bridge.connect(self.session)
         self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME") or None, self._warn)
         self._recovery: Recovery | None = None
+        #: Whether it is known what an earlier process of this kernel has left.
+        self._inherited = False
+        #: The number of the next cell, where an earlier process of this kernel ran some.
+        self.next_count = 1
         self._commands: set[asyncio.Task[None]] = set()
         self.session.add_message_interceptor(self._intercept)
         self.workers = Workers(self.session, launcher, self, spare=settings.spare)
@@ -217,6 +227,7 @@ class Runtime:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        await self.keeper.ending()
         self.workers.let_leave()
         if self.workers.current is not None and self.ready is not None and self._running is None:
             with contextlib.suppress(ExecutionFailed):
@@ -240,10 +251,23 @@ class Runtime:
     async def prepare(self, ready: m.ReadyMessage) -> None:
         """Remember what the worker said of itself; have it keep checkpoints, and give it a dead one's variables."""
         self.ready = ready
+        first, self._inherited = not self._inherited, True
+        if first:
+            try:
+                await self.bridge.settle_abandoned()
+            except ResonateError as error:
+                logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
         keep = await self.keeper.keeping()
         if keep is None:
             return
         self.session.send(keep)
+        if first:
+            inheritance = await self.keeper.inheritance()
+            if inheritance is not None:
+                self._recovery = inheritance
+                self._warn(inheritance.text)
+                if inheritance.manifest is not None:
+                    self.next_count = inheritance.manifest.execution_count + 1
         recovery, self._recovery = self._recovery, None
         if recovery is not None and recovery.manifest is not None:
             message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(recovery.manifest))

@@ -49,6 +49,9 @@ class Settings(BaseModel):
     checkpoint_count: int = Field(30, ge=1, description="How many checkpoints without a name are kept")
     checkpoint_age: float | None = Field(14.0, gt=0, description="For how many days they are kept")
     checkpoint_size: int | None = Field(20 * 10**9, gt=0, description="How many bytes a session's may take")
+    resume: Literal["offer", "auto", "never"] = Field(
+        "offer", description="When a notebook is opened again: say that its variables can come back, bring them, or not"
+    )
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")

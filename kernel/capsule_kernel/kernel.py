@@ -144,6 +144,7 @@ class CapsuleKernel(Kernel):
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Run a cell (Jupyter messaging, "Execute")."""
+        self.next_count = max(self.next_count, self.runtime.next_count)
         request = content.execute_message(ids.new_execution_id(), parent, self.next_count)
         self._remember(request.id, parent)
         self._idents[request.id] = ident

@@ -33,6 +33,9 @@ class Kernel:
         variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
         self.manager = KernelManager(kernel_name="capsule")
         self.manager.start_kernel(env=kernel_environment() | variables)
+        self._connect()
+
+    def _connect(self) -> None:
         client: Any = self.manager.client()
         client.start_channels()
         self.talk = Conversation(client)
@@ -104,6 +107,26 @@ class Kernel:
         self.talk.client.stop_channels()
         self.manager.provisioner.process.wait()
         poll_until(lambda: not any(_runs(process) for process in processes), "all processes gone")
+
+    def begin(self, code: str) -> None:
+        """Run a cell until it prints something."""
+        request = self.talk.client.execute(code)
+        self.talk.listen_until(lambda: self.talk.exchange(request).text(), "output")
+
+    def kill_front(self) -> None:
+        """Kill the front at once, and have Jupyter start it again, as its restarter does."""
+        os.kill(self.front, signal.SIGKILL)
+        self.manager.provisioner.process.wait()
+        self._restart(now=True)
+
+    def restart(self) -> None:
+        """Restart it as a person does."""
+        self._restart(now=False)
+
+    def _restart(self, *, now: bool) -> None:
+        self.talk.client.stop_channels()
+        self.manager.restart_kernel(now=now)
+        self._connect()
 
     def close(self) -> None:
         """End it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import sqlite3
@@ -353,6 +354,24 @@ def test_a_reference_that_stands_for_nothing_or_too_much_is_refused(
 def test_where_there_are_no_checkpoints_that_is_said(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownCheckpoint, match="no checkpoints yet"):
         catalogue.find("x")
+
+
+def test_packs_that_a_living_writer_has_claimed_are_left_alone(catalogue: Catalogue, session: str) -> None:
+    """Its checkpoint may be older than the newest, where a copy of its worker has taken the worker's place."""
+    directory = catalogue.directory(session)
+    save(catalogue, session, 5)
+    pack = directory / mf.PACKS / f"00000002-abcdefgh{mf.PACK_SUFFIX}"
+    pack.write_bytes(b"being written")
+    claim = directory / mf.INCOMING / f"00000002-someid{mf.CLAIM_SUFFIX}"
+    with claim.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("00000002-abcdefgh\n00000001-another")
+        file.flush()
+        catalogue.collect(session, Retention(count=5, age=None, size=None), 0.0, writing=True)
+        assert pack.exists()
+    catalogue.collect(session, Retention(count=5, age=None, size=None), 0.0, writing=True)
+    assert not pack.exists()
+    assert not claim.exists()
 
 
 def test_annotations_change_what_is_given_and_show_everywhere(catalogue: Catalogue, session: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import os
 import select
 import signal
@@ -20,7 +21,9 @@ from capsule_durable.standbys import adopt_orphans
 from capsule_worker import children
 from capsule_worker.checkpoints import copies, packs
 from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.writer import Writer, claim
+from capsule_worker.checkpoints.writes import WriteApart
+from capsule_worker.protocol import manifest as mf
 
 #: Seconds without progress that are too many in these tests.
 HANG = 1.0
@@ -328,6 +331,50 @@ def test_what_fails_in_the_guardian_does_not_reach_the_code_that_forked(notebook
     copies.fork_guardian(guard)
     os.close(writing)
     wait_for_end(reading)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebook, monkeypatch, when):
+    """Once others may have seen a checkpoint, it is not written again, for that would spoil what they have seen."""
+    notebook.run("a = [1, 2, 3]")
+    commit = Writer.commit
+    began = os.pipe()
+
+    def end(writer: Writer) -> None:
+        os.write(began[1], b"x")
+        if when == "after":
+            commit(writer)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Writer, "commit", end)
+    job = notebook.job()
+    write = WriteApart(job, [], set())
+    assert write.wait(60)
+    assert set(write.collect().unsaved) == set()
+    write.close()
+    os.close(began[1])
+    with os.fdopen(began[0], "rb") as told:
+        assert told.read() == b"x"
+    names = sorted(path.name for path in (notebook.directory / mf.INCOMING).iterdir())
+    assert names == [f"{job.head.number:08d}-{job.head.id}{mf.MANIFEST_SUFFIX}"]
+    while children.expected():
+        children.reap()
+
+
+def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
+    notebook.run("a = [1, 2, 3]")
+    notebook.save()
+    notebook.run("b = [4]")
+    job = notebook.job()
+    (kept,) = [one.name for one in (notebook.directory / mf.PACKS).iterdir()]
+    with claim(job):
+        (path,) = (notebook.directory / mf.INCOMING).glob(f"*{mf.CLAIM_SUFFIX}")
+        assert kept.removesuffix(mf.PACK_SUFFIX) in path.read_text().split()
+        assert f"{job.head.number:08d}-{job.head.id[-8:]}" in path.read_text().split()
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert not path.exists()
 
 
 def test_progress_is_seen_by_whoever_shares_it():

@@ -8,6 +8,7 @@ same order: rows first, packs second.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import shutil
@@ -43,7 +44,6 @@ __all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "Unkno
 FILE_NAME = "catalogue.sqlite3"
 #: Where the sessions' directories are.
 SESSIONS = "checkpoints"
-DAMAGED_SUFFIX = ".damaged"
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,21 @@ class Catalogue:
         with self._database.using() as connection:
             found = connection.execute(f"{rows.SESSIONS} ORDER BY started DESC, id DESC").fetchall()
         return [rows.session_of(row) for row in found]
+
+    def killed_session(self, session_id: str) -> SessionRow | None:
+        """Return the session of the same kernel before this one, if its process was killed: nobody said that it ended.
+
+        Raises:
+            UnknownSession: there is none of this id.
+        """
+        session = self.session(session_id)
+        with self._database.using() as connection:
+            row = connection.execute(
+                f"{rows.SESSIONS} WHERE kernel = ? AND (started, id) < (?, ?) ORDER BY started DESC, id DESC LIMIT 1",
+                (session.kernel, session.started, session.id),
+            ).fetchone()
+        before = None if row is None else rows.session_of(row)
+        return before if before is not None and before.ended is None and not alive(before.pid) else None
 
     def previous_session(self, session_id: str) -> SessionRow | None:
         """Return the latest earlier session that has a checkpoint and belongs to the same notebook.
@@ -387,7 +402,8 @@ class Catalogue:
             if not writing:
                 incoming = directory / mf.INCOMING
                 surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}"))
-                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}{DAMAGED_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}{mf.DAMAGED_SUFFIX}"))
+                surplus |= sizes(incoming.glob(f"*{mf.CLAIM_SUFFIX}{mf.DAMAGED_SUFFIX}"))
             for path in surplus:
                 path.unlink(missing_ok=True)
         return Collected(dropped=gone, freed=sum(surplus.values()), kept=kept)
@@ -465,22 +481,25 @@ class Catalogue:
         return added
 
     def _needed_by_incoming(self, session_id: str) -> set[str]:
-        """Return the packs that checkpoints need which are whole, but not in the catalogue yet."""
+        """Return the packs that checkpoints need which are whole, or nearly so, but not in the catalogue yet."""
         needed: set[str] = set()
-        for path in (self.directory(session_id) / mf.INCOMING).glob(f"*{mf.MANIFEST_SUFFIX}"):
+        incoming = self.directory(session_id) / mf.INCOMING
+        for path in [*incoming.glob(f"*{mf.MANIFEST_SUFFIX}"), *incoming.glob(f"*{mf.DRAFT_SUFFIX}")]:
             try:
                 found = self._read(path, session_id)
             except ProtocolError:
                 continue
             if found is not None:
                 needed |= found[1].packs
+        for path in incoming.glob(f"*{mf.CLAIM_SUFFIX}"):
+            needed |= _claimed(path)
         return needed
 
     def _set_aside(self, path: Path, why: str) -> None:
         logger.warning("%s is of no use: %s", path, why)
         with self._database.using():
             try:
-                path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+                path.rename(path.with_name(path.name + mf.DAMAGED_SUFFIX))
             except FileNotFoundError:
                 logger.debug("%s was gone already", path)
 
@@ -488,6 +507,20 @@ class Catalogue:
 def runs(session: SessionRow) -> bool:
     """Return whether a session goes on: nobody said that it ended, and its process lives."""
     return session.ended is None and alive(session.pid)
+
+
+def _claimed(path: Path) -> set[str]:
+    """Return the packs that a writer needs, if it lives: it holds a lock on its claim."""
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return set(file.read().decode().split())
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+    return set()
 
 
 def _in_use(connection: sqlite3.Connection) -> set[str]:

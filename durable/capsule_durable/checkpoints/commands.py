@@ -245,6 +245,15 @@ def recovered(manifest: Manifest, session: str, lost: Sequence[int]) -> str:
     return text
 
 
+def offered(entry: Entry) -> str:
+    """Offer in a sentence to go on with the state of an earlier session."""
+    return (
+        f"The variables of this notebook's last session, {time_of(entry.time)}, after In [{entry.execution_count}]"
+        f" ({entry.variables - entry.unsaved} variables, {size_of(entry.size)}), are kept: `%capsule resume` brings"
+        " them back"
+    )
+
+
 def _several(texts: Sequence[str], separator: str) -> str:
     more = len(texts) - _FIT
     return separator.join([*texts[:_FIT], *([f"and {more} more"] if more > 0 else [])])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
+
+from capsule_worker.protocol.manifest import LOCK
 
 
 def _number(path: Path) -> int | None:
@@ -44,6 +48,43 @@ def alive(pid: int) -> bool:
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return True
+
+
+def booted() -> float:
+    """Return when the machine started, in seconds since the epoch; 0 where that is not known."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/stat").read_text().splitlines():
+            if line.startswith("btime "):
+                return float(line.split()[1])
+    return 0.0
+
+
+def wait_for_writers(directory: Path, seconds: float) -> bool:
+    """Wait until no worker of a session, and no copy of one, is left; return whether it is so.
+
+    Each holds a shared lock on a file in the session's directory as long as it lives.
+
+    Args:
+        directory: the session's.
+        seconds: how long to wait.
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
+    finally:
+        os.close(fd)
 
 
 def sync(path: Path) -> None:

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from capsule_durable.checkpoints import commands, steps
-from capsule_durable.checkpoints.catalogue import Catalogue, StoreError
+from capsule_durable.checkpoints.catalogue import Catalogue, StoreError, runs
 from capsule_durable.checkpoints.commands import CommandError
 from capsule_durable.checkpoints.entries import Entry, SessionRow, resolve_session
-from capsule_durable.checkpoints.files import link, sync
+from capsule_durable.checkpoints.files import booted, link, sync, wait_for_writers
 from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import DATA_MIME, Table
@@ -39,6 +40,8 @@ ADOPT_DELAY = 0.5
 COLLECT_EVERY = 10
 #: Characters of a fact about the worker that are shown.
 _LONG = 500
+#: Seconds for which the writers of a kernel that was killed are waited for.
+LAST_WRITERS = 10.0
 #: Commands whose answers other programs ask for, too.
 _FOR_PROGRAMS = ("saved", "restored", "undone")
 
@@ -155,6 +158,70 @@ class Keeper:
         """
         if not steps.is_command(code):
             self._ran.append(number)
+
+    async def inheritance(self) -> Recovery | None:
+        """Return what comes back when a kernel starts; None where it starts with nothing.
+
+        That is the state of the same kernel's process before, if that was killed; or the state of the notebook's last
+        session, if it is to be gone on with unasked.
+        """
+        if await self.keeping() is None:
+            return None
+        try:
+            return await self._in_thread(self._inherit)
+        except (CapsuleError, OSError) as error:
+            return Recovery(None, f"the variables of the kernel's process before are lost: {error}")
+
+    def _inherit(self) -> Recovery | None:
+        catalogue, session = self._catalogue, self._session
+        assert catalogue is not None
+        assert session is not None
+        killed = catalogue.killed_session(session.id)
+        if killed is not None:
+            return self._bring_over(killed, f"The kernel's process was killed{self._bury(killed)}")
+        if self._settings.resume == "never" or not session.notebook:
+            return None
+        for one in catalogue.sessions():
+            if one.notebook == session.notebook and one.ended is None and not runs(one):
+                self._bury(one)
+        previous = catalogue.previous_session(session.id)
+        if previous is None or previous.kernel == session.kernel:
+            return None
+        if self._settings.resume == "auto" and not runs(previous):
+            return self._bring_over(previous, "This goes on where the notebook's last session was")
+        entry = catalogue.head(previous.id) or catalogue.newest(previous.id)
+        return Recovery(None, commands.offered(entry)) if entry is not None else None
+
+    def _bury(self, session: SessionRow) -> str:
+        """List what a session has whose kernel was killed, and end it; return what is to be said about that."""
+        catalogue = self._catalogue
+        assert catalogue is not None
+        said = ""
+        if not wait_for_writers(catalogue.directory(session.id), LAST_WRITERS):
+            said = f", and its last checkpoint was not done after {LAST_WRITERS:g} s"
+        if session.started > booted():
+            catalogue.finish(session.id)
+        catalogue.adopt(session.id)
+        catalogue.end_session(session.id)
+        return said
+
+    def _bring_over(self, session: SessionRow, text: str) -> Recovery:
+        """Return the state at which another session stands."""
+        assert self._catalogue is not None
+        assert self._session is not None
+        entry = self._catalogue.head(session.id) or self._catalogue.newest(session.id)
+        if entry is None:
+            return Recovery(None, f"{text}. It had no checkpoint, so its variables are lost")
+        manifest = self._fetched(entry)
+        self._catalogue.set_head(self._session.id, entry.id)
+        self._brought_back = f"a checkpoint ({_clock(time.time())}, as after In [{manifest.execution_count}])"
+        return Recovery(manifest, f"{text}. {commands.recovered(manifest, manifest.session, [])}")
+
+    async def ending(self) -> None:
+        """Say at once that the session ends in order, whatever may come in between."""
+        if self._catalogue is not None and self._session is not None:
+            with contextlib.suppress(CapsuleError, OSError):
+                await self._in_thread(partial(self._catalogue.end_session, self._session.id))
 
     async def recovery(self) -> Recovery:
         """Return what comes back: the newest whole checkpoint, or the one that was brought back since.

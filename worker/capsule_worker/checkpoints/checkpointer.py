@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sys
 import threading
@@ -119,9 +120,20 @@ class Checkpointer:
 
     def keep(self, message: KeepMessage) -> None:
         """Keep checkpoints from now on, as ``message`` says."""
-        self._everything |= self._keep is None
+        if self._keep is None:
+            self._everything = True
+            self._hold(Path(message.directory))
         self._keep = message
         self._number = message.number
+
+    def _hold(self, directory: Path) -> None:
+        """Show that somebody may write into a session's directory, until this process and its copies have ended."""
+        try:
+            lock = os.open(directory / mf.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            # Then another front may not wait for the latest checkpoint: it takes the one before.
+            print(f"capsule-worker: {error}", file=sys.__stderr__)
 
     @property
     def keeping(self) -> bool:

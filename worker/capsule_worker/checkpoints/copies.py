@@ -47,7 +47,7 @@ class Progress:
     _END = _HEAD.size + _TEXT
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._END + 1)
+        self._memory = mmap.mmap(-1, self._END + 2)
         self._steps = 0
 
     def step(self, written: int, unit: str | None = None) -> None:
@@ -69,6 +69,15 @@ class Progress:
         steps, written, length = self._HEAD.unpack_from(self._memory)
         start = self._HEAD.size
         return steps, written, self._memory[start : start + length].decode("utf-8", "replace")
+
+    @property
+    def staged(self) -> bool:
+        """Whether all that is left is to bring it to the disk, which anybody can do, though not whether it was done."""
+        return bool(self._memory[self._END + 1]) and not self.done
+
+    def stage(self) -> None:
+        """Say that all that is left is to bring it to the disk."""
+        self._memory[self._END + 1] = 1
 
     @property
     def done(self) -> bool:
@@ -106,7 +115,7 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> None:
 
 
 def watch(progress: Progress, write: Callable[[], None], blame: Callable[[str, str], None], hang: float = HANG) -> bool:
-    """Have writers try until one is done; return whether one was.
+    """Have writers try until one is done, or has staged what it wrote; return whether one was.
 
     Args:
         progress: shared with the writers.
@@ -179,7 +188,7 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
     # What the user's objects started when they were asked for their state.
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
-    if progress.done:
+    if progress.done or progress.staged:
         return None
     if fault is not None:
         return f"{FAULT}{fault}"

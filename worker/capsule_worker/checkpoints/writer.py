@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import platform
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ from capsule_worker.checkpoints.packs import (
     sync_directory,
     sync_file,
     unpack_chunks,
+    write_all,
     write_file,
 )
 from capsule_worker.checkpoints.partition import partition
@@ -162,8 +164,7 @@ class Writer:
             for chunk in chunks_of(kept.record):
                 known[chunk.digest] = chunk
         self._known = known
-        name = f"{job.head.number:08d}-{job.head.id[-8:]}"
-        self._pack = PackWriter(job.directory, name, known, lambda written: progress(written, None))
+        self._pack = PackWriter(job.directory, pack_name(job.head), known, lambda written: progress(written, None))
         self._process = os.getpid()
         self._published = False
         self._draft: Path | None = None
@@ -605,10 +606,58 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
         draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
         counts()
         sync_directory(draft.parent)
-    except FileNotFoundError:
-        counts()  # a front has done it, taking this writer for dead
+    except FileNotFoundError as error:
+        if draft.with_name(draft.name + mf.DAMAGED_SUFFIX).exists():
+            raise StorageError(f"{draft}: a front has taken its writer for dead") from error
+        counts()  # a front has taken its writer for dead, and has done it
     except OSError as error:
         raise StorageError(f"{draft}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def claim(job: Job) -> Iterator[None]:
+    """See that nobody removes what the writers of a job need, whoever else writes meanwhile.
+
+    Raises:
+        StorageError: that cannot be done.
+    """
+    needed = {pack_name(job.head)}
+    for one in [*job.kept, *job.before.values()]:
+        needed |= {one.group.record.pack, *one.group.packs}
+    path = draft_of(job.directory, job.head).with_suffix(mf.CLAIM_SUFFIX)
+    try:
+        # Seen only when it is locked. The lock is held by copies of this process, too.
+        draft = path.with_name(path.name + mf.DAMAGED_SUFFIX)  # so far it says nothing
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        write_all(fd, "\n".join(sorted(needed)).encode())
+        draft.rename(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    yield
+    path.unlink(missing_ok=True)
+    os.close(fd)
+
+
+def finish_staged(job: Job) -> None:
+    """Bring to the disk what a writer has staged that has ended since.
+
+    Raises:
+        StorageError: that cannot be done.
+    """
+    pack = pack_path(job.directory, pack_name(job.head))
+    try:
+        with contextlib.suppress(FileNotFoundError):  # there was nothing new
+            sync_file(pack)
+        sync_directory(pack.parent)
+    except OSError as error:
+        raise StorageError(f"{pack}: {error.strerror}") from error
+    publish(draft_of(job.directory, job.head))
+
+
+def pack_name(head: mf.Manifest) -> str:
+    """Return the name of the pack of a checkpoint."""
+    return f"{head.number:08d}-{head.id[-8:]}"
 
 
 def label_of(unit: Unit) -> str:

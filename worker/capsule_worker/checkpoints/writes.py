@@ -19,7 +19,17 @@ from capsule_worker.checkpoints import copies
 from capsule_worker.checkpoints.packs import StorageError
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.touch import Touch
-from capsule_worker.checkpoints.writer import Job, Kept, Outcome, Writer, describe, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writer import (
+    Job,
+    Kept,
+    Outcome,
+    Writer,
+    claim,
+    describe,
+    dump_outcome,
+    finish_staged,
+    load_outcome,
+)
 from capsule_worker.protocol import manifest as mf
 
 
@@ -192,8 +202,15 @@ class WriteApart(Write):
         """See to it that it is written. Runs in a copy of this process."""
         os.close(self._done)
         blamed: dict[str, str] = {}
-        if not copies.watch(self._progress, lambda: self._write(blamed), blamed.__setitem__):
-            _store(self._result, b"\0" + b"the process that writes checkpoints failed")
+        try:
+            with claim(self.job):
+                if not copies.watch(self._progress, lambda: self._write(blamed), blamed.__setitem__):
+                    self._fail("the process that writes checkpoints failed")
+                elif self._progress.staged:
+                    # Whether its writer had done so before it ended is not known.
+                    finish_staged(self.job)
+        except StorageError as error:
+            self._fail(str(error))
         os._exit(0)
 
     def _write(self, blamed: dict[str, str]) -> None:
@@ -202,14 +219,19 @@ class WriteApart(Write):
         try:
             writer.prepare(rewrite=True)
             outcome = writer.stage()
+            _store(self._result, b"\1" + dump_outcome(outcome, self.job))
+            # From now on nobody does it over again: others might have seen it.
+            self._progress.stage()
             writer.commit()
+            self._progress.finish()
         # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
         except Exception as error:
+            self._fail(str(error) if isinstance(error, StorageError) else describe(error))
+            self._progress.finish()
             writer.discard()
-            text = str(error) if isinstance(error, StorageError) else describe(error)
-            _store(self._result, b"\0" + text.encode("utf-8", "replace"))
-        else:
-            _store(self._result, b"\1" + dump_outcome(outcome, self.job))
+
+    def _fail(self, text: str) -> None:
+        _store(self._result, b"\0" + text.encode("utf-8", "replace"))
 
     @property
     def written(self) -> int:

@@ -23,8 +23,14 @@ MAX_MANIFEST = 64 * 1024 * 1024
 #: Where the parts of a checkpoint lie in a session's directory.
 PACKS, INCOMING = "packs", "incoming"
 PACK_SUFFIX, MANIFEST_SUFFIX = ".pack", ".manifest"
+#: A file that everybody who may write there holds a shared lock on.
+LOCK = "writers.lock"
 #: A manifest whose checkpoint is written, but may not be on disk yet.
 DRAFT_SUFFIX = ".draft"
+#: The names of the packs that a writer needs, which holds a lock on the file as long as it lives.
+CLAIM_SUFFIX = ".claim"
+#: Added to the name of what a front has found to be of no use.
+DAMAGED_SUFFIX = ".damaged"
 
 
 class _Model(BaseModel):
