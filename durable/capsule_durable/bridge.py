@@ -337,6 +337,15 @@ class Bridge:
             record = {"secret": token}
         self._start(self._settle(self._engine.promises.resolve, question.answer_id, record))
 
+    def answer_secret(self, input_id: str, value: str) -> bool:
+        """Take the answer to a password prompt from elsewhere; return whether it waits here."""
+        if not any(input_id in waiting for waiting in self._inputs.values()):
+            return False
+        token = uuid.uuid4().hex
+        self._secrets[token] = value
+        self._start(self._settle(self._engine.promises.resolve, input_id, {"secret": token}))
+        return True
+
     def _cancel_inputs(self, execution_id: str) -> None:
         self._input_counts.pop(execution_id, None)
         for input_id in self._inputs.pop(execution_id, []):

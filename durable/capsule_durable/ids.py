@@ -11,6 +11,8 @@ import uuid
 
 #: How the ids of executions begin.
 EXECUTION = "exec."
+#: How the steps begin that are inputs.
+INPUT = "input."
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
@@ -46,4 +48,4 @@ def execution_input(execution_id: str, n: int) -> str:
     if n < 1:
         msg = f"inputs are counted from 1, not {n}"
         raise ValueError(msg)
-    return f"{execution(execution_id)}:input.{n}"
+    return f"{execution(execution_id)}:{INPUT}{n}"

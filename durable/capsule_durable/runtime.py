@@ -220,6 +220,10 @@ class Runtime:
         """Take the client's answer to a question."""
         self.bridge.answer(question, value)
 
+    def answer_secret(self, input_id: str, value: str) -> bool:
+        """Take the answer to a password prompt from another terminal; return whether it waits here."""
+        return self.bridge.answer_secret(input_id, value)
+
     async def close(self) -> None:
         """End everything: let the worker leave in order, end what stays, settle what is pending. Idempotent."""
         if self._closing is None:

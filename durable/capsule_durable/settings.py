@@ -54,6 +54,9 @@ class Settings(BaseModel):
     )
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
+    on_input: Literal["fail", "wait"] = Field(
+        "fail", description="What input() does where the client cannot ask: fail, or wait for `capsule answer`"
+    )
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
     question_timeout: float = Field(5.0, gt=0, description="How long completion, inspection and history may take")
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")

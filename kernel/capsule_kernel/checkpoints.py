@@ -67,7 +67,7 @@ def status(
     """Show what is saved, of which notebooks, and where."""
     from capsule_durable.checkpoints import commands
 
-    with _catalogue() as catalogue:
+    with open_catalogue() as catalogue:
         if session is None:
             _print(commands.sessions(catalogue) if catalogue else commands.NO_SESSIONS, as_json)
             return
@@ -87,7 +87,7 @@ def checkpoints(
     from capsule_durable.checkpoints import commands
 
     words = " ".join(query or [])
-    with _catalogue() as catalogue:
+    with open_catalogue() as catalogue:
         of = _session(_there(catalogue), session).id if session is not None else None
         table = commands.listing(catalogue, words, of, limit) if catalogue else commands.NO_CHECKPOINTS
         _print(table, as_json)
@@ -106,7 +106,7 @@ def diff(
     """Compare two checkpoints: which variables were added, removed or changed."""
     from capsule_durable.checkpoints import commands
 
-    with _catalogue() as found:
+    with open_catalogue() as found:
         catalogue = _there(found)
         of = _session(catalogue, session).id if session is not None else None
         first = catalogue.find(before, of)
@@ -125,7 +125,7 @@ def forget(
     """Remove checkpoints: all of those that are named, or none."""
     from capsule_durable.checkpoints import commands
 
-    with _catalogue() as found:
+    with open_catalogue() as found:
         catalogue = _there(found)
         of = _session(catalogue, session).id if session is not None else None
         _print(commands.forgetting(catalogue, references, of), as_json)
@@ -186,7 +186,7 @@ def resume(
 
 
 @contextlib.contextmanager
-def _catalogue() -> Iterator[Catalogue | None]:
+def open_catalogue() -> Iterator[Catalogue | None]:
     """Open the catalogue, None where there is none yet, with all in it that was written."""
     from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue, StoreError
 
@@ -269,7 +269,7 @@ def _running(reference: str | None) -> tuple[Path, Callable[[], bool]]:
     from capsule_durable.checkpoints.catalogue import runs
     from capsule_kernel.client import connection_file_of
 
-    with _catalogue() as catalogue:
+    with open_catalogue() as catalogue:
         known = catalogue.sessions() if catalogue else []
         if catalogue is not None and reference is not None:
             meant = _session(catalogue, reference)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import capsule_kernel
+from capsule_durable.capabilities import Question
 from capsule_durable.errors import ExecutionFailed, WorkerDied
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
@@ -44,6 +45,16 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
         allow_stdin=bool(content.get("allow_stdin", False)),
         cell_id=cell_id if isinstance(cell_id, str) else None,
         execution_count=count,
+    )
+
+
+def awaited_input(question: Question) -> m.StreamOutput:
+    """Return what is shown below a cell that waits for an input which its client cannot ask for."""
+    what = "a password" if question.password else "an input"
+    return m.StreamOutput(
+        name="stderr",
+        text=f"capsule: the cell waits for {what}: {question.prompt!r}; `capsule pending` lists it, `capsule answer` "
+        "answers it\n",
     )
 
 

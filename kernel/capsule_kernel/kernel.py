@@ -35,6 +35,7 @@ class CapsuleKernel(Kernel):
 
     implementation = "capsule"
     implementation_version = capsule_kernel.__version__
+    control_msg_types = [*Kernel.control_msg_types, "capsule_answer_request"]  # noqa: RUF012  # as in the base class
     # Output and replies leave from one thread, so there is no race that a pause would win.
     _execute_sleep = 0.0
 
@@ -146,6 +147,8 @@ class CapsuleKernel(Kernel):
         """Run a cell (Jupyter messaging, "Execute")."""
         self.next_count = max(self.next_count, self.runtime.next_count)
         request = content.execute_message(ids.new_execution_id(), parent, self.next_count)
+        if self.runtime.settings.on_input == "wait":
+            request = request.model_copy(update={"allow_stdin": True})
         self._remember(request.id, parent)
         self._idents[request.id] = ident
         if not request.silent:
@@ -198,7 +201,8 @@ class CapsuleKernel(Kernel):
         )
 
     def _remember(self, execution_id: str, parent: Any) -> None:
-        self._parents[execution_id] = {"header": parent["header"]}
+        asks = bool(parent["content"].get("allow_stdin", False))
+        self._parents[execution_id] = {"header": parent["header"], "content": {"allow_stdin": asks}}
         if len(self._parents) > REMEMBERED:
             self._parents.popitem(last=False)
 
@@ -209,6 +213,9 @@ class CapsuleKernel(Kernel):
         ident = self._idents.get(question.execution_id)
         if ident is None:
             return
+        if not self._parents[question.execution_id]["content"].get("allow_stdin", False):
+            self._publish_output(question.execution_id, content.awaited_input(question))
+            return
         self._question = (question, ident)
         self._channels.session.send(
             self._channels.stdin,
@@ -216,6 +223,14 @@ class CapsuleKernel(Kernel):
             {"prompt": question.prompt, "password": question.password},
             self._parents.get(question.execution_id),
             ident=ident,
+        )
+
+    async def capsule_answer_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Take the answer to a password prompt from another terminal: it is to be on no disk."""
+        body = parent["content"]
+        taken = self.runtime.answer_secret(str(body.get("id", "")), str(body.get("value", "")))
+        self._channels.session.send(
+            stream, "capsule_answer_reply", {"status": "ok", "taken": taken}, parent, ident=ident
         )
 
     # -- questions about code and names ----------------------------------------------------------------------
