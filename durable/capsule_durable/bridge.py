@@ -123,8 +123,8 @@ class Bridge:
         self._input_counts: dict[str, int] = {}
         self._secrets: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Executions of this process that are not over.
-        self._begun: set[str] = set()
+        #: Executions of this process that are not over, and what names their inputs.
+        self._begun: dict[str, str] = {}
         #: Executions of earlier processes that were told of.
         self._told: set[str] = set()
         self._closed = False
@@ -152,13 +152,18 @@ class Bridge:
 
     # -- executions ------------------------------------------------------------------------------------------
 
-    def begin(self, execution_id: str) -> None:
-        """Say that this process begins an execution. One that it has not begun is an earlier process's."""
-        self._begun.add(execution_id)
+    def begin(self, execution_id: str, inputs: str | None = None) -> None:
+        """Say that this process begins an execution. One that it has not begun is an earlier process's.
+
+        Args:
+            execution_id: the execution.
+            inputs: names its inputs, if another attempt at the same is to have their answers.
+        """
+        self._begun[execution_id] = inputs or execution_id
 
     def end(self, execution_id: str) -> None:
         """Say that an execution is over, for this process."""
-        self._begun.discard(execution_id)
+        self._begun.pop(execution_id, None)
 
     def go_on(self, request: dict[str, Any], outcome_id: str) -> None:
         """See to an execution whose function runs, or runs again: no outcome will come of one of an earlier process.
@@ -268,7 +273,9 @@ class Bridge:
 
     def _finish(self, execution_id: str, result: m.ResultMessage | ExecutionFailed) -> None:
         cell = self._cells.pop(execution_id)
-        self._cancel_inputs(execution_id)
+        again = self._begun.get(execution_id, execution_id) != execution_id
+        # Who executes the same again, in this process or in the next, gets the answers that are given meanwhile.
+        self._cancel_inputs(execution_id, settle=isinstance(result, m.ResultMessage) or not again)
         if isinstance(result, ExecutionFailed):
             cell.advance("failure")
             self._reject(cell.outcome_id, result)
@@ -296,10 +303,12 @@ class Bridge:
             msg = "input() was called by code whose cell has ended; nobody can answer"
             raise InputCancelled(msg)
         n = self._input_counts[execution_id] = self._input_counts.get(execution_id, 0) + 1
-        input_id = ids.execution_input(execution_id, n)
+        # A secret is not kept, and so is asked for again.
+        named = execution_id if password else self._begun.get(execution_id, execution_id)
+        input_id = ids.execution_input(named, n)
         root = ids.execution(execution_id)
         task = TaskData(func=REQUEST_INPUT, args=(execution_id, prompt, password), kwargs={}, version=1)
-        await self._engine.promises.create(
+        promise = await self._engine.promises.create(
             input_id,
             int((time.time() + self._input_timeout.total_seconds()) * 1000),
             Value(data=task),
@@ -313,6 +322,9 @@ class Bridge:
             },
         )
         self._inputs[execution_id].append(input_id)
+        if promise.state == "pending" and promise.tags.get("resonate:target") != self._engine.target:
+            # It was asked for by an earlier process, whose function would show it.
+            self._capabilities.prompt(Question(execution_id, input_id, prompt, password))
         try:
             answer = await self._engine.result_of(input_id)
         except ApplicationError as error:
@@ -346,9 +358,9 @@ class Bridge:
         self._start(self._settle(self._engine.promises.resolve, input_id, {"secret": token}))
         return True
 
-    def _cancel_inputs(self, execution_id: str) -> None:
+    def _cancel_inputs(self, execution_id: str, *, settle: bool) -> None:
         self._input_counts.pop(execution_id, None)
-        for input_id in self._inputs.pop(execution_id, []):
+        for input_id in self._inputs.pop(execution_id, []) if settle else ():
             self._start(self._settle(self._engine.promises.cancel, input_id, None))
 
     def _forget_input(self, execution_id: str, input_id: str) -> None:

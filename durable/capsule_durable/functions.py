@@ -80,7 +80,11 @@ def register(resonate: Resonate) -> None:
 
 
 async def run_cell(
-    resonate: Resonate, bridge: Bridge, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT
+    resonate: Resonate,
+    bridge: Bridge,
+    request: ExecuteMessage,
+    timeout: float = DEFAULT_TIMEOUT,
+    inputs: str | None = None,
 ) -> ResultMessage:
     """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result.
 
@@ -89,13 +93,14 @@ async def run_cell(
         bridge: that one.
         request: the cell; its id is the execution id.
         timeout: seconds.
+        inputs: names its inputs, if another attempt at the same is to have their answers.
 
     Raises:
         ExecutionFailed: there is no result; its class says why, its notes carry execution id and rejection.
         EngineUnavailable: the engine cannot take it; nothing was begun.
     """
     bound = timedelta(seconds=timeout + 2 * _GRACE)
-    bridge.begin(request.id)
+    bridge.begin(request.id, inputs)
     try:
         handle = resonate.options(timeout=bound).run(
             ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout

@@ -121,7 +121,8 @@ async def _pending(engine: EmbeddedEngine) -> list[PendingInput]:
         for promise in page.promises:
             root, _, step = promise.id.partition(":")
             if root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step):
-                found.append(_described(promise, await engine.promises.get(root)))
+                asked: Any = promise.param.data
+                found.append(_described(promise, await engine.promises.get(ids.execution(asked["args"][0]))))
         cursor = page.cursor
         if cursor is None:
             return found

@@ -9,20 +9,33 @@ import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resonate.error import ResonateError
 
 from capsule_durable import functions, ids
+from capsule_durable.batch import Begin, Run, is_lasting
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.cells import Cell, Cells
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
+from capsule_durable.embedded import owners
 from capsule_durable.embedded.errors import StoreError
-from capsule_durable.engine import Engine, MemoryEngine, open_engine
-from capsule_durable.errors import EngineUnavailable, ExecutionFailed, TransportClosed
+from capsule_durable.engine import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
+from capsule_durable.errors import (
+    CapsuleError,
+    EngineUnavailable,
+    ExecutionFailed,
+    InternalError,
+    OutputDrainTimeout,
+    TransportClosed,
+    WorkerDied,
+)
 from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.record import Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
 from capsule_durable.standbys import Standby
@@ -53,13 +66,17 @@ class Runtime:
 
     def __init__(self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
-        self._capabilities = capabilities
+        self._record = Record(Path(settings.home) / FILE if settings.engine == EMBEDDED else None, capabilities)
+        self._capabilities = capabilities = self._record.capabilities
+        #: The notebook as a whole, if it is executed under an id.
+        self._course: Run | None = None
         self._running: str | None = None
         self._launcher = launcher
         self._watchdog: subprocess.Popen[bytes] | None = None
         #: What the person is told with the next cell.
         self._notices: list[str] = []
         self._kernel = ids.word(session_id)
+        self._owner = owners.new_name()
         #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
         self._retry_engine: float | None = None
         self._engine = self._open_engine()
@@ -103,18 +120,118 @@ class Runtime:
             ExecutionFailed: there is no result; the class says why.
         """
         self._running = request.id
-        if request.store_history:  # a person's cell, and not what a program asks beside it
-            notices, self._notices = self._notices, []
-            for notice in notices:
-                self._warn(notice)
+        if not request.store_history:  # what a program asks beside a person's cells
+            try:
+                return await self._run(request)
+            finally:
+                self._over(request.id)
+        notices, self._notices = self._notices, []
+        for notice in notices:
+            self._warn(notice)
+        if self.settings.run_id is not None:
+            return await self._go_through(request)
+        return await self._attempt(request)
+
+    async def _attempt(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
+        """Run a person's cell, and keep what becomes of it."""
+        self._running = request.id
+        outcome: m.ResultMessage | ExecutionFailed
+        if request.id not in self._record:
+            self._record.begin(request.id)
         try:
-            result = await self._run(request)
-            if request.store_history:
-                self.keeper.ran(result.execution_count, request.code)
-            return result
+            outcome = await self._run(request, inputs)
+        except ExecutionFailed as error:
+            outcome = error
         finally:
+            self._over(request.id)
+        kept = self._record.end(request, self.keeper.session_id or self.session.id, outcome)
+        if self._course is not None:
+            await kept
+        if isinstance(outcome, ExecutionFailed):
+            raise outcome
+        self.keeper.ran(outcome.execution_count, request.code)
+        return outcome
+
+    def _over(self, execution_id: str) -> None:
+        self._running = None
+        self._engine.retire(ids.execution(execution_id))
+
+    # -- runs ------------------------------------------------------------------------------------------------
+
+    async def _go_through(self, request: m.ExecuteMessage) -> m.ResultMessage:
+        """Run a cell of a run, unless that was done already."""
+        try:
+            course = await self._get_course()
+            coming = await self._record.act(lambda _: course.next(request.code))
+            if isinstance(coming, Cell):
+                return self._repeat(coming, request.id)
+            if coming.notice is not None:
+                self._warn(coming.notice)
+            await self._go_back(coming.restore)
+        except ExecutionFailed:
             self._running = None
-            self._engine.retire(ids.execution(request.id))
+            raise
+        except (CapsuleError, OSError) as error:
+            self._running = None
+            raise InternalError(f"the run cannot go on: {error}", request.id) from error
+        return await self._persist(course, coming, request)
+
+    async def _persist(self, course: Run, coming: Begin, request: m.ExecuteMessage) -> m.ResultMessage:
+        """Run a cell of a run; try again if it fails, as often as that is wanted."""
+        pause = self.settings.retry_pause
+        left = self.settings.retries
+        while True:
+            attempt = request.model_copy(update={"id": coming.step.execution_id})
+            self._record.begin(attempt.id, request.id)
+            try:
+                result = await self._attempt(attempt, coming.inputs)
+            except (WorkerDied, OutputDrainTimeout) as error:
+                if not left:
+                    raise
+                failure = str(error)
+            else:
+                if result.status == "ok":
+                    await self._record.act(partial(_note_success, course, coming, self.keeper.latest))
+                if result.status == "ok" or not left or is_lasting(result.ename):
+                    return result
+                failure = f"{result.ename}: {result.evalue}."
+            self._running = attempt.id
+            self._record.show(attempt.id, m.ClearOutput())
+            self._warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
+            await asyncio.sleep(pause)
+            coming = await self._record.act(partial(_note_attempt, course, coming))
+            await self._go_back(coming.restore)
+            pause, left = 2 * pause, left - 1
+
+    async def _get_course(self) -> Run:
+        if self._course is None:
+            run_id = self.settings.run_id
+            assert run_id is not None
+            if await self.keeper.keeping() is None:
+                raise EngineUnavailable("a run needs checkpoints, and none are kept")
+            self._course = await self._record.act(lambda cells: Run(cells, run_id, self._owner))
+        return self._course
+
+    def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
+        """Show again what a cell has shown, and return its outcome."""
+        self._running = None
+        for output in cell.outputs:
+            self._record.show(shown_as, output)
+        assert cell.outcome is not None
+        self.keeper.ran(cell.outcome.execution_count, cell.code)
+        return cell.outcome.model_copy(update={"execution_id": shown_as})
+
+    async def _go_back(self, checkpoint: str | None) -> None:
+        """Bring the variables to the state of a checkpoint; to none, before the first cell."""
+        await self.workers.ready()
+        manifest = await self.keeper.fetch(checkpoint) if checkpoint is not None else None
+        if manifest is None:
+            return
+        message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(manifest), clear_existing=True)
+        reply = await self.session.ask(message, RESTORE_TIMEOUT)
+        problems = [*missing(manifest, reply.failed), *reply.notes]
+        if problems:
+            self._warn(f"not restored: {'; '.join(problems)}")
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -156,7 +273,7 @@ class Runtime:
         await self._change_engine(engine)
         self._warn("what comes of cells is kept again")
 
-    async def _run(self, request: m.ExecuteMessage) -> m.ResultMessage:
+    async def _run(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
         """Run a cell on the engine; if it cannot take the cell, on one that keeps nothing."""
         loop = asyncio.get_running_loop()
         if self._retry_engine is not None and loop.time() >= self._retry_engine:
@@ -166,7 +283,9 @@ class Runtime:
         self._unkept = unkept
         try:
             while True:
-                outcome = loop.create_task(functions.run_cell(self._engine.resonate, self.bridge, request, timeout))
+                outcome = loop.create_task(
+                    functions.run_cell(self._engine.resonate, self.bridge, request, timeout, inputs)
+                )
                 await asyncio.wait({outcome, unkept}, return_when=asyncio.FIRST_COMPLETED)
                 if unkept.done():
                     outcome.cancel()
@@ -239,6 +358,11 @@ class Runtime:
                 await self.session.ask(message, self.settings.shutdown_timeout)
         await self.workers.close()
         await self.bridge.close()
+        course = self._course
+        if course is not None:
+            with contextlib.suppress(CapsuleError):
+                await self._record.act(lambda _: course.close())
+        await self._record.close()
         await self.session.close()
         await self.keeper.close()
         with contextlib.suppress(TimeoutError):
@@ -265,7 +389,7 @@ class Runtime:
         if keep is None:
             return
         self.session.send(keep)
-        if first:
+        if first and self.settings.run_id is None:
             inheritance = await self.keeper.inheritance()
             if inheritance is not None:
                 self._recovery = inheritance
@@ -335,3 +459,12 @@ class Runtime:
         else:
             self._warn(str(error("")))
         self.bridge.worker_died(error)
+
+
+def _note_success(course: Run, done: Begin, checkpoint: str | None, _: Cells) -> None:
+    if checkpoint is not None:
+        course.succeeded(done, checkpoint)
+
+
+def _note_attempt(course: Run, failed: Begin, _: Cells) -> Begin:
+    return course.again(failed)

@@ -54,6 +54,11 @@ class Settings(BaseModel):
     )
     spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
+    run_id: str | None = Field(
+        None, min_length=1, description="Under which id a notebook is executed, so that it can go on where it stopped"
+    )
+    retries: int = Field(0, ge=0, description="How often a cell is tried again whose worker died or whose code raised")
+    retry_pause: float = Field(1.0, ge=0, description="How long to wait before that; each time twice as long")
     on_input: Literal["fail", "wait"] = Field(
         "fail", description="What input() does where the client cannot ask: fail, or wait for `capsule answer`"
     )

@@ -191,11 +191,19 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def go_on_at(self, count: int) -> None:
         """Run the next cell as number ``count``; cells of workers that have died leave gaps in ``In``."""
-        self.execution_count = count
-        manager = self.history_manager
+        manager: Any = self.history_manager
         if manager is not None:
+            if count < self.execution_count:
+                # A cell that is tried again. In the history file its number is taken.
+                for number in [known for known in manager.output_hist if known >= count]:
+                    del manager.output_hist[number]
+                if manager.enabled:
+                    manager.writeout_cache()
+                    manager.new_session()
             for inputs in (manager.input_hist_parsed, manager.input_hist_raw):
+                del inputs[count:]
                 inputs.extend([""] * (count - len(inputs)))
+        self.execution_count = count
 
     def renew_history(self) -> None:
         """Go on with the history in a copy of the process: a connection and a thread are not to be shared."""

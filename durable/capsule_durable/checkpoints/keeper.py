@@ -42,6 +42,8 @@ COLLECT_EVERY = 10
 _LONG = 500
 #: Seconds for which the writers of a kernel that was killed are waited for.
 LAST_WRITERS = 10.0
+#: More checkpoints than any notebook has cells.
+_MANY = 1_000_000
 #: Commands whose answers other programs ask for, too.
 _FOR_PROGRAMS = ("saved", "restored", "undone")
 
@@ -93,12 +95,14 @@ class Keeper:
         self._begun: asyncio.Future[m.KeepMessage | None] | None = None
         self._problem: str | None = None
         self._policy = Retention(
-            count=settings.checkpoint_count,
+            # Any cell of a run may be changed, and what is behind it run again.
+            count=settings.checkpoint_count if settings.run_id is None else _MANY,
             age=settings.checkpoint_age and settings.checkpoint_age * 86400.0,
             size=settings.checkpoint_size,
         )
         #: What brought variables back, and when, for people.
         self._brought_back: str | None = None
+        self._latest_id: str | None = None
         #: The number of the newest checkpoint.
         self._number = 0
         self._collected = 0
@@ -140,11 +144,43 @@ class Keeper:
             self._problem = str(error)
             logger.warning("no checkpoints: %s", error)
             return None
-        mode: Literal["background", "sync"] = "sync" if self._settings.checkpoints == "sync" else "background"
+        # A cell of a run is done when the state behind it is on disk.
+        at_once = self._settings.checkpoints == "sync" or self._settings.run_id is not None
+        mode: Literal["background", "sync"] = "sync" if at_once else "background"
         return m.KeepMessage(directory=str(catalogue.directory(session.id)), session=session.id, mode=mode)
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session; None where no checkpoints are kept, or before it is known."""
+        return self._session.id if self._session is not None else None
+
+    @property
+    def latest(self) -> str | None:
+        """The id of the checkpoint that the worker wrote last."""
+        return self._latest_id
+
+    async def fetch(self, checkpoint: str) -> mf.Manifest:
+        """Return a checkpoint of any session, with its data in the directory of this one.
+
+        Raises:
+            CapsuleError: it is not there any more.
+        """
+
+        def fetch() -> mf.Manifest:
+            catalogue, session = self._store()
+            with contextlib.suppress(StoreError):
+                catalogue.adopt_all()
+            entry = catalogue.find(checkpoint)
+            manifest = self._fetched(entry)
+            catalogue.set_head(session.id, entry.id)
+            self._held = self._number
+            return manifest
+
+        return await self._in_thread(fetch)
 
     def saved(self, message: m.SavedMessage) -> None:
         """Take notice of a checkpoint that the worker wrote."""
+        self._latest_id = message.checkpoint_id
         self._number = max(self._number, message.number)
         if self._adopting is None or self._adopting.done():
             self._adopting = asyncio.get_running_loop().create_task(self._adopt_soon())

@@ -25,6 +25,12 @@ def new_name() -> str:
     return f"{_place()}.{pid}.{_start_of(pid) or 0}.{uuid.uuid4().hex[:12]}"
 
 
+def process_of(name: str) -> int | None:
+    """Return the number of the process with this name."""
+    match = _NAME.match(name)
+    return int(match["pid"]) if match is not None else None
+
+
 def has_ended(name: str) -> bool:
     """Whether it is certain that the process with this name has ended."""
     match = _NAME.match(name)

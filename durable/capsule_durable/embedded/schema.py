@@ -11,6 +11,8 @@ Rows refer to promises by ``n``, their number in order of creation; a number is 
 | callbacks | task ``awaiter`` is suspended until ``awaited`` is settled | at settlement of ``awaited`` |
 | listeners | ``address`` is to hear of the settlement | at settlement |
 | outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
+| cells | a cell that has ended, with its outputs (``cells``) | by retention |
+| runs, run_cells | a batch run: who executes it, and how far it has come | never |
 
 A pending task that is due is the message to its target: nothing else has to be stored, and it cannot get lost.
 """
@@ -67,6 +69,41 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """
         CREATE TABLE outbox (
             address TEXT NOT NULL, promise INTEGER NOT NULL, PRIMARY KEY (address, promise)
+        ) WITHOUT ROWID
+        """,
+    ),
+    (
+        # The cells that have ended, whoever asked for them.
+        """
+        CREATE TABLE cells (
+            n INTEGER PRIMARY KEY,
+            execution TEXT NOT NULL UNIQUE,
+            session TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            started REAL NOT NULL,
+            ended REAL NOT NULL,
+            status TEXT NOT NULL,
+            code TEXT NOT NULL,
+            outcome BLOB NOT NULL,
+            outputs BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX cells_of_session ON cells (session, n)",
+        # Notebooks that are executed from their beginning, under an id.
+        """
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY, owner TEXT, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE run_cells (
+            run TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            source BLOB NOT NULL,
+            execution TEXT NOT NULL,
+            turn INTEGER NOT NULL,
+            checkpoint TEXT,
+            PRIMARY KEY (run, number)
         ) WITHOUT ROWID
         """,
     ),

@@ -1,0 +1,245 @@
+"""What became of cells: their source, outcome and outputs, kept in the file of the embedded engine.
+
+Also which cells make up a *run*: a notebook that is executed from its beginning under an id, so that the next process
+with the same id can go on where this one stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from pydantic import TypeAdapter
+
+from capsule_durable.embedded import owners
+from capsule_durable.embedded.database import Database
+from capsule_durable.errors import CapsuleError
+from capsule_worker.protocol import Output
+from capsule_worker.protocol import messages as m
+
+#: Bytes of a cell's outputs that are kept, as JSON.
+MOST_OUTPUT = 16 * 1024 * 1024
+_SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
+_OUTPUTS: TypeAdapter[list[Output]] = TypeAdapter(list[Output])
+
+
+class RunTaken(CapsuleError):
+    """Another process executes the run."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that was executed.
+
+    Args:
+        execution_id: names it.
+        session: the session that it ran in.
+        number: as in ``In [number]``.
+        code: its source.
+        started: seconds since the epoch; so is ``ended``.
+        status: ``ok``, ``error`` where its code raised, or why there is no result, as ``WorkerDied``.
+        outcome: its result, if there is one.
+        outputs: what it showed.
+    """
+
+    execution_id: str
+    session: str
+    number: int
+    code: str
+    started: float
+    ended: float
+    status: str
+    outcome: m.ResultMessage | None
+    outputs: list[Output]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A cell of a run.
+
+    Args:
+        number: its place among the cells that the run has executed, from 1.
+        source: identifies its source.
+        execution_id: the execution, or the latest attempt at it.
+        turn: which of the run's executions it is, counted from 1.
+        checkpoint: the state behind it; None while it has not succeeded.
+    """
+
+    number: int
+    source: bytes
+    execution_id: str
+    turn: int
+    checkpoint: str | None
+
+
+class Cells:
+    """The cells and the runs of a user. Used by one thread at a time.
+
+    Args:
+        path: the engine's file.
+
+    Raises:
+        StoreError: it cannot be used; so do all methods.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # -- cells -----------------------------------------------------------------------------------------------
+
+    def add(self, cell: Cell) -> None:
+        """Keep a cell that has ended."""
+        outcome = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
+        outputs = _OUTPUTS.dump_json(bounded(cell.outputs))
+        with self._database.writing() as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO cells (execution, session, number, code, started, ended, status, outcome,"
+                " outputs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    cell.execution_id,
+                    cell.session,
+                    cell.number,
+                    cell.code,
+                    cell.started,
+                    cell.ended,
+                    cell.status,
+                    zstandard.compress(outcome),
+                    zstandard.compress(outputs),
+                ),
+            )
+
+    def of_session(self, session: str, number: int | None = None) -> list[Cell]:
+        """Return the cells of a session in the order in which they ended; or only those with a number."""
+        return self._cells("session = ? AND (? IS NULL OR number = ?)", (session, number, number))
+
+    def cell(self, execution_id: str) -> Cell | None:
+        """Return a cell."""
+        found = self._cells("execution = ?", (execution_id,))
+        return found[0] if found else None
+
+    def _cells(self, where: str, values: Sequence[object]) -> list[Cell]:
+        statement = f"{_SELECT} WHERE {where} ORDER BY n"
+        with self._database.reading() as sql:
+            return [_cell(row) for row in sql.execute(statement, values).fetchall()]
+
+    # -- runs ------------------------------------------------------------------------------------------------
+
+    def claim(self, run: str, owner: str) -> None:
+        """Have a run alone.
+
+        Args:
+            run: its id.
+            owner: the process, as ``owners`` names it.
+
+        Raises:
+            RunTaken: another process that lives has it.
+        """
+        with self._database.writing() as sql:
+            row = sql.execute("SELECT owner FROM runs WHERE id = ?", (run,)).fetchone()
+            if row is not None and row[0] not in (None, owner) and not owners.has_ended(row[0]):
+                raise RunTaken(
+                    f"run {run!r} is being executed by process {owners.process_of(row[0])}: wait until it has ended,"
+                    " or choose another id"
+                )
+            sql.execute(
+                "INSERT INTO runs (id, owner, started) VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner",
+                (run, owner, time.time()),
+            )
+
+    def release(self, run: str, owner: str) -> None:
+        """Let a run go."""
+        with self._database.writing() as sql:
+            sql.execute("UPDATE runs SET owner = NULL WHERE id = ? AND owner = ?", (run, owner))
+
+    def begun(self, run: str) -> int:
+        """Return how many executions a run has begun so far."""
+        with self._database.reading() as sql:
+            return int(sql.execute("SELECT begun FROM runs WHERE id = ?", (run,)).fetchone()[0])
+
+    def steps(self, run: str) -> list[Step]:
+        """Return the cells of a run, in their order."""
+        with self._database.reading() as sql:
+            rows = sql.execute(
+                "SELECT number, source, execution, turn, checkpoint FROM run_cells WHERE run = ? ORDER BY number",
+                (run,),
+            ).fetchall()
+        return [Step(*row) for row in rows]
+
+    def begin(self, run: str, step: Step) -> None:
+        """Note that a cell of a run begins; what was known of those behind it is forgotten."""
+        with self._database.writing() as sql:
+            sql.execute("DELETE FROM run_cells WHERE run = ? AND number >= ?", (run, step.number))
+            sql.execute("UPDATE runs SET begun = ? WHERE id = ?", (step.turn, run))
+            sql.execute(
+                "INSERT INTO run_cells (run, number, source, execution, turn, checkpoint) VALUES (?, ?, ?, ?, ?, NULL)",
+                (run, step.number, step.source, step.execution_id, step.turn),
+            )
+
+    def finish(self, run: str, number: int, checkpoint: str) -> None:
+        """Note that a cell of a run has succeeded, and which checkpoint has the state behind it."""
+        with self._database.writing() as sql:
+            sql.execute("UPDATE run_cells SET checkpoint = ? WHERE run = ? AND number = ?", (checkpoint, run, number))
+
+
+def source_of(code: str) -> bytes:
+    """Return what identifies a cell's source."""
+    return hashlib.blake2b(code.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def merged(outputs: Iterable[Output]) -> list[Output]:
+    """Return outputs with texts joined that follow each other on one stream."""
+    found: list[Output] = []
+    texts: list[str] = []
+    for output in outputs:
+        last = found[-1] if found else None
+        if isinstance(output, m.StreamOutput):
+            if isinstance(last, m.StreamOutput) and last.name == output.name:
+                texts.append(output.text)
+                continue
+            _join(found, texts)
+            texts = [output.text]
+        found.append(output)
+    _join(found, texts)
+    return found
+
+
+def _join(found: list[Output], texts: list[str]) -> None:
+    """Give the latest stream output all of its texts."""
+    for place in range(len(found) - 1, -1, -1):
+        output = found[place]
+        if isinstance(output, m.StreamOutput):
+            found[place] = output.model_copy(update={"text": "".join(texts)})
+            return
+
+
+def bounded(outputs: Iterable[Output]) -> list[Output]:
+    """Return as much of a cell's outputs as is kept, with a note where that is not all."""
+    kept: list[Output] = []
+    size = 0
+    for output in merged(outputs):
+        size += len(output.model_dump_json())
+        if size > MOST_OUTPUT:
+            note = f"capsule: more output was not kept: it exceeds {MOST_OUTPUT / 1e6:,.0f} MB\n"
+            kept.append(m.StreamOutput(name="stderr", text=note))
+            break
+        kept.append(output)
+    return kept
+
+
+def _cell(row: tuple[Any, ...]) -> Cell:
+    execution, session, number, code, started, ended, status, outcome, outputs = row
+    unpack = zstandard.ZstdDecompressor()
+    record = unpack.decompress(outcome, max_output_size=1 << 30)
+    result = m.ResultMessage.model_validate_json(record) if record else None
+    shown = _OUTPUTS.validate_json(unpack.decompress(outputs, max_output_size=1 << 30))
+    return Cell(execution, session, number, code, started, ended, status, result, shown)

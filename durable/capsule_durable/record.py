@@ -1,0 +1,137 @@
+"""Listens to what cells show, and keeps it with what became of them, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from capsule_durable.capabilities import Capabilities, Question
+from capsule_durable.cells import MOST_OUTPUT, Cell, Cells
+from capsule_durable.errors import EngineUnavailable, ExecutionFailed
+from capsule_worker.protocol import Output
+from capsule_worker.protocol import messages as m
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Record:
+    """The record of the cells of one kernel.
+
+    Args:
+        path: the engine's file; None where nothing is to be kept.
+        shown: the ways to the client.
+    """
+
+    def __init__(self, path: Path | None, shown: Capabilities) -> None:
+        self._path = path
+        self._shown = shown
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capsule-record")
+        self._cells: Cells | None = None
+        self._outputs: dict[str, list[Output]] = {}
+        self._sizes: dict[str, int] = {}
+        self._began: dict[str, float] = {}
+        #: By which id the client knows an execution, where that is another one.
+        self._names: dict[str, str] = {}
+        self._failing = False
+        #: The ways to the client, listened to.
+        self.capabilities = Capabilities(self._stream, self._display, self._prompt)
+
+    def __contains__(self, execution_id: str) -> bool:
+        """Whether an execution is listened to."""
+        return execution_id in self._outputs
+
+    def begin(self, execution_id: str, shown_as: str | None = None) -> None:
+        """Listen to an execution from now on.
+
+        Args:
+            execution_id: the execution.
+            shown_as: by which id the client knows it.
+        """
+        if shown_as is not None:
+            self._names[execution_id] = shown_as
+        self._outputs[execution_id], self._sizes[execution_id] = [], 0
+        self._began[execution_id] = time.time()
+
+    def end(
+        self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed
+    ) -> asyncio.Future[None]:
+        """Keep what became of an execution; what it shows later is not kept. Done when it is in the file."""
+        cell = Cell(
+            execution_id=request.id,
+            session=session,
+            number=(request.execution_count or 0) if isinstance(outcome, ExecutionFailed) else outcome.execution_count,
+            code=request.code,
+            started=self._began.pop(request.id, time.time()),
+            ended=time.time(),
+            status=outcome.kind if isinstance(outcome, ExecutionFailed) else outcome.status,
+            outcome=None if isinstance(outcome, ExecutionFailed) else outcome,
+            outputs=self._outputs.pop(request.id, []),
+        )
+        if isinstance(outcome, ExecutionFailed):
+            cell.outputs.append(m.ErrorOutput(ename=outcome.kind, evalue=outcome.message, traceback=[outcome.message]))
+        self._sizes.pop(request.id, None)
+        return self.act(lambda cells: cells.add(cell))
+
+    def act(self, do: Callable[[Cells], T]) -> asyncio.Future[T]:
+        """Do something with the record, after all that was asked for before."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
+        future.add_done_callback(self._look)
+        return future
+
+    def _act(self, do: Callable[[Cells], T]) -> T:
+        if self._path is None:
+            raise EngineUnavailable("what comes of cells is not kept: the engine keeps everything in memory")
+        if self._cells is None:
+            self._cells = Cells(self._path)
+        return do(self._cells)
+
+    def _look(self, future: asyncio.Future[T]) -> None:
+        """Log the first of several failures; what has to be kept is waited for, and its failure met, elsewhere."""
+        error = None if future.cancelled() else future.exception()
+        if error is not None and self._path is not None and not self._failing:
+            logger.warning("what cells show is not kept: %s", error)
+        self._failing = error is not None
+
+    async def close(self) -> None:
+        """Wait until all is kept, and close the file."""
+
+        def close() -> None:
+            if self._cells is not None:
+                self._cells.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, close)
+        self._thread.shutdown(wait=False)
+
+    # -- the ways to the client ------------------------------------------------------------------------------
+
+    def show(self, execution_id: str, output: Output) -> None:
+        """Show an output below the cell of an execution."""
+        if isinstance(output, m.StreamOutput):
+            self._shown.stream(self._names.get(execution_id, execution_id), output)
+        else:
+            self._shown.display(self._names.get(execution_id, execution_id), output)
+
+    def _stream(self, execution_id: str, output: m.StreamOutput) -> None:
+        self._keep(execution_id, output, len(output.text))
+        self.show(execution_id, output)
+
+    def _display(self, execution_id: str, output: Output) -> None:
+        self._keep(execution_id, output, 0)
+        self.show(execution_id, output)
+
+    def _keep(self, execution_id: str, output: Output, size: int) -> None:
+        outputs = self._outputs.get(execution_id)
+        if outputs is not None and self._sizes[execution_id] <= MOST_OUTPUT:
+            self._sizes[execution_id] += size
+            outputs.append(output)
+
+    def _prompt(self, question: Question) -> None:
+        name = self._names.get(question.execution_id, question.execution_id)
+        self._shown.prompt(Question(name, question.answer_id, question.prompt, question.password))

@@ -1,0 +1,178 @@
+"""A notebook that is executed under an id, by one process after the other: nothing is done twice, nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from clients.waiting import DEADLINE, poll_until
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+
+class Notebook:
+    """A notebook whose cells leave a trace each time that they run."""
+
+    def __init__(self, directory: Path, *codes: str) -> None:
+        self.log = directory / "log"
+        self.home = directory / "home"
+        self.codes = list(codes)
+
+    @property
+    def traces(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def content(self) -> nbformat.NotebookNode:
+        cells = [
+            nbformat.v4.new_code_cell(f"open({str(self.log)!r}, 'a').write('{number} ')\n{code}")
+            for number, code in enumerate(self.codes, 1)
+        ]
+        return nbformat.v4.new_notebook(cells=cells)
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        given = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
+        return {"CAPSULE_HOME": str(self.home), "CAPSULE_RUN_ID": "nightly", "CAPSULE_RETRY_PAUSE": "0.01", **given}
+
+    def run(self, **settings: object) -> list[str]:
+        """Execute it; return what each cell printed, or the name of its error."""
+        notebook = self.content()
+        environment = {**os.environ, **self.environment(**settings)}
+        try:
+            NotebookClient(notebook, kernel_name="capsule", timeout=DEADLINE).execute(env=environment)
+        except CellExecutionError as error:
+            self.failure = str(error)
+        return [_shown(cell) for cell in notebook.cells]
+
+    def start(self, path: Path, **settings: object) -> subprocess.Popen[bytes]:
+        """Execute it in a process of its own."""
+        nbformat.write(self.content(), path)
+        return subprocess.Popen(
+            [sys.executable, "-m", "jupyter", "execute", "--kernel_name=capsule", "--inplace", str(path)],
+            env={**os.environ, **self.environment(**settings)},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, at once."""
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def _shown(cell: Any) -> str:
+    texts = [output.get("text", output.get("ename", "")) for output in cell.outputs if output.get("name") != "stderr"]
+    return "".join(texts).strip()
+
+
+def _said(notebook: nbformat.NotebookNode) -> str:
+    return "".join(o.text for cell in notebook.cells for o in cell.outputs if o.get("name") == "stderr")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Notebook:
+    return Notebook(tmp_path, "a = [1]\nb = a", "a.append(2)\nprint(a)", "print(b is a, b)", "print(len(a))")
+
+
+def test_a_finished_run_returns_at_once_with_what_it_showed(book: Notebook) -> None:
+    first = book.run()
+    assert first == ["", "[1, 2]", "True [1, 2]", "2"]
+    assert book.run() == first
+    assert book.traces == "1 2 3 4 "
+
+
+def test_a_run_goes_on_where_a_worker_died(book: Notebook, tmp_path: Path) -> None:
+    book.codes[2] = f"import os\nif not os.path.exists({str(tmp_path / 'go')!r}): os.abort()\n" + book.codes[2]
+    assert book.run()[:3] == ["", "[1, 2]", "WorkerDied"]
+    (tmp_path / "go").touch()
+    assert book.run() == ["", "[1, 2]", "True [1, 2]", "2"]
+    assert book.traces == "1 2 3 3 4 "
+
+
+def test_a_run_goes_on_though_everything_was_killed(book: Notebook, tmp_path: Path) -> None:
+    book.codes[2] = (
+        f"import os, time\nif not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(100)\n" + book.codes[2]
+    )
+    process = book.start(tmp_path / "first.ipynb")
+    poll_until(lambda: book.traces == "1 2 3 ", "the third cell")
+    kill_all(process)
+    (tmp_path / "go").touch()
+    assert book.run() == ["", "[1, 2]", "True [1, 2]", "2"]
+    assert book.traces == "1 2 3 3 4 "
+
+
+def test_a_cell_that_was_changed_and_those_behind_it_run_again(book: Notebook) -> None:
+    book.run()
+    before, book.codes[1] = book.codes[1], "a.append(3)\nprint(a)"
+    assert book.run() == ["", "[1, 3]", "True [1, 3]", "2"]
+    assert book.traces == "1 2 3 4 2 3 4 "
+    # Changed back it is not taken for what ran at first.
+    book.codes[1] = before
+    assert book.run() == ["", "[1, 2]", "True [1, 2]", "2"]
+    assert book.traces == "1 2 3 4 2 3 4 2 3 4 "
+
+
+def test_a_run_is_executed_by_one_process_at_a_time(book: Notebook, tmp_path: Path) -> None:
+    book.codes[1] = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
+    process = book.start(tmp_path / "first.ipynb")
+    poll_until(lambda: book.traces == "1 2 ", "the second cell")
+    book.run()
+    assert "run 'nightly' is being executed by process" in book.failure
+    assert book.traces == "1 2 "
+    (tmp_path / "go").touch()
+    assert process.wait(DEADLINE) == 0
+    assert book.traces == "1 2 3 4 "
+    book.run()
+    assert book.traces == "1 2 3 4 "
+
+
+def test_a_cell_is_tried_again_from_the_state_before_it(book: Notebook, tmp_path: Path) -> None:
+    failing = f"import os, pathlib\np = pathlib.Path({str(tmp_path / 'tries')!r})\na.append('tried')\n"
+    failing += "n = len(p.read_text()) if p.exists() else 0\np.write_text('x' * (n + 1))\n"
+    book.codes[2] = failing + "if n == 0: os.abort()\nif n == 1: raise OSError('not yet')\nprint(b)"
+    assert book.run(retries=2) == ["", "[1, 2]", "[1, 2, 'tried']", "3"]
+    assert book.traces == "1 2 3 3 3 4 "
+
+
+def test_what_would_fail_again_is_not_tried_again(book: Notebook) -> None:
+    book.codes[2] = "print(unknown)"
+    assert book.run(retries=5)[2] == "NameError"
+    assert book.traces == "1 2 3 "
+
+
+def test_attempts_come_to_an_end(book: Notebook) -> None:
+    book.codes[2] = "raise OSError('never')"
+    assert book.run(retries=2)[2] == "OSError"
+    assert book.traces == "1 2 3 3 3 "
+
+
+def test_an_answer_that_was_given_is_given_again(book: Notebook, tmp_path: Path) -> None:
+    go = str(tmp_path / "go")
+    book.codes[2] = (
+        f"import os, time\nname = input('Who? ')\nif not os.path.exists({go!r}): time.sleep(100)\nprint(name)"
+    )
+    process = book.start(tmp_path / "first.ipynb", on_input="wait")
+    capsule = [str(Path(sys.executable).with_name("capsule"))]
+    environment = {**os.environ, **book.environment()}
+
+    def pending() -> str:
+        return subprocess.run([*capsule, "pending"], env=environment, capture_output=True, text=True, check=True).stdout
+
+    poll_until(lambda: "Who?" in pending(), "the question")
+    # While it waits everything is killed; the answer comes before it is asked for again.
+    kill_all(process)
+    short = pending().split("│")[1].strip()
+    subprocess.run([*capsule, "answer", short, "Ada"], env=environment, check=True, capture_output=True)
+    (tmp_path / "go").touch()
+    assert book.run(on_input="wait")[2] == "Ada"
+    assert book.traces == "1 2 3 3 4 "
