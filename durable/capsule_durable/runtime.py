@@ -70,6 +70,8 @@ class Runtime:
         self._capabilities = capabilities = self._record.capabilities
         #: The notebook as a whole, if it is executed under an id.
         self._course: Run | None = None
+        #: Whether the latest outcome came from the record.
+        self.recorded = False
         self._running: str | None = None
         self._launcher = launcher
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -160,6 +162,7 @@ class Runtime:
 
     async def _go_through(self, request: m.ExecuteMessage) -> m.ResultMessage:
         """Run a cell of a run, unless that was done already."""
+        self.recorded = False
         try:
             course = await self._get_course()
             coming = await self._record.act(lambda _: course.next(request.code))
@@ -214,6 +217,7 @@ class Runtime:
 
     def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
         """Show again what a cell has shown, and return its outcome."""
+        self.recorded = True
         self._running = None
         for output in cell.outputs:
             self._record.show(shown_as, output)

@@ -173,6 +173,8 @@ class CapsuleKernel(Kernel):
             del self._idents[request.id]
             self._question = None
         metadata["status"] = reply["status"]
+        if self.runtime.recorded:
+            metadata["capsule"] = {"recorded": True}
         stop_on_error = parent["content"].get("stop_on_error", True)
         failed = reply["status"] == "error" and not request.silent and stop_on_error
         behind = self._take_queued() if failed else []

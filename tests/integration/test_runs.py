@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -176,3 +177,96 @@ def test_an_answer_that_was_given_is_given_again(book: Notebook, tmp_path: Path)
     (tmp_path / "go").touch()
     assert book.run(on_input="wait")[2] == "Ada"
     assert book.traces == "1 2 3 3 4 "
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+def capsule_run(book: Notebook, *words: str) -> tuple[int, dict[str, Any], str]:
+    """Run the command; return its status, what it says to programs, and what it says to people."""
+    path = book.log.with_name("book.ipynb")
+    nbformat.write(book.content(), path)
+    environment = {name: value for name, value in os.environ.items() if name != "CAPSULE_RUN_ID"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("capsule")), "run", str(path), "--json", *words],
+        env=environment | {"CAPSULE_HOME": str(book.home), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+
+def states(report: dict[str, Any]) -> list[str]:
+    return [cell["state"] for cell in report["cells"]]
+
+
+def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Path) -> None:
+    book.codes[2] = "print(b, 1 / 0)"
+    status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
+    assert status == 1
+    assert states(report) == ["ran", "ran", "failed", "not reached"]
+    assert "ZeroDivisionError" in report["cells"][2]["error"]
+    assert "--id weekly" in said
+    # What there is is in the file, the failure included.
+    kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
+    assert _shown(kept.cells[1]) == "[1, 2]"
+    assert _shown(kept.cells[2]) == "ZeroDivisionError"
+    book.codes[2] = "print(b)"
+    status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
+    assert status == 0
+    assert states(report) == ["recorded", "recorded", "ran", "ran"]
+    assert "cell 3 of run 'weekly' was changed" in said
+    kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
+    assert [_shown(cell) for cell in kept.cells] == ["", "[1, 2]", "[1, 2]", "2"]
+    assert book.traces == "1 2 3 3 4 "
+
+
+def test_the_command_sets_parameters_and_takes_a_new_id_each_time(book: Notebook) -> None:
+    book.codes = ["print(month, name)"]
+    status, report, _ = capsule_run(book, "--param", "month=3", "--param", "name=Ada")
+    assert status == 0
+    kept = nbformat.read(report["output"], as_version=4)
+    assert _shown(kept.cells[1]) == "3 Ada"
+    again = capsule_run(book, "--param", "month=3", "--param", "name=Ada")[1]
+    assert again["id"] != report["id"]
+    assert states(again) == ["ran", "ran"]
+
+
+def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:
+    book.codes = ["import time\ntime.sleep(100)"]
+    status, report, _ = capsule_run(book, "--timeout", "0.5")
+    assert status == 1
+    assert "ExecutionTimeout" in report["cells"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--param", "1a=2"], 2, "--param takes NAME=VALUE"),
+        (["--retries", "-1"], 2, "--retries"),
+        (["--on-input", "perhaps"], 2, "--on-input"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_its_arguments(
+    book: Notebook, words: list[str], status: int, said: str
+) -> None:
+    found, _, text = capsule_run(book, *words)
+    assert found == status
+    assert said in text
+    assert book.traces == ""
+
+
+def test_what_is_no_notebook_is_said(book: Notebook, tmp_path: Path) -> None:
+    (tmp_path / "none.ipynb").write_text("no notebook")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("capsule")), "run", str(tmp_path / "none.ipynb")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 1
+    assert "is no notebook" in done.stderr
+    assert not (tmp_path / "none.out.ipynb").exists()
