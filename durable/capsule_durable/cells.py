@@ -10,7 +10,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zstandard
@@ -81,18 +80,13 @@ class Cells:
     """The cells and the runs of a user. Used by one thread at a time.
 
     Args:
-        path: the engine's file.
+        database: the engine's file.
 
-    Raises:
-        StoreError: it cannot be used; so do all methods.
+    Methods raise StoreError.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # -- cells -----------------------------------------------------------------------------------------------
 

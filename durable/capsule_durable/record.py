@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.cells import MOST_OUTPUT, Cell, Cells
+from capsule_durable.cells import MOST_OUTPUT, Cell, Cells, merged
+from capsule_durable.embedded.database import Database
 from capsule_durable.errors import EngineUnavailable, ExecutionFailed
+from capsule_durable.ledger import Entry, Ledger
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: Seconds for which what happened waits for what else happens, at most, before it is put into the ledger.
+NOTES_WAIT = 0.2
+
+
+@dataclass(frozen=True)
+class Books:
+    """What is kept, for whoever is in the record's thread."""
+
+    cells: Cells
+    ledger: Ledger
 
 
 class Record:
@@ -33,13 +48,16 @@ class Record:
         self._path = path
         self._shown = shown
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="capsule-record")
-        self._cells: Cells | None = None
+        self._database: Database | None = None
         self._outputs: dict[str, list[Output]] = {}
         self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
         #: By which id the client knows an execution, where that is another one.
         self._names: dict[str, str] = {}
         self._failing = False
+        self._notes: list[Entry] = []
+        self._writing: asyncio.TimerHandle | None = None
+        self._actor = f"kernel {os.getpid()}"
         #: The ways to the client, listened to.
         self.capabilities = Capabilities(self._stream, self._display, self._prompt)
 
@@ -77,20 +95,39 @@ class Record:
         if isinstance(outcome, ExecutionFailed):
             cell.outputs.append(m.ErrorOutput(ename=outcome.kind, evalue=outcome.message, traceback=[outcome.message]))
         self._sizes.pop(request.id, None)
-        return self.act(lambda cells: cells.add(cell))
+        shown = _digest(cell)
+        self.note(session, "cell ended", execution=request.id, cell=cell.number, status=cell.status, shown=shown)
+        self._write_notes()
+        return self.act(lambda books: books.cells.add(cell))
 
-    def act(self, do: Callable[[Cells], T]) -> asyncio.Future[T]:
+    def note(self, session: str, what: str, **data: object) -> None:
+        """Have something that happened put into the ledger, soon and with what else happens until then."""
+        if self._path is None:
+            return
+        self._notes.append(Entry(time.time(), self._actor, session, what, data))
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(NOTES_WAIT, self._write_notes)
+
+    def _write_notes(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        notes, self._notes = self._notes, []
+        if notes:
+            self.act(lambda books: books.ledger.append(notes))
+
+    def act(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
         """Do something with the record, after all that was asked for before."""
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
         future.add_done_callback(self._look)
         return future
 
-    def _act(self, do: Callable[[Cells], T]) -> T:
+    def _act(self, do: Callable[[Books], T]) -> T:
         if self._path is None:
             raise EngineUnavailable("what comes of cells is not kept: the engine keeps everything in memory")
-        if self._cells is None:
-            self._cells = Cells(self._path)
-        return do(self._cells)
+        if self._database is None:
+            self._database = Database(self._path)
+        return do(Books(Cells(self._database), Ledger(self._database)))
 
     def _look(self, future: asyncio.Future[T]) -> None:
         """Log the first of several failures; what has to be kept is waited for, and its failure met, elsewhere."""
@@ -101,10 +138,11 @@ class Record:
 
     async def close(self) -> None:
         """Wait until all is kept, and close the file."""
+        self._write_notes()
 
         def close() -> None:
-            if self._cells is not None:
-                self._cells.close()
+            if self._database is not None:
+                self._database.close()
 
         await asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown(wait=False)
@@ -135,3 +173,11 @@ class Record:
     def _prompt(self, question: Question) -> None:
         name = self._names.get(question.execution_id, question.execution_id)
         self._shown.prompt(Question(name, question.answer_id, question.prompt, question.password))
+
+
+def _digest(cell: Cell) -> str:
+    """Return what identifies all that a cell showed."""
+    shown = hashlib.blake2b(digest_size=16)
+    for output in merged(cell.outputs):
+        shown.update(output.model_dump_json().encode())
+    return shown.hexdigest()

@@ -19,7 +19,7 @@ from capsule_durable import functions, ids
 from capsule_durable.batch import Begin, Run, is_lasting
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.cells import Cell, Cells
+from capsule_durable.cells import Cell
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
 from capsule_durable.embedded import owners
@@ -35,7 +35,7 @@ from capsule_durable.errors import (
     WorkerDied,
 )
 from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.record import Record
+from capsule_durable.record import Books, Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
 from capsule_durable.standbys import Standby
@@ -92,12 +92,13 @@ class Runtime:
             self._could_not_keep,
             self._warn,
         )
-        self.session = Session(session_id, capabilities, self.bridge.ask)
+        self.session = Session(session_id, capabilities, self._ask_input)
         self.bridge.connect(self.session)
-        self.keeper = Keeper(settings, session_id, os.environ.get("JPY_SESSION_NAME") or None, self._warn)
+        self._notebook = os.environ.get("JPY_SESSION_NAME") or None
+        self.keeper = Keeper(settings, session_id, self._notebook, self._warn)
         self._recovery: Recovery | None = None
-        #: Whether it is known what an earlier process of this kernel has left.
-        self._inherited = False
+        #: Whether a worker has been there.
+        self._begun = False
         #: The number of the next cell, where an earlier process of this kernel ran some.
         self.next_count = 1
         self._commands: set[asyncio.Task[None]] = set()
@@ -140,6 +141,7 @@ class Runtime:
         outcome: m.ResultMessage | ExecutionFailed
         if request.id not in self._record:
             self._record.begin(request.id)
+        self._note("cell started", execution=request.id, cell=request.execution_count)
         try:
             outcome = await self._run(request, inputs)
         except ExecutionFailed as error:
@@ -153,6 +155,16 @@ class Runtime:
             raise outcome
         self.keeper.ran(outcome.execution_count, request.code)
         return outcome
+
+    async def _ask_input(self, execution_id: str, prompt: str, password: bool) -> str:
+        self._note("input asked", execution=execution_id, password=password)
+        answer = await self.bridge.ask(execution_id, prompt, password)
+        self._note("input answered", execution=execution_id)
+        return answer
+
+    def _note(self, what: str, **data: object) -> None:
+        """Have something put into the ledger."""
+        self._record.note(self.keeper.session_id or self.session.id, what, **data)
 
     def _over(self, execution_id: str) -> None:
         self._running = None
@@ -199,6 +211,7 @@ class Runtime:
                     return result
                 failure = f"{result.ename}: {result.evalue}."
             self._running = attempt.id
+            self._note("cell tried again", execution=attempt.id, failure=failure[:1000])
             self._record.show(attempt.id, m.ClearOutput())
             self._warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
             await asyncio.sleep(pause)
@@ -212,11 +225,12 @@ class Runtime:
             assert run_id is not None
             if await self.keeper.keeping() is None:
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
-            self._course = await self._record.act(lambda cells: Run(cells, run_id, self._owner))
+            self._course = await self._record.act(lambda books: Run(books.cells, run_id, self._owner))
         return self._course
 
     def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
         """Show again what a cell has shown, and return its outcome."""
+        self._note("outcome given again", execution=cell.execution_id, run=self.settings.run_id)
         self.recorded = True
         self._running = None
         for output in cell.outputs:
@@ -228,14 +242,8 @@ class Runtime:
     async def _go_back(self, checkpoint: str | None) -> None:
         """Bring the variables to the state of a checkpoint; to none, before the first cell."""
         await self.workers.ready()
-        manifest = await self.keeper.fetch(checkpoint) if checkpoint is not None else None
-        if manifest is None:
-            return
-        message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(manifest), clear_existing=True)
-        reply = await self.session.ask(message, RESTORE_TIMEOUT)
-        problems = [*missing(manifest, reply.failed), *reply.notes]
-        if problems:
-            self._warn(f"not restored: {'; '.join(problems)}")
+        if checkpoint is not None:
+            await self._restore(await self.keeper.fetch(checkpoint), clear=True)
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -362,6 +370,7 @@ class Runtime:
                 await self.session.ask(message, self.settings.shutdown_timeout)
         await self.workers.close()
         await self.bridge.close()
+        self._note("session ended")
         course = self._course
         if course is not None:
             with contextlib.suppress(CapsuleError):
@@ -383,35 +392,49 @@ class Runtime:
     async def prepare(self, ready: m.ReadyMessage) -> None:
         """Remember what the worker said of itself; have it keep checkpoints, and give it a dead one's variables."""
         self.ready = ready
-        first, self._inherited = not self._inherited, True
+        first, self._begun = not self._begun, True
         if first:
             try:
                 await self.bridge.settle_abandoned()
             except ResonateError as error:
                 logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
         keep = await self.keeper.keeping()
+        if first:
+            self._note("session started", notebook=self._notebook, kernel=self.session.id)
+        self._note("worker started", process=ready.pid)
         if keep is None:
             return
         self.session.send(keep)
         if first and self.settings.run_id is None:
-            inheritance = await self.keeper.inheritance()
-            if inheritance is not None:
-                self._recovery = inheritance
-                self._warn(inheritance.text)
-                if inheritance.manifest is not None:
-                    self.next_count = inheritance.manifest.execution_count + 1
+            await self._inherit()
         recovery, self._recovery = self._recovery, None
         if recovery is not None and recovery.manifest is not None:
-            message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(recovery.manifest))
-            try:
-                reply = await self.session.ask(message, RESTORE_TIMEOUT)
-            except ExecutionFailed as error:
-                self._warn(f"the variables could not be restored: {error}")
-                return
-            expected = {each.name for each in recovery.manifest.variables if each.reason is not None}
-            if set(reply.failed) - expected or reply.notes:
-                problems = [*missing(recovery.manifest, reply.failed), *reply.notes]
-                self._warn(f"not restored: {'; '.join(problems)}")
+            await self._restore(recovery.manifest)
+
+    async def _inherit(self) -> None:
+        """Take what an earlier process of this kernel, or of this notebook, has left."""
+        inheritance = await self.keeper.inheritance()
+        if inheritance is not None:
+            self._recovery = inheritance
+            self._warn(inheritance.text)
+            if inheritance.manifest is not None:
+                self.next_count = inheritance.manifest.execution_count + 1
+
+    async def _restore(self, manifest: mf.Manifest, *, clear: bool = False) -> None:
+        """Bring variables back; say which do not come, beyond those that were not saved."""
+        self._note("variables restored", checkpoint=manifest.id)
+        message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(manifest), clear_existing=clear)
+        try:
+            reply = await self.session.ask(message, RESTORE_TIMEOUT)
+        except ExecutionFailed as error:
+            self._warn(f"the variables could not be restored: {error}")
+            if clear:
+                raise
+            return
+        expected = {each.name for each in manifest.variables if each.reason is not None}
+        if set(reply.failed) - expected or reply.notes:
+            problems = [*missing(manifest, reply.failed), *reply.notes]
+            self._warn(f"not restored: {'; '.join(problems)}")
 
     async def recover(self) -> str:
         """Find out what comes back of a dead worker's variables."""
@@ -421,6 +444,7 @@ class Runtime:
     def succeed(self, standby: Standby) -> str:
         """Take notice that a copy of the dead worker takes its place."""
         self._recovery = None
+        self._note("standby took over", cell=standby.execution_count)
         return self.keeper.succeeded(standby.execution_count)
 
     def _warn(self, text: str) -> None:
@@ -433,6 +457,7 @@ class Runtime:
         match message:
             case m.SavedMessage():
                 self.keeper.saved(message)
+                self._note("checkpoint made", checkpoint=message.checkpoint_id)
             case m.CommandMessage():
                 task = asyncio.get_running_loop().create_task(self._carry_out(message))
                 self._commands.add(task)
@@ -455,6 +480,7 @@ class Runtime:
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """Show the worker's last words below the cell, and reject the execution; if none was sent, tell the next."""
         execution_id = self._running
+        self._note("worker died", status=end.returncode, execution=execution_id)
         if execution_id is not None and self.bridge.is_running(execution_id):
             for name, text in end.last_words:
                 self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
@@ -465,10 +491,10 @@ class Runtime:
         self.bridge.worker_died(error)
 
 
-def _note_success(course: Run, done: Begin, checkpoint: str | None, _: Cells) -> None:
+def _note_success(course: Run, done: Begin, checkpoint: str | None, _: Books) -> None:
     if checkpoint is not None:
         course.succeeded(done, checkpoint)
 
 
-def _note_attempt(course: Run, failed: Begin, _: Cells) -> Begin:
+def _note_attempt(course: Run, failed: Begin, _: Books) -> Begin:
     return course.again(failed)

@@ -69,10 +69,10 @@ def status(
 
     with open_catalogue() as catalogue:
         if session is None:
-            _print(commands.sessions(catalogue) if catalogue else commands.NO_SESSIONS, as_json)
+            print_found(commands.sessions(catalogue) if catalogue else commands.NO_SESSIONS, as_json)
             return
         row = _session(_there(catalogue), session)
-        _print(commands.status(_there(catalogue), row, {}), as_json)
+        print_found(commands.status(_there(catalogue), row, {}), as_json)
 
 
 def checkpoints(
@@ -90,7 +90,7 @@ def checkpoints(
     with open_catalogue() as catalogue:
         of = _session(_there(catalogue), session).id if session is not None else None
         table = commands.listing(catalogue, words, of, limit) if catalogue else commands.NO_CHECKPOINTS
-        _print(table, as_json)
+        print_found(table, as_json)
         if words and not table.rows:
             raise typer.Exit(1)
 
@@ -112,7 +112,7 @@ def diff(
         first = catalogue.find(before, of)
         second = catalogue.find(after, of) if after is not None else catalogue.newest(first.session)
         assert second is not None
-        _print(commands.comparison(catalogue, first, second), as_json)
+        print_found(commands.comparison(catalogue, first, second), as_json)
 
 
 def forget(
@@ -128,7 +128,7 @@ def forget(
     with open_catalogue() as found:
         catalogue = _there(found)
         of = _session(catalogue, session).id if session is not None else None
-        _print(commands.forgetting(catalogue, references, of), as_json)
+        print_found(commands.forgetting(catalogue, references, of), as_json)
 
 
 def checkpoint(
@@ -222,7 +222,8 @@ def _session(catalogue: Catalogue, reference: str) -> SessionRow:
     return resolve_session(reference, catalogue.sessions())
 
 
-def _print(table: Table, as_json: bool) -> None:
+def print_found(table: Table, as_json: bool) -> None:
+    """Print a table, for people or for programs."""
     if as_json:
         print_json(table.data)
     elif table.rows and sys.stdout.isatty():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_kernel import __version__, batch, checkpoints, inputs
+from capsule_kernel import __version__, batch, checkpoints, inputs, sessions
 from capsule_kernel.terminal import WrongUsage, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 checkpoints.add_to(app)
 inputs.add_to(app)
 batch.add_to(app)
+sessions.add_to(app)
 
 
 def _check_profile(profile: str) -> None:

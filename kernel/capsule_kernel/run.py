@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from capsule_durable.errors import CapsuleError
+from capsule_kernel.notebooks import write
 from capsule_kernel.terminal import WrongUsage, plain
 
 #: How a kernel's note begins that a cell waits for an input.
@@ -134,7 +135,7 @@ def run(
             report.error = f"the kernel failed: {error}"
         finally:
             report.seconds = time.monotonic() - started
-            _write(content, output)
+            write(content, output)
     return report
 
 
@@ -179,7 +180,7 @@ class _Client(NotebookClient):
         else:
             known.state = "failed"
             known.error = f"{body.get('ename')}: {str(body.get('evalue', '')).partition(chr(10))[0]}"
-        _write(self.nb, self._output)
+        write(self.nb, self._output)
         self._show.end(known)
 
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
@@ -228,13 +229,6 @@ def _read(path: Path) -> Any:
     # nbformat raises many things for what is no notebook.
     except Exception as error:
         raise NotebookUnreadable(f"{path} is no notebook: {type(error).__name__}: {error}") from error
-
-
-def _write(content: Any, path: Path) -> None:
-    """Replace a file by a notebook, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(nbformat.writes(content), encoding="utf-8")
-    draft.replace(path)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

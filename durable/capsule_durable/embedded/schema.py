@@ -13,6 +13,7 @@ Rows refer to promises by ``n``, their number in order of creation; a number is 
 | outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
 | cells | a cell that has ended, with its outputs (``cells``) | by retention |
 | runs, run_cells | a batch run: who executes it, and how far it has come | never |
+| ledger, ledger_head | something that happened (``ledger``); the last one | never |
 
 A pending task that is due is the message to its target: nothing else has to be stored, and it cannot get lost.
 """
@@ -106,5 +107,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (run, number)
         ) WITHOUT ROWID
         """,
+        # What happened, in a chain of hashes, and its last link.
+        """
+        CREATE TABLE ledger (
+            n INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            actor TEXT NOT NULL,
+            session TEXT NOT NULL,
+            what TEXT NOT NULL,
+            data TEXT NOT NULL,
+            prev_hash BLOB NOT NULL,
+            record_hash BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX ledger_of_session ON ledger (session, n)",
+        "CREATE TABLE ledger_head (one INTEGER PRIMARY KEY, n INTEGER NOT NULL, record_hash BLOB NOT NULL)",
     ),
 )

@@ -1,0 +1,142 @@
+"""What a session's cells showed, and what happened in it, from another terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from clients.waiting import DEADLINE, poll_until
+
+from .kernels import KILL, Kernel, kernel
+
+CAPSULE = str(Path(sys.executable).with_name("capsule"))
+NOTEBOOK = "/notebooks/told.ipynb"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def one(home: Path) -> Iterator[Kernel]:
+    with kernel(home, NOTEBOOK) as opened:
+        yield opened
+
+
+def capsule(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CAPSULE, *words],
+        env=os.environ | {"CAPSULE_HOME": str(home), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def wait_for_cells(home: Path, count: int) -> list[dict[str, object]]:
+    def look() -> list[dict[str, object]]:
+        done = capsule(home, "show", NOTEBOOK, "--json")
+        found = json.loads(done.stdout) if done.returncode == 0 else []
+        return found if len(found) >= count else []
+
+    return poll_until(look, "the cells")
+
+
+def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: Path) -> None:
+    one.ok("for i in range(3): print('line', i)\nimport sys; print('warned', file=sys.stderr)\n41 + 1")
+    one.ok("from IPython.display import clear_output, display, HTML")
+    one.ok("pass\nprint('gone'); clear_output(); display(HTML('<b>x</b>'))")
+    one.run("1 / 0")
+    one.died(KILL)
+    cells = wait_for_cells(home, 5)
+    assert [cell["status"] for cell in cells] == ["ok", "ok", "ok", "error", "WorkerDied"]
+    shown = capsule(home, "outputs", NOTEBOOK)
+    assert shown.returncode == 0, shown.stderr
+    assert "line 0\nline 1\nline 2" in shown.stdout
+    assert "42" in shown.stdout
+    assert "gone" not in shown.stdout
+    assert "ZeroDivisionError" in shown.stdout
+    assert "line" not in capsule(home, "outputs", NOTEBOOK, "--cell", "3").stdout
+    (second,) = json.loads(capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").stdout)
+    assert second["outputs"][0]["data"]["text/html"] == "<b>x</b>"
+    assert "ZeroDivisionError" not in capsule(home, "show", NOTEBOOK).stdout
+    assert "In [4]" in capsule(home, "show", NOTEBOOK).stdout
+
+    path = tmp_path / "recovered.ipynb"
+    assert "Wrote 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).stdout
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3, 4, 5]
+    assert notebook.cells[0].outputs[-1].data["text/plain"] == "42"
+    refused = capsule(home, "export", NOTEBOOK, "-o", str(path))
+    assert refused.returncode == 1
+    assert "--force" in refused.stderr
+
+
+def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path, one: Kernel) -> None:
+    one.ok("x = 1")
+    one.died(KILL)
+    one.ok("x")
+    wait_for_cells(home, 3)
+
+    def events() -> list[dict[str, object]]:
+        return [json.loads(line) for line in capsule(home, "log", NOTEBOOK, "--json").stdout.splitlines()]
+
+    found = poll_until(lambda: [e for e in events() if e["what"] == "checkpoint made"] and events(), "the events")
+    words = [event["what"] for event in found]
+    assert words[:3] == ["session started", "worker started", "cell started"]
+    assert words.index("worker died") < words.index("cell ended", words.index("worker died"))
+    ended = [event["data"] for event in found if event["what"] == "cell ended"]
+    assert [data["status"] for data in ended] == ["ok", "WorkerDied", "ok"]
+    assert all(len(data["shown"]) == 32 for data in ended)
+    assert "cell=1" in capsule(home, "log").stdout
+    whole = capsule(home, "verify")
+    assert whole.returncode == 0
+    assert "is whole" in whole.stdout
+    one.close()
+    with sqlite3.connect(home / "engine.sqlite3") as sql:
+        sql.execute("UPDATE ledger SET data = replace(data, 'WorkerDied', 'ok') WHERE what = 'cell ended'")
+    sql.close()
+    broken = capsule(home, "verify", "--json")
+    assert broken.returncode == 1
+    fault = json.loads(broken.stdout)["fault"]
+    assert fault["text"] == f"record {fault['n']} was changed"
+    assert "is broken" in capsule(home, "verify").stdout
+
+
+def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
+    one.ok("x = 1")
+    wait_for_cells(home, 1)
+    command = [CAPSULE, "log", NOTEBOOK, "--follow", "--json"]
+    environment = os.environ | {"CAPSULE_HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["what"] == "session started"
+            one.ok("y = 2\nprint('followed')")
+            while True:
+                event = json.loads(process.stdout.readline())
+                if event["what"] == "cell ended" and event["data"]["cell"] == 2:
+                    break
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
+    for words in (["show", "x"], ["outputs", "x"], ["export", "x", "-o", "y.ipynb"], ["log"], ["verify"]):
+        done = capsule(home, *words)
+        assert done.returncode == 1
+        assert done.stderr.startswith("capsule: ")
+        assert "fault of Capsule's own" not in done.stderr
+    assert capsule(home, "sessions").returncode == 0
+    assert not home.exists()

@@ -1,0 +1,106 @@
+"""The chain of the ledger: whole as long as nobody touches it, and broken where somebody has."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capsule_durable.embedded.database import Database
+from capsule_durable.ledger import Entry, Fault, Ledger
+
+COUNT = 12
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "engine.sqlite3"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    database = Database(path)
+    made = Ledger(database)
+    for number in range(1, COUNT + 1):
+        made.append([Entry(1e9 + number, "kernel 7", "s1" if number % 2 else "s2", "cell ended", {"cell": number})])
+    yield made
+    database.close()
+
+
+def change(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as sql, sql:
+        for statement in statements:
+            sql.execute(statement)
+
+
+def test_what_was_added_is_there_and_whole(ledger: Ledger) -> None:
+    assert [event.n for event in ledger.events()] == list(range(1, COUNT + 1))
+    assert [event.data["cell"] for event in ledger.events("s2", after=4)] == [6, 8, 10, 12]
+    assert ledger.verify() == (COUNT, None)
+
+
+def test_several_are_added_at_once_or_not_at_all(ledger: Ledger) -> None:
+    entry = Entry(1e9, "kernel 7", "s1", "cell ended", {})
+    ledger.append([entry, entry, entry])
+    assert ledger.verify() == (COUNT + 3, None)
+    broken = Entry(1e9, "kernel 7", None, "cell ended", {})  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        ledger.append([entry, broken])
+    assert ledger.verify() == (COUNT + 3, None)
+
+
+def test_an_empty_ledger_is_whole(tmp_path: Path) -> None:
+    database = Database(tmp_path / "empty.sqlite3")
+    assert Ledger(database).verify() == (0, None)
+    database.close()
+
+
+@pytest.mark.parametrize("column", ["at", "actor", "session", "what", "data"])
+def test_one_changed_byte_is_found(ledger: Ledger, path: Path, column: str) -> None:
+    value = "at + 0.001" if column == "at" else f"replace({column}, substr({column}, 1, 1), '#')"
+    change(path, f"UPDATE ledger SET {column} = {value} WHERE n = 5")
+    assert ledger.verify() == (4, Fault(5, "record 5 was changed"))
+
+
+def test_a_changed_hash_is_found(ledger: Ledger, path: Path) -> None:
+    change(path, "UPDATE ledger SET record_hash = zeroblob(32) WHERE n = 5")
+    assert ledger.verify() == (4, Fault(5, "record 5 was changed"))
+    change(path, "UPDATE ledger SET prev_hash = zeroblob(32) WHERE n = 3")
+    assert ledger.verify()[1] == Fault(3, "record 3 does not follow the one before it: one was put in its place")
+
+
+@pytest.mark.parametrize(
+    ("which", "fault"),
+    [
+        ("n = 1", Fault(1, "record 1 is missing")),
+        ("n = 5", Fault(5, "record 5 is missing")),
+        ("n IN (5, 6)", Fault(5, "record 5 to 6 are missing")),
+        ("n = 12", Fault(12, "record 12 is missing at the end")),
+        ("n > 10", Fault(11, "record 11 to 12 are missing at the end")),
+        ("n > 0", Fault(1, "record 1 to 12 are missing at the end")),
+    ],
+)
+def test_a_removed_record_is_named(ledger: Ledger, path: Path, which: str, fault: Fault) -> None:
+    change(path, f"DELETE FROM ledger WHERE {which}")
+    assert ledger.verify() == (fault.n - 1, fault)
+
+
+def test_two_swapped_records_are_found(ledger: Ledger, path: Path) -> None:
+    swap = ["UPDATE ledger SET n = -5 WHERE n = 5", "UPDATE ledger SET n = 5 WHERE n = 6"]
+    change(path, *swap, "UPDATE ledger SET n = 6 WHERE n = -5")
+    assert ledger.verify() == (
+        4,
+        Fault(5, "record 5 does not follow the one before it: one was put in its place"),
+    )
+
+
+def test_a_forged_record_at_the_end_is_found(ledger: Ledger, path: Path) -> None:
+    change(
+        path,
+        "INSERT INTO ledger SELECT 13, at, actor, session, what, data, record_hash, record_hash FROM ledger"
+        " WHERE n = 12",
+    )
+    assert ledger.verify() == (12, Fault(13, "record 13 was changed"))
