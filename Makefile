@@ -24,7 +24,7 @@ install = $(1)/bin/python -m uv pip install --python $(1)/bin/python $(2) || { \
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-test ## Run two notebooks with this kernel, kill their workers, and go on with their variables
+demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and go on with their variables
 	$(RUN)/python notebooks/demo.py
 
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -27,6 +31,8 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 ANSWER = "Ada"
+#: Seconds until something must have happened.
+PATIENCE = 90.0
 KILL = "import os\nprint('about to die')\nos.kill(os.getpid(), 9)"
 ALIVE = "f'{len(rides):,} hours of rides are still here'"
 
@@ -83,6 +89,8 @@ def main() -> int:
 
     failures = _quickstart(console, arguments.kernel, arguments.out)
     failures += _checkpoints(console, arguments.kernel, arguments.out)
+    failures += _batch(console, arguments.kernel, arguments.out)
+    failures += _question(console, arguments.kernel, arguments.out)
     for failure in failures:
         console.print(f"[red]  unexpected: {escape(failure)}[/]")
     console.print("[red]The demo failed.[/]" if failures else "[green]Everything went as it should.[/]")
@@ -140,6 +148,78 @@ def _checkpoints(console: Console, kernel: str, out: Path) -> list[str]:
             if "WorkerDied" not in _text(cell.outputs) or "still the same list: True" not in _text(after.outputs):
                 failures.append("the variables did not come back")
     return failures
+
+
+def _batch(console: Console, kernel: str, out: Path) -> list[str]:
+    """Kill a batch run in the middle, and start it again; return what is wrong."""
+    console.rule("[bold]6  A batch run, killed in its fourth cell with all that it started")
+    log = out / "batch.log"
+    log.unlink(missing_ok=True)
+    command = [
+        *_capsule("run", HERE / "batch.ipynb", "--kernel", kernel, "--id", f"demo-{time.time():.0f}"),
+        *("--param", f"ledger={log}", "-o", str(out / "batch.executed.ipynb")),
+    ]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + PATIENCE
+    while "charged" not in (log.read_text() if log.exists() else "") and process.poll() is None:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    _kill(process)
+    console.print("  killed\n")
+
+    console.rule("[bold]7  The same command again")
+    done = subprocess.run(command, check=False)
+    console.print(f"  what ran: {', '.join(log.read_text().split())}\n")
+    if done.returncode or log.read_text().split() != [
+        "prepared",
+        "loaded",
+        "charged",
+        "charged",
+        "counted",
+        "finished",
+    ]:
+        return ["the batch run did not go on where it was killed"]
+    return []
+
+
+def _question(console: Console, kernel: str, out: Path) -> list[str]:
+    """Answer the question of a batch run from elsewhere; return what is wrong."""
+    console.rule("[bold]8  A batch run that asks, and somebody who answers from another terminal")
+    path = out / "human_in_the_loop.executed.ipynb"
+    process = subprocess.Popen(_capsule("run", HERE / "human_in_the_loop.ipynb", "--kernel", kernel, "-o", path))
+    pending: list[Any] = []
+    deadline = time.monotonic() + PATIENCE
+    while not pending and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        found = subprocess.run(_capsule("pending", "--json"), capture_output=True, text=True, check=False)
+        pending = json.loads(found.stdout or "[]")
+    if not pending:
+        _kill(process)
+        return ["the batch run did not ask"]
+    subprocess.run(_capsule("pending"), check=False)
+    subprocess.run(_capsule("answer", pending[0]["id"], "yes"), check=False)
+    status = process.wait(PATIENCE)
+    text = "".join(_text(cell.get("outputs", [])) for cell in nbformat.read(path, as_version=4).cells)
+    return [] if status == 0 and "approved: A-17, A-18, A-19" in text else ["the answer did not reach the batch run"]
+
+
+def _capsule(*words: object) -> list[str]:
+    """Return the command line of ``capsule`` with some words."""
+    return [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())", *map(str, words)]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it has started, at once (Linux)."""
+    family = [process.pid]
+    for pid in family:
+        with contextlib.suppress(OSError):
+            for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+                family += map(int, listing.read_text().split())
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def _run_all(client: AnsweringClient) -> None:

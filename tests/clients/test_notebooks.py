@@ -69,12 +69,13 @@ def test_the_notebook_about_checkpoints_goes_on_with_its_variables(
 
 
 @pytest.mark.capsule_only
+@pytest.mark.timeout(240)
 def test_the_demo_shows_a_death_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, NOTEBOOKS / "demo.py", "--out", tmp_path],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
