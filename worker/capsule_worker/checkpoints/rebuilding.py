@@ -222,7 +222,8 @@ def make_new_type(name: str, supertype: Any, module: str) -> Any:
 
 def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
     """Make what a ``type`` statement makes."""
-    return typing.TypeAliasType(name, value, type_params=parameters)
+    module: Any = typing  # Python 3.12 has it, and so does whatever reads what a newer one wrote
+    return module.TypeAliasType(name, value, type_params=parameters)
 
 
 def make_type_variable(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any]) -> Any:
