@@ -95,8 +95,11 @@ def memory() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-async def run_cells(connection: EmbeddedConnection | LocalConnection, count: int, points: Sequence[int]) -> None:
-    """Run workflows one after the other, and print figures at some of them."""
+async def run_cells(
+    connection: EmbeddedConnection | LocalConnection, count: int, points: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """Run workflows one after the other; print figures at some of them, and return the times in ms and memory in MB."""
+    figures = {}
     resonate = resonate_on(connection)
     resonate.start()
     took: deque[float] = deque(maxlen=WINDOW)
@@ -114,7 +117,9 @@ async def run_cells(connection: EmbeddedConnection | LocalConnection, count: int
                 f"p99 {window[int(len(window) * 0.99)] * 1e3:6.2f} ms  "
                 f"processor {statistics.median(spent) * 1e3:6.2f} ms  memory {memory():6.1f} MB"
             )
+            figures[number] = (statistics.median(window) * 1e3, memory())
     await resonate.stop()
+    return figures
 
 
 def fill(path: Path, promises: int) -> None:

@@ -98,7 +98,7 @@ class Record:
         shown = _digest(cell)
         self.note(session, "cell ended", execution=request.id, cell=cell.number, status=cell.status, shown=shown)
         self._write_notes()
-        return self.act(lambda books: books.cells.add(cell))
+        return self._keep_soon(lambda books: books.cells.add(cell))
 
     def note(self, session: str, what: str, **data: object) -> None:
         """Have something that happened put into the ledger, soon and with what else happens until then."""
@@ -114,11 +114,15 @@ class Record:
             self._writing = None
         notes, self._notes = self._notes, []
         if notes:
-            self.act(lambda books: books.ledger.append(notes))
+            self._keep_soon(lambda books: books.ledger.append(notes))
 
     def act(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
         """Do something with the record, after all that was asked for before."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
+
+    def _keep_soon(self, do: Callable[[Books], None]) -> asyncio.Future[None]:
+        """Do something that nobody may wait for: a failure is logged."""
+        future = self.act(do)
         future.add_done_callback(self._look)
         return future
 
@@ -129,7 +133,7 @@ class Record:
             self._database = Database(self._path)
         return do(Books(Cells(self._database), Ledger(self._database)))
 
-    def _look(self, future: asyncio.Future[T]) -> None:
+    def _look(self, future: asyncio.Future[None]) -> None:
         """Log the first of several failures; what has to be kept is waited for, and its failure met, elsewhere."""
         error = None if future.cancelled() else future.exception()
         if error is not None and self._path is not None and not self._failing:

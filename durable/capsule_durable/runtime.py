@@ -19,7 +19,7 @@ from capsule_durable import functions, ids
 from capsule_durable.batch import Begin, Run, is_lasting
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.cells import Cell
+from capsule_durable.cells import Cell, RunTaken
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
 from capsule_durable.embedded import owners
@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
+#: Seconds for which a run that another process has is waited for, and between two looks.
+RUN_PATIENCE, RUN_LOOK = 5.0, 0.1
 #: Seconds after which an engine is tried again that could not be had.
 ENGINE_RETRY = 30.0
 
@@ -225,7 +227,15 @@ class Runtime:
             assert run_id is not None
             if await self.keeper.keeping() is None:
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
-            self._course = await self._record.act(lambda books: Run(books.cells, run_id, self._owner))
+            until = asyncio.get_running_loop().time() + RUN_PATIENCE
+            while self._course is None:
+                try:
+                    self._course = await self._record.act(lambda books: Run(books.cells, run_id, self._owner))
+                except RunTaken:
+                    # Its kernel may be about to end.
+                    if asyncio.get_running_loop().time() > until:
+                        raise
+                    await asyncio.sleep(RUN_LOOK)
         return self._course
 
     def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+
+#: Options of IPython's, as ``--HistoryManager.hist_file=:memory:``.
+_OF_IPYTHON = re.compile(r"--[A-Z]\w*\.\w+=")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    # Clients give options of IPython's to whatever is installed under the name python3.
+    wrong = [option for option in rest if not _OF_IPYTHON.match(option)]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
 
     from capsule_durable.settings import ConfigurationError, load
 
