@@ -9,6 +9,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 PROJECTS := pyproject.toml worker/pyproject.toml
 WORKER_PYTHONS := 3.10 3.13
+# How many processes run tests. Each of them starts kernels of its own.
+WORKERS := 2
 
 # Prints the first working interpreter of a list that has a venv module and for which a condition on sys.version_info holds.
 # A name in PATH may be a version manager's shim that runs nothing, so each candidate is tried, not just looked up.
@@ -28,7 +30,7 @@ demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its proces
 	$(RUN)/python notebooks/demo.py
 
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
 
 lint: $(VENV)/.installed-lint ## Check style, format and types
