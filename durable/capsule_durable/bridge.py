@@ -125,6 +125,10 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Executions of this process that are not over, and what names their inputs.
         self._begun: dict[str, str] = {}
+        #: Those of them that were sent, or are about to be.
+        self._sent: set[str] = set()
+        #: Waits for a worker, to send to it.
+        self._sending: set[asyncio.Task[None]] = set()
         #: Executions of earlier processes that were told of.
         self._told: set[str] = set()
         self._closed = False
@@ -164,16 +168,25 @@ class Bridge:
     def end(self, execution_id: str) -> None:
         """Say that an execution is over, for this process."""
         self._begun.pop(execution_id, None)
+        self._sent.discard(execution_id)
 
-    def go_on(self, request: dict[str, Any], outcome_id: str) -> None:
-        """See to an execution whose function runs, or runs again: no outcome will come of one of an earlier process.
+    def go_on(self, request: dict[str, Any], outcome_id: str, timeout: float) -> None:
+        """See to an execution whose function runs, or runs again: send it, once, or say that no outcome will come.
 
         Args:
             request: an ``ExecuteMessage`` as a dict.
             outcome_id: the promise of its outcome.
+            timeout: seconds, as for ``dispatch``.
         """
-        if request["id"] not in self._begun:
+        execution_id = request["id"]
+        if execution_id not in self._begun:
             self._reject(outcome_id, self._abandon(request))
+        elif execution_id not in self._sent:
+            self._sent.add(execution_id)
+            sending = self.dispatch(m.ExecuteMessage.model_validate(request), outcome_id, timeout)
+            task = asyncio.get_running_loop().create_task(sending)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     async def settle_abandoned(self) -> None:
         """Settle what an earlier process of this kernel was doing when it ended; nobody else will.
@@ -222,7 +235,7 @@ class Bridge:
             outcome_id: the promise of its outcome.
             timeout: seconds until it is rejected with ``ExecutionTimeout``.
         """
-        if self._closed or message.id not in self._begun:
+        if self._closed:
             self._reject(outcome_id, SessionClosed("the session was closed", message.id))
             return
         cell = _Cell(outcome_id)
@@ -375,6 +388,8 @@ class Bridge:
     async def close(self) -> None:
         """Reject what is pending and let the promises be settled. Idempotent."""
         self._closed = True
+        for task in list(self._sending):
+            task.cancel()
         if self._session is not None:
             self._session.remove_message_interceptor(self.intercept)
         self.executions.fail_all(lambda execution_id: SessionClosed("the session was closed", execution_id))

@@ -2,9 +2,8 @@
 
 They do no I/O of their own, know no socket and no event loop: what there is to do, the bridge does. Every function is
 versioned; a changed body gets a new version, since the SDK replays what it finds without asking whether it still fits.
+Annotations are not put off here, since the SDK would evaluate them anew for each call.
 """
-
-from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
@@ -41,20 +40,14 @@ async def execute_cell(ctx: Context, request: dict[str, Any], timeout: float) ->
     """
     outcome = ctx.promise(timeout=timedelta(seconds=timeout + _GRACE))
     outcome_id = await outcome.id()
-    # Not a step: whoever goes on with this has to know whether it is still the process that began it.
-    ctx.get_dependency(Bridge).go_on(request, outcome_id)
-    # A step of its own: settled once the message is sent, so that a replay does not send it twice.
-    await ctx.run(dispatch, request, outcome_id, timeout)
+    # Not a step, which would cost two requests: the bridge sends an execution once, however often this is run, and only
+    # where the process that began it is this one.
+    ctx.get_dependency(Bridge).go_on(request, outcome_id, timeout)
     try:
         record: dict[str, Any] = await outcome
     except ApplicationError as rejection:
         raise Rejection(str(rejection)) from None
     return record
-
-
-async def dispatch(ctx: Context, request: dict[str, Any], outcome_id: str, timeout: float) -> None:
-    """Have the bridge send the cell to the worker."""
-    await ctx.get_dependency(Bridge).dispatch(ExecuteMessage.model_validate(request), outcome_id, timeout)
 
 
 async def request_input(ctx: Context, execution_id: str, prompt: str, password: bool) -> Any:
