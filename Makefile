@@ -30,7 +30,7 @@ demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its proces
 	$(RUN)/python notebooks/demo.py
 
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
-	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
 
 lint: $(VENV)/.installed-lint ## Check style, format and types
