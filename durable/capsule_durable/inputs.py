@@ -114,6 +114,25 @@ async def answer(home: Path, input_id: str, value: str) -> None:
             )
 
 
+async def cancel(home: Path, input_id: str) -> None:
+    """Let an input end without an answer: its cell meets the end of a file.
+
+    Args:
+        home: the user's directory.
+        input_id: its promise.
+
+    Raises:
+        AlreadyAnswered: it does not wait any more.
+        EngineUnavailable: the store cannot be written.
+    """
+    async with _engine(home) as engine:
+        if engine is None:
+            raise AlreadyAnswered("there is no store of promises")
+        settled = await engine.promises.cancel(input_id, Value())
+        if settled.state != "rejected_canceled":
+            raise AlreadyAnswered("somebody has answered it")
+
+
 async def _pending(engine: EmbeddedEngine) -> list[PendingInput]:
     found, cursor = [], None
     while True:
@@ -156,3 +175,61 @@ async def _engine(home: Path) -> AsyncIterator[EmbeddedEngine | None]:
         raise EngineUnavailable(str(error.error)) from error
     finally:
         await engine.close()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A promise of an execution.
+
+    Args:
+        id: its own.
+        parent: that of which it is a step; None for the execution itself.
+        state: ``pending``, ``resolved``, or ``rejected`` and the like.
+        created: seconds since the epoch; so is ``settled``, None while it is pending.
+        what: what it stands for, in a word or two.
+    """
+
+    id: str
+    parent: str | None
+    state: str
+    created: float
+    settled: float | None
+    what: str
+
+
+async def tree(home: Path, execution_id: str) -> list[Step]:
+    """Return the promises of an execution: its own, then its steps, in the order in which they were made.
+
+    Args:
+        home: the user's directory.
+        execution_id: the execution.
+
+    Raises:
+        EngineUnavailable: the store cannot be read.
+    """
+    root = ids.execution(execution_id)
+    async with _engine(home) as engine:
+        if engine is None:
+            return []
+        found, cursor = [], None
+        while True:
+            page = await engine.promises.search(None, {"resonate:origin": root}, _PAGE, cursor)
+            found += [_step(promise, root) for promise in page.promises]
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+
+def _step(promise: PromiseRecord, root: str) -> Step:
+    step = promise.id.removeprefix(root).removeprefix(":")
+    if not step:
+        what = "the cell"
+    elif promise.id == ids.outcome(root):
+        what = "its outcome"
+    else:
+        what = "an input" if _INPUT.fullmatch(step) else "a step"
+    parent = promise.tags.get("resonate:parent")
+    settled = promise.settled_at / 1000 if promise.settled_at is not None else None
+    return Step(
+        promise.id, None if promise.id == root else parent, promise.state, promise.created_at / 1000, settled, what
+    )

@@ -53,6 +53,7 @@ def add_to(app: typer.Typer) -> None:
         diff: "capsule diff before-join after-join --json",
         forget: "capsule forget before-join 1a1fd205b97f",
         resume: "capsule resume 1m7yj0pgy8pp9",
+        gc: "capsule gc --json",
     }
     for command, example in examples.items():
         app.command(epilog=f"For example: {example}", rich_help_panel="Checkpoints")(command)
@@ -167,6 +168,22 @@ def undo(
 ) -> None:
     """Have a running kernel go back to the variables before its last N cells."""
     _carry_out(["undo", str(cells)], session, existing, as_json)
+
+
+def gc(as_json: AsJson = False) -> None:
+    """Remove what the settings do not keep: old checkpoints without a name, data that none needs, old sessions."""
+    from capsule_durable.checkpoints import commands
+    from capsule_durable.checkpoints.retention import Retention
+    from capsule_durable.settings import load
+
+    settings, _ = load(os.environ, {}, Path.cwd())
+    policy = Retention(
+        count=settings.checkpoint_count,
+        age=settings.checkpoint_age and settings.checkpoint_age * 86400.0,
+        size=settings.checkpoint_size,
+    )
+    with open_catalogue() as catalogue:
+        print_found(commands.collecting(catalogue, policy) if catalogue else commands.NOTHING_COLLECTED, as_json)
 
 
 def resume(

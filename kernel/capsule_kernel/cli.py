@@ -28,7 +28,6 @@ app = typer.Typer(
     name="capsule",
     help="Capsule, a durable Jupyter kernel for Python.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the words to a command."""
     app.command(epilog="For example: capsule pending --json", rich_help_panel="Inputs")(pending)
     app.command(epilog="For example: capsule answer 3f2a9c1e.1 yes", rich_help_panel="Inputs")(answer)
+    app.command(epilog="For example: capsule cancel 3f2a9c1e.1", rich_help_panel="Inputs")(cancel)
 
 
 def pending(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -77,6 +78,7 @@ def answer(
     value: Annotated[
         str | None, typer.Argument(metavar="[VALUE]", help="The answer. Default: you are asked; a secret is not shown.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Answer an input that waits. A secret goes to its kernel and is kept nowhere; all else is kept with the cell."""
     from capsule_durable import inputs
@@ -89,7 +91,26 @@ def answer(
         _tell_kernel(one, value)
     else:
         asyncio.run(inputs.answer(home, one.id, value))
-    print(f"Answered {one.short}.")
+    if as_json:
+        print_json({"id": one.id, "state": "resolved"})
+    else:
+        print(f"Answered {one.short}.")
+
+
+def cancel(
+    reference: Annotated[str, typer.Argument(metavar="ID", help="The input's id, or the beginning of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Let an input end without an answer: its cell gets an EOFError."""
+    from capsule_durable import inputs
+
+    home = _home()
+    one = inputs.find(asyncio.run(inputs.pending(home)), reference)
+    asyncio.run(inputs.cancel(home, one.id))
+    if as_json:
+        print_json({"id": one.id, "state": "rejected_canceled"})
+    else:
+        print(f"Cancelled {one.short}.")
 
 
 def _ask(one: PendingInput) -> str:

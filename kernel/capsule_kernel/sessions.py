@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or its notebook, for the latest one.")]
+_STATES = {"resolved": "green", "pending": "yellow"}
 #: Seconds between two looks at the ledger.
 _LOOK = 0.5
 
@@ -36,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
     examples: dict[Callable[..., None], str] = {
         sessions: "capsule sessions --json",
         show: "capsule show analysis.ipynb",
+        tree: "capsule tree analysis.ipynb --cell 3",
         outputs: "capsule outputs analysis.ipynb --cell 3",
         export: "capsule export 1m7yj0pgy8pp9 -o recovered.ipynb",
         log: "capsule log analysis.ipynb --follow",
@@ -86,6 +88,37 @@ def show(session: Session, as_json: AsJson = False) -> None:
             for cell in found
         ],
     )
+
+
+def tree(
+    session: Session,
+    cell: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only of In [N]. Default: of all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the promises of a session's cells: each cell's own, its outcome, its inputs."""
+    import asyncio
+
+    from capsule_durable import inputs
+
+    found = _cells(session, cell)
+    trees = [(one, asyncio.run(inputs.tree(_home(), one.execution_id))) for one in found]
+    if as_json:
+        print_json([{"cell": one.number, "promises": [vars(step) for step in steps]} for one, steps in trees])
+        return
+    from rich.console import Console
+    from rich.tree import Tree
+
+    console = Console()
+    for one, steps in trees:
+        branch = Tree(f"In \\[{one.number}] {plain(_first_line(one.code))}")
+        places: dict[str, Tree] = {}
+        for step in steps:
+            taken = f" {step.settled - step.created:.3f} s" if step.settled is not None else ""
+            text = f"{step.what} [dim]{plain(step.id)}[/] [{_STATES.get(step.state, 'red')}]{step.state}[/]{taken}"
+            places[step.id] = places.get(step.parent or "", branch).add(text)
+        if not steps:
+            branch.add("[dim]its promises are not kept any more[/]")
+        console.print(branch)
 
 
 def outputs(
@@ -199,9 +232,8 @@ def _session_id(reference: str) -> str:
 def _database() -> Iterator[Database]:
     from capsule_durable.embedded.database import Database
     from capsule_durable.engine import FILE
-    from capsule_durable.settings import load
 
-    path = Path(load(os.environ, {}, Path.cwd())[0].home) / FILE
+    path = _home() / FILE
     if not path.exists():
         raise NothingKept(f"nothing is kept yet: there is no {path}")
     database = Database(path)
@@ -209,3 +241,9 @@ def _database() -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def _home() -> Path:
+    from capsule_durable.settings import load
+
+    return Path(load(os.environ, {}, Path.cwd())[0].home)

@@ -98,6 +98,15 @@ def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kern
     assert exchange.text() == "yes\n"
 
 
+def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
+    request = one.talk.client.execute("input('Who? ')", allow_stdin=False)
+    done = capsule(home, "cancel", wait_for_input(home)["id"], "--json")
+    assert json.loads(done.stdout)["state"] == "rejected_canceled"
+    (exchange,) = one.talk.finish(request)
+    assert exchange.reply["ename"] == "EOFError"
+    assert pending(home) == []
+
+
 def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
     """Without the setting it is as in ipykernel."""
     with kernel(home) as one:

@@ -114,6 +114,49 @@ def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path,
     assert "is broken" in capsule(home, "verify").stdout
 
 
+def test_the_promises_of_cells_are_shown(home: Path, one: Kernel) -> None:
+    one.ok("x = 1")
+    one.died(KILL)
+    wait_for_cells(home, 2)
+    first, second = json.loads(capsule(home, "tree", NOTEBOOK, "--json").stdout)
+    assert [(step["what"], step["state"]) for step in first["promises"]] == [
+        ("the cell", "resolved"),
+        ("its outcome", "resolved"),
+    ]
+    assert [step["state"] for step in second["promises"]] == ["rejected", "rejected"]
+    assert second["promises"][1]["parent"] == second["promises"][0]["id"]
+    shown = capsule(home, "tree", NOTEBOOK, "--cell", "2").stdout
+    assert "its outcome" in shown
+    assert "rejected" in shown
+    assert "x = 1" not in shown
+
+
+def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> None:
+    for number in range(4):
+        one.ok(f"x = {number}")
+    one.restart()
+    one.close()
+    before = json.loads(capsule(home, "checkpoints", "--json").stdout)
+    assert len(before) >= 4
+    environment = os.environ | {"CAPSULE_HOME": str(home), "CAPSULE_CHECKPOINT_COUNT": "2"}
+    done = subprocess.run([CAPSULE, "gc", "--json"], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["dropped"] == len(before) - 2
+    assert len(json.loads(capsule(home, "checkpoints", "--json").stdout)) == 2
+    assert capsule(home, "gc").returncode == 0
+
+
+def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
+    words = ["checkpoints", "diff", "export", "forget", "gc", "log", "outputs", "pending", "resume", "run"]
+    words += ["answer", "cancel", "sessions", "show", "status", "tree", "undo", "verify"]
+    overview = capsule(home, "--help").stdout
+    for word in words:
+        assert word in overview
+        if word in ("run", "tree", "gc", "cancel"):
+            text = capsule(home, word, "--help").stdout
+            assert f"For example: capsule {word}" in text
+    assert "complete" in capsule(home, "--show-completion", "bash").stdout
+
+
 def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
     one.ok("x = 1")
     wait_for_cells(home, 1)

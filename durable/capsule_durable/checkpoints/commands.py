@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -243,6 +244,34 @@ def recovered(manifest: Manifest, session: str, lost: Sequence[int]) -> str:
         cells = _several([f"In [{number}]" for number in lost], ", ")
         text += f". What {cells} did is not among them: run again what matters"
     return text
+
+
+NOTHING_COLLECTED = Table("Collected", ["", ""], [["freed", "0 B"]], data={"freed": 0, "dropped": 0, "sessions": []})
+
+
+def collecting(catalogue: Catalogue, policy: Retention) -> Table:
+    """Remove what a policy does not keep, of all sessions whose kernels do not run; say what that was.
+
+    Args:
+        catalogue: all checkpoints.
+        policy: what is kept.
+    """
+    now = time.time()
+    freed, dropped = 0, 0
+    running = 0
+    for row in catalogue.sessions():
+        if runs(row):
+            running += 1  # its kernel collects by itself
+            continue
+        found = catalogue.collect(row.id, policy, now, writing=False)
+        freed, dropped = freed + found.freed, dropped + len(found.dropped)
+    forgotten = catalogue.forget_sessions(policy, now)
+    rows = [
+        ["freed", size_of(freed)],
+        ["checkpoints", f"{dropped} removed"],
+        ["sessions", f"{len(forgotten)} removed, {running} in use"],
+    ]
+    return Table("Collected", ["", ""], rows, data={"freed": freed, "dropped": dropped, "sessions": forgotten})
 
 
 def offered(entry: Entry) -> str:
