@@ -11,25 +11,6 @@ from dataclasses import dataclass, replace
 from capsule_durable import ids
 from capsule_durable.cells import Cell, Cells, Step, source_of
 
-#: Errors of a cell's code that another attempt would meet again.
-LASTING = frozenset(
-    {
-        "AttributeError",
-        "ImportError",
-        "IndentationError",
-        "KeyboardInterrupt",
-        "ModuleNotFoundError",
-        "NameError",
-        "StdinNotImplementedError",
-        "SyntaxError",
-        "SystemExit",
-        "TabError",
-        "TypeError",
-        "UnboundLocalError",
-        "UsageError",
-    }
-)
-
 
 @dataclass(frozen=True)
 class Begin:
@@ -123,8 +104,3 @@ class Run:
             rest = f" and the {behind} behind it run" if behind else " runs"
             return f"cell {number} of run {self.id!r} was changed: it{rest} again"
         return f"run {self.id!r} goes on at cell {number}, which was not finished"
-
-
-def is_lasting(ename: str | None) -> bool:
-    """Whether a cell that failed with this error would fail again."""
-    return ename in LASTING

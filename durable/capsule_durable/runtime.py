@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 from resonate.error import ResonateError
 
 from capsule_durable import functions, ids
-from capsule_durable.batch import Begin, Run, is_lasting
+from capsule_durable.batch import Begin, Run
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.cells import Cell, RunTaken
+from capsule_durable.cells import Cell, RunTaken, Step
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
 from capsule_durable.embedded import owners
@@ -35,6 +36,7 @@ from capsule_durable.errors import (
     WorkerDied,
 )
 from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.policy import Policy, is_lasting, split
 from capsule_durable.record import Books, Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
@@ -72,6 +74,8 @@ class Runtime:
         self._capabilities = capabilities = self._record.capabilities
         #: The notebook as a whole, if it is executed under an id.
         self._course: Run | None = None
+        #: Set to end the pause before another attempt at a cell, while there is one.
+        self._pausing: asyncio.Event | None = None
         #: Whether the latest outcome came from the record.
         self.recorded = False
         self._running: str | None = None
@@ -133,8 +137,12 @@ class Runtime:
         notices, self._notices = self._notices, []
         for notice in notices:
             self._warn(notice)
+        policy, code = split(request.code, Policy(self.settings.retries, self.settings.retry_pause))
+        request = request.model_copy(update={"code": code})
         if self.settings.run_id is not None:
-            return await self._go_through(request)
+            return await self._go_through(request, policy)
+        if policy.retries:
+            return await self._persist(request, policy, await self._alone(request))
         return await self._attempt(request)
 
     async def _attempt(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
@@ -174,7 +182,7 @@ class Runtime:
 
     # -- runs ------------------------------------------------------------------------------------------------
 
-    async def _go_through(self, request: m.ExecuteMessage) -> m.ResultMessage:
+    async def _go_through(self, request: m.ExecuteMessage, policy: Policy) -> m.ResultMessage:
         """Run a cell of a run, unless that was done already."""
         self.recorded = False
         try:
@@ -191,35 +199,69 @@ class Runtime:
         except (CapsuleError, OSError) as error:
             self._running = None
             raise InternalError(f"the run cannot go on: {error}", request.id) from error
-        return await self._persist(course, coming, request)
+        return await self._persist(request, policy, coming)
 
-    async def _persist(self, course: Run, coming: Begin, request: m.ExecuteMessage) -> m.ResultMessage:
-        """Run a cell of a run; try again if it fails, as often as that is wanted."""
-        pause = self.settings.retry_pause
-        left = self.settings.retries
-        while True:
+    async def _alone(self, request: m.ExecuteMessage) -> Begin:
+        """Return the first attempt at a cell that is no run's, and save what the others begin with."""
+        message = m.CheckpointMessage(id=self.session.next_request_id(), description="before a cell with attempts")
+        checkpoint = None
+        try:
+            await self.workers.ready()
+            if await self.keeper.keeping() is not None:
+                checkpoint = (await self.session.ask(message, RESTORE_TIMEOUT)).checkpoint_id
+        except ExecutionFailed as error:
+            self._warn(f"another attempt will begin with what this one leaves: {error}")
+        return Begin(Step(0, b"", request.id, 1, checkpoint), request.id, checkpoint, None)
+
+    async def _persist(self, request: m.ExecuteMessage, policy: Policy, coming: Begin) -> m.ResultMessage:
+        """Run a cell; try again if it fails, as often as that is wanted."""
+        course, pause = self._course, policy.pause
+        for left in range(policy.retries, -1, -1):
             attempt = request.model_copy(update={"id": coming.step.execution_id})
             self._record.begin(attempt.id, request.id)
+            outcome: m.ResultMessage | ExecutionFailed
             try:
-                result = await self._attempt(attempt, coming.inputs)
+                outcome = await self._attempt(attempt, coming.inputs)
             except (WorkerDied, OutputDrainTimeout) as error:
                 if not left:
                     raise
-                failure = str(error)
+                outcome, failure = error, str(error)
             else:
-                if result.status == "ok":
+                if outcome.status == "ok" and course is not None:
                     await self._record.act(partial(_note_success, course, coming, self.keeper.latest))
-                if result.status == "ok" or not left or is_lasting(result.ename):
-                    return result
-                failure = f"{result.ename}: {result.evalue}."
+                if outcome.status == "ok" or not left or is_lasting(outcome.ename):
+                    return outcome
+                failure = f"{outcome.ename}: {outcome.evalue}."
             self._running = attempt.id
             self._note("cell tried again", execution=attempt.id, failure=failure[:1000])
             self._record.show(attempt.id, m.ClearOutput())
             self._warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
-            await asyncio.sleep(pause)
-            coming = await self._record.act(partial(_note_attempt, course, coming))
+            if await self._was_interrupted(pause):
+                self._running = None
+                if isinstance(outcome, ExecutionFailed):
+                    raise outcome
+                return outcome
+            if course is not None:
+                coming = await self._record.act(partial(_note_attempt, course, coming))
+            else:
+                step = replace(
+                    coming.step, execution_id=f"{request.id}-{coming.step.turn + 1}", turn=coming.step.turn + 1
+                )
+                coming = replace(coming, step=step)
             await self._go_back(coming.restore)
-            pause, left = 2 * pause, left - 1
+            pause *= 2
+        raise AssertionError("the last attempt has returned")
+
+    async def _was_interrupted(self, seconds: float) -> bool:
+        """Wait; return whether somebody did not want to."""
+        self._pausing = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._pausing.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            self._pausing = None
+        return True
 
     async def _get_course(self) -> Run:
         if self._course is None:
@@ -344,7 +386,10 @@ class Runtime:
         return await self.session.ask(make(self.session.next_request_id()), self.settings.question_timeout)
 
     async def interrupt(self) -> None:
-        """Interrupt the running cell, if one runs."""
+        """Interrupt the running cell, if one runs; one that waits for another attempt fails as it did."""
+        if self._pausing is not None:
+            self._pausing.set()
+            return
         running, worker = self._running, self.workers.current
         if running is None or worker is None:
             return

@@ -7,7 +7,7 @@ import shlex
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from capsule_worker.checkpoints.packs import StorageError
@@ -59,7 +59,9 @@ HELP = """%capsule status                         what is saved, and where
 %capsule undo [N]                       go back to the variables before the last N cells
 %capsule diff A [B]                     compare two checkpoints (B: the variables as they are now)
 %capsule forget NAME|ID...              remove checkpoints
-%capsule resume [SESSION]               go on with the variables of this notebook's last session, or of another one"""
+%capsule resume [SESSION]               go on with the variables of this notebook's last session, or of another one
+
+%%capsule retry=N [pause=SECONDS]       as a cell's first line: if its process dies or its code raises, try again"""
 
 
 @magics_class
@@ -67,9 +69,12 @@ class CapsuleMagics(Magics):
     """``%capsule WORD ...``."""
 
     @no_var_expand
-    @line_magic
-    def capsule(self, line: str) -> None:
+    @line_cell_magic
+    def capsule(self, line: str, cell: str | None = None) -> None:
         """Save, list, compare and bring back the notebook's variables. ``%capsule`` alone lists the words."""
+        if cell is not None:
+            # One that makes sense is the front's.
+            raise UsageError("%%capsule stands for how often a cell is tried again: %%capsule retry=3 [pause=0.5]")
         try:
             words = shlex.split(line)
         except ValueError as error:

@@ -1,0 +1,59 @@
+"""What becomes of a cell that fails: it fails (``never``, the default), or is tried again. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: Errors of a cell's code that another attempt would meet again, by name.
+LASTING = frozenset(
+    {
+        "AttributeError",
+        "ImportError",
+        "IndentationError",
+        "KeyboardInterrupt",
+        "ModuleNotFoundError",
+        "NameError",
+        "StdinNotImplementedError",
+        "SyntaxError",
+        "SystemExit",
+        "TabError",
+        "TypeError",
+        "UnboundLocalError",
+        "UsageError",
+    }
+)
+_LINE = re.compile(r"\A%%capsule[ \t]+retry=(\d{1,4})(?:[ \t]+pause=(\d+(?:\.\d*)?|\.\d+))?[ \t]*(?=\n|\Z)")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often a cell that fails is tried again.
+
+    Args:
+        retries: how often; 0 for never.
+        pause: seconds before the first of these attempts; before each further one twice as long.
+    """
+
+    retries: int
+    pause: float
+
+
+def split(code: str, usual: Policy) -> tuple[Policy, str]:
+    """Return the policy of a cell, and its code without the line that says it (``%%capsule retry=3 pause=0.5``).
+
+    Args:
+        code: the cell's.
+        usual: what holds where the cell says nothing.
+    """
+    match = _LINE.match(code)
+    if match is None:
+        return usual, code
+    pause = float(match[2]) if match[2] is not None else usual.pause
+    # A comment in its place: the numbers of lines stay.
+    return Policy(int(match[1]), pause), f"# {match[0]}{code[match.end() :]}"
+
+
+def is_lasting(ename: str | None) -> bool:
+    """Whether a cell that failed with this error would fail again."""
+    return ename in LASTING

@@ -1,0 +1,39 @@
+"""What a cell's first line says about attempts, and which errors are worth one."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_durable.policy import Policy, is_lasting, split
+
+USUAL = Policy(0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "policy", "rest"),
+    [
+        ("x = 1", USUAL, "x = 1"),
+        ("", USUAL, ""),
+        ("%%capsule retry=3\nx = 1", Policy(3, 1.0), "# %%capsule retry=3\nx = 1"),
+        ("%%capsule retry=3 pause=0.5\nx = 1\n", Policy(3, 0.5), "# %%capsule retry=3 pause=0.5\nx = 1\n"),
+        ("%%capsule  retry=2\tpause=.5  \nx", Policy(2, 0.5), "# %%capsule  retry=2\tpause=.5  \nx"),
+        ("%%capsule retry=0", Policy(0, 1.0), "# %%capsule retry=0"),
+        # What makes no sense is for the worker, which says so.
+        ("%%capsule retry=x\nx", USUAL, "%%capsule retry=x\nx"),
+        ("%%capsule retry=-1\nx", USUAL, "%%capsule retry=-1\nx"),
+        ("%%capsule retry=3 now\nx", USUAL, "%%capsule retry=3 now\nx"),
+        ("%%capsule retry=3pause=1\nx", USUAL, "%%capsule retry=3pause=1\nx"),
+        ("\n%%capsule retry=3\nx", USUAL, "\n%%capsule retry=3\nx"),
+        ("%capsule status", USUAL, "%capsule status"),
+    ],
+)
+def test_a_cell_says_its_policy_in_its_first_line(code: str, policy: Policy, rest: str) -> None:
+    assert split(code, USUAL) == (policy, rest)
+    assert code.count("\n") == rest.count("\n"), "the numbers of lines stay"
+
+
+def test_what_would_fail_again_is_known_by_name() -> None:
+    assert is_lasting("SyntaxError")
+    assert is_lasting("KeyboardInterrupt")
+    assert not is_lasting("ConnectionError")
+    assert not is_lasting(None)
