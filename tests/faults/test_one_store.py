@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from clients.waiting import DEADLINE
 from integration.kernels import kernel
+from jupyter_core.utils import ensure_event_loop
 
 from capsule_durable.cells import Cells
 from capsule_durable.embedded.database import Database
@@ -58,6 +59,8 @@ class Crowd:
                         self.faults.append(done.text() + done.text("stderr"))
             # A person's restart: all that happened is written.
             one.restart()
+        # Each thread's clients have a loop of their own, which nobody else closes.
+        ensure_event_loop().close()
         with self._guard:
             self.cells.append(count + 1)
 
