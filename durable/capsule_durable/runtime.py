@@ -8,36 +8,28 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resonate.error import ResonateError
 
 from capsule_durable import functions, ids
-from capsule_durable.batch import Begin, Run
+from capsule_durable.attempts import Attempts
 from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.cells import Cell, RunTaken, Step
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
-from capsule_durable.embedded import owners
 from capsule_durable.embedded.errors import StoreError
 from capsule_durable.engine import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
 from capsule_durable.errors import (
     CapsuleError,
     EngineUnavailable,
     ExecutionFailed,
-    InternalError,
-    OutputDrainTimeout,
     TransportClosed,
-    WorkerDied,
 )
 from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.policy import Policy, is_lasting, split
-from capsule_durable.record import Books, Record
+from capsule_durable.record import Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
 from capsule_durable.standbys import Standby
@@ -52,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
-#: Seconds for which a run that another process has is waited for, and between two looks.
-RUN_PATIENCE, RUN_LOOK = 5.0, 0.1
 #: Seconds after which an engine is tried again that could not be had.
 ENGINE_RETRY = 30.0
 
@@ -72,19 +62,13 @@ class Runtime:
         self.settings = settings
         self._record = Record(Path(settings.home) / FILE if settings.engine == EMBEDDED else None, capabilities)
         self._capabilities = capabilities = self._record.capabilities
-        #: The notebook as a whole, if it is executed under an id.
-        self._course: Run | None = None
-        #: Set to end the pause before another attempt at a cell, while there is one.
-        self._pausing: asyncio.Event | None = None
-        #: Whether the latest outcome came from the record.
-        self.recorded = False
+        self._attempts = Attempts(settings, self._record, self)
         self._running: str | None = None
         self._launcher = launcher
         self._watchdog: subprocess.Popen[bytes] | None = None
         #: What the person is told with the next cell.
         self._notices: list[str] = []
         self._kernel = ids.word(session_id)
-        self._owner = owners.new_name()
         #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
         self._retry_engine: float | None = None
         self._engine = self._open_engine()
@@ -96,12 +80,12 @@ class Runtime:
             lambda: self.workers.ready(),  # noqa: PLW0108  # the workers come later
             timedelta(seconds=settings.input_timeout),
             self._could_not_keep,
-            self._warn,
+            self.warn,
         )
         self.session = Session(session_id, capabilities, self._ask_input)
         self.bridge.connect(self.session)
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
-        self.keeper = Keeper(settings, session_id, self._notebook, self._warn)
+        self.keeper = Keeper(settings, session_id, self._notebook, self.warn)
         self._recovery: Recovery | None = None
         #: Whether a worker has been there.
         self._begun = False
@@ -136,22 +120,23 @@ class Runtime:
                 self._over(request.id)
         notices, self._notices = self._notices, []
         for notice in notices:
-            self._warn(notice)
-        policy, code = split(request.code, Policy(self.settings.retries, self.settings.retry_pause))
-        request = request.model_copy(update={"code": code})
-        if self.settings.run_id is not None:
-            return await self._go_through(request, policy)
-        if policy.retries:
-            return await self._persist(request, policy, await self._alone(request))
-        return await self._attempt(request)
+            self.warn(notice)
+        return await self._attempts.execute(request)
 
-    async def _attempt(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
+    @property
+    def recorded(self) -> bool:
+        """Whether the latest outcome came from the record."""
+        return self._attempts.recorded
+
+    # -- for attempts ----------------------------------------------------------------------------------------
+
+    async def attempt(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
         """Run a person's cell, and keep what becomes of it."""
         self._running = request.id
         outcome: m.ResultMessage | ExecutionFailed
         if request.id not in self._record:
             self._record.begin(request.id)
-        self._note("cell started", execution=request.id, cell=request.execution_count)
+        self.note("cell started", execution=request.id, cell=request.execution_count)
         try:
             outcome = await self._run(request, inputs)
         except ExecutionFailed as error:
@@ -159,143 +144,58 @@ class Runtime:
         finally:
             self._over(request.id)
         kept = self._record.end(request, self.keeper.session_id or self.session.id, outcome)
-        if self._course is not None:
+        if self.settings.run_id is not None:
             await kept
         if isinstance(outcome, ExecutionFailed):
             raise outcome
-        self.keeper.ran(outcome.execution_count, request.code)
+        self.ran(outcome, request.code)
         return outcome
 
-    async def _ask_input(self, execution_id: str, prompt: str, password: bool) -> str:
-        self._note("input asked", execution=execution_id, password=password)
-        answer = await self.bridge.ask(execution_id, prompt, password)
-        self._note("input answered", execution=execution_id)
-        return answer
+    async def save(self, description: str) -> str | None:
+        """Save the variables, and return the checkpoint; None where none are kept."""
+        await self.workers.ready()
+        if not await self.keeping():
+            return None
+        message = m.CheckpointMessage(id=self.session.next_request_id(), description=description)
+        checkpoint: str = (await self.session.ask(message, RESTORE_TIMEOUT)).checkpoint_id
+        return checkpoint
 
-    def _note(self, what: str, **data: object) -> None:
+    async def go_back(self, checkpoint: str | None) -> None:
+        """Bring the variables to the state of a checkpoint; leave them, without one."""
+        await self.workers.ready()
+        if checkpoint is not None:
+            await self._restore(await self.keeper.fetch(checkpoint), clear=True)
+
+    async def keeping(self) -> bool:
+        """Whether checkpoints are kept."""
+        return await self.keeper.keeping() is not None
+
+    @property
+    def latest(self) -> str | None:
+        """The checkpoint that the worker wrote last."""
+        return self.keeper.latest
+
+    def attend(self, execution_id: str | None) -> None:
+        """Show what is to be said below the cell of an execution from now on; without one, below the next."""
+        self._running = execution_id
+
+    def ran(self, outcome: m.ResultMessage, code: str) -> None:
+        """Take notice of a cell whose effects are in the variables now."""
+        self.keeper.ran(outcome.execution_count, code)
+
+    def note(self, what: str, **data: object) -> None:
         """Have something put into the ledger."""
         self._record.note(self.keeper.session_id or self.session.id, what, **data)
+
+    async def _ask_input(self, execution_id: str, prompt: str, password: bool) -> str:
+        self.note("input asked", execution=execution_id, password=password)
+        answer = await self.bridge.ask(execution_id, prompt, password)
+        self.note("input answered", execution=execution_id)
+        return answer
 
     def _over(self, execution_id: str) -> None:
         self._running = None
         self._engine.retire(ids.execution(execution_id))
-
-    # -- runs ------------------------------------------------------------------------------------------------
-
-    async def _go_through(self, request: m.ExecuteMessage, policy: Policy) -> m.ResultMessage:
-        """Run a cell of a run, unless that was done already."""
-        self.recorded = False
-        try:
-            course = await self._get_course()
-            coming = await self._record.act(lambda _: course.next(request.code))
-            if isinstance(coming, Cell):
-                return self._repeat(coming, request.id)
-            if coming.notice is not None:
-                self._warn(coming.notice)
-            await self._go_back(coming.restore)
-        except ExecutionFailed:
-            self._running = None
-            raise
-        except (CapsuleError, OSError) as error:
-            self._running = None
-            raise InternalError(f"the run cannot go on: {error}", request.id) from error
-        return await self._persist(request, policy, coming)
-
-    async def _alone(self, request: m.ExecuteMessage) -> Begin:
-        """Return the first attempt at a cell that is no run's, and save what the others begin with."""
-        message = m.CheckpointMessage(id=self.session.next_request_id(), description="before a cell with attempts")
-        checkpoint = None
-        try:
-            await self.workers.ready()
-            if await self.keeper.keeping() is not None:
-                checkpoint = (await self.session.ask(message, RESTORE_TIMEOUT)).checkpoint_id
-        except ExecutionFailed as error:
-            self._warn(f"another attempt will begin with what this one leaves: {error}")
-        return Begin(Step(0, b"", request.id, 1, checkpoint), request.id, checkpoint, None)
-
-    async def _persist(self, request: m.ExecuteMessage, policy: Policy, coming: Begin) -> m.ResultMessage:
-        """Run a cell; try again if it fails, as often as that is wanted."""
-        course, pause = self._course, policy.pause
-        for left in range(policy.retries, -1, -1):
-            attempt = request.model_copy(update={"id": coming.step.execution_id})
-            self._record.begin(attempt.id, request.id)
-            outcome: m.ResultMessage | ExecutionFailed
-            try:
-                outcome = await self._attempt(attempt, coming.inputs)
-            except (WorkerDied, OutputDrainTimeout) as error:
-                if not left:
-                    raise
-                outcome, failure = error, str(error)
-            else:
-                if outcome.status == "ok" and course is not None:
-                    await self._record.act(partial(_note_success, course, coming, self.keeper.latest))
-                if outcome.status == "ok" or not left or is_lasting(outcome.ename):
-                    return outcome
-                failure = f"{outcome.ename}: {outcome.evalue}."
-            self._running = attempt.id
-            self._note("cell tried again", execution=attempt.id, failure=failure[:1000])
-            self._record.show(attempt.id, m.ClearOutput())
-            self._warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
-            if await self._was_interrupted(pause):
-                self._running = None
-                if isinstance(outcome, ExecutionFailed):
-                    raise outcome
-                return outcome
-            if course is not None:
-                coming = await self._record.act(partial(_note_attempt, course, coming))
-            else:
-                step = replace(
-                    coming.step, execution_id=f"{request.id}-{coming.step.turn + 1}", turn=coming.step.turn + 1
-                )
-                coming = replace(coming, step=step)
-            await self._go_back(coming.restore)
-            pause *= 2
-        raise AssertionError("the last attempt has returned")
-
-    async def _was_interrupted(self, seconds: float) -> bool:
-        """Wait; return whether somebody did not want to."""
-        self._pausing = asyncio.Event()
-        try:
-            await asyncio.wait_for(self._pausing.wait(), seconds)
-        except TimeoutError:
-            return False
-        finally:
-            self._pausing = None
-        return True
-
-    async def _get_course(self) -> Run:
-        if self._course is None:
-            run_id = self.settings.run_id
-            assert run_id is not None
-            if await self.keeper.keeping() is None:
-                raise EngineUnavailable("a run needs checkpoints, and none are kept")
-            until = asyncio.get_running_loop().time() + RUN_PATIENCE
-            while self._course is None:
-                try:
-                    self._course = await self._record.act(lambda books: Run(books.cells, run_id, self._owner))
-                except RunTaken:
-                    # Its kernel may be about to end.
-                    if asyncio.get_running_loop().time() > until:
-                        raise
-                    await asyncio.sleep(RUN_LOOK)
-        return self._course
-
-    def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
-        """Show again what a cell has shown, and return its outcome."""
-        self._note("outcome given again", execution=cell.execution_id, run=self.settings.run_id)
-        self.recorded = True
-        self._running = None
-        for output in cell.outputs:
-            self._record.show(shown_as, output)
-        assert cell.outcome is not None
-        self.keeper.ran(cell.outcome.execution_count, cell.code)
-        return cell.outcome.model_copy(update={"execution_id": shown_as})
-
-    async def _go_back(self, checkpoint: str | None) -> None:
-        """Bring the variables to the state of a checkpoint; to none, before the first cell."""
-        await self.workers.ready()
-        if checkpoint is not None:
-            await self._restore(await self.keeper.fetch(checkpoint), clear=True)
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -310,7 +210,7 @@ class Runtime:
     def _do_without(self, error: Exception) -> None:
         """Say that outcomes are not kept, and try again later."""
         self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
-        self._warn(f"what comes of cells is not kept: {error}. Cells run; a death of the kernel forgets them")
+        self.warn(f"what comes of cells is not kept: {error}. Cells run; a death of the kernel forgets them")
 
     def _furnish(self, engine: Engine) -> None:
         """Give an engine what its functions need."""
@@ -335,7 +235,7 @@ class Runtime:
             return
         self._retry_engine = None
         await self._change_engine(engine)
-        self._warn("what comes of cells is kept again")
+        self.warn("what comes of cells is kept again")
 
     async def _run(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
         """Run a cell on the engine; if it cannot take the cell, on one that keeps nothing."""
@@ -367,7 +267,7 @@ class Runtime:
         unkept = self._unkept
         if execution_id != self._running or unkept is None or unkept.done():
             return
-        self._warn("what came of this cell is not kept: the store of promises could not be written")
+        self.warn("what came of this cell is not kept: the store of promises could not be written")
         if isinstance(outcome, ExecutionFailed):
             unkept.set_exception(outcome)
         else:
@@ -387,8 +287,7 @@ class Runtime:
 
     async def interrupt(self) -> None:
         """Interrupt the running cell, if one runs; one that waits for another attempt fails as it did."""
-        if self._pausing is not None:
-            self._pausing.set()
+        if self._attempts.interrupt():
             return
         running, worker = self._running, self.workers.current
         if running is None or worker is None:
@@ -425,11 +324,9 @@ class Runtime:
                 await self.session.ask(message, self.settings.shutdown_timeout)
         await self.workers.close()
         await self.bridge.close()
-        self._note("session ended")
-        course = self._course
-        if course is not None:
-            with contextlib.suppress(CapsuleError):
-                await self._record.act(lambda _: course.close())
+        self.note("session ended")
+        with contextlib.suppress(CapsuleError):
+            await self._attempts.close()
         await self._record.close()
         await self.session.close()
         await self.keeper.close()
@@ -455,8 +352,8 @@ class Runtime:
                 logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
         keep = await self.keeper.keeping()
         if first:
-            self._note("session started", notebook=self._notebook, kernel=self.session.id)
-        self._note("worker started", process=ready.pid)
+            self.note("session started", notebook=self._notebook, kernel=self.session.id)
+        self.note("worker started", process=ready.pid)
         if keep is None:
             return
         self.session.send(keep)
@@ -471,25 +368,25 @@ class Runtime:
         inheritance = await self.keeper.inheritance()
         if inheritance is not None:
             self._recovery = inheritance
-            self._warn(inheritance.text)
+            self.warn(inheritance.text)
             if inheritance.manifest is not None:
                 self.next_count = inheritance.manifest.execution_count + 1
 
     async def _restore(self, manifest: mf.Manifest, *, clear: bool = False) -> None:
         """Bring variables back; say which do not come, beyond those that were not saved."""
-        self._note("variables restored", checkpoint=manifest.id)
+        self.note("variables restored", checkpoint=manifest.id)
         message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(manifest), clear_existing=clear)
         try:
             reply = await self.session.ask(message, RESTORE_TIMEOUT)
         except ExecutionFailed as error:
-            self._warn(f"the variables could not be restored: {error}")
+            self.warn(f"the variables could not be restored: {error}")
             if clear:
                 raise
             return
         expected = {each.name for each in manifest.variables if each.reason is not None}
         if set(reply.failed) - expected or reply.notes:
             problems = [*missing(manifest, reply.failed), *reply.notes]
-            self._warn(f"not restored: {'; '.join(problems)}")
+            self.warn(f"not restored: {'; '.join(problems)}")
 
     async def recover(self) -> str:
         """Find out what comes back of a dead worker's variables."""
@@ -499,10 +396,11 @@ class Runtime:
     def succeed(self, standby: Standby) -> str:
         """Take notice that a copy of the dead worker takes its place."""
         self._recovery = None
-        self._note("standby took over", cell=standby.execution_count)
+        self.note("standby took over", cell=standby.execution_count)
         return self.keeper.succeeded(standby.execution_count)
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Tell a person something: below the running cell, or below the next one."""
         if self._running is not None:
             self._capabilities.stream(self._running, m.StreamOutput(name="stderr", text=f"capsule: {text}\n"))
         else:
@@ -512,7 +410,7 @@ class Runtime:
         match message:
             case m.SavedMessage():
                 self.keeper.saved(message)
-                self._note("checkpoint made", checkpoint=message.checkpoint_id)
+                self.note("checkpoint made", checkpoint=message.checkpoint_id)
             case m.CommandMessage():
                 task = asyncio.get_running_loop().create_task(self._carry_out(message))
                 self._commands.add(task)
@@ -535,21 +433,12 @@ class Runtime:
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """Show the worker's last words below the cell, and reject the execution; if none was sent, tell the next."""
         execution_id = self._running
-        self._note("worker died", status=end.returncode, execution=execution_id)
+        self.note("worker died", status=end.returncode, execution=execution_id)
         if execution_id is not None and self.bridge.is_running(execution_id):
             for name, text in end.last_words:
                 self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
             if end.stack:
                 self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=end.stack))
         else:
-            self._warn(str(error("")))
+            self.warn(str(error("")))
         self.bridge.worker_died(error)
-
-
-def _note_success(course: Run, done: Begin, checkpoint: str | None, _: Books) -> None:
-    if checkpoint is not None:
-        course.succeeded(done, checkpoint)
-
-
-def _note_attempt(course: Run, failed: Begin, _: Books) -> Begin:
-    return course.again(failed)

@@ -44,6 +44,9 @@ CODES = (
 SHOWN = ["", "[1, 2]", "True {'a': [1, 2]}", "2"]
 
 
+pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
+
+
 def kernel_spec(_self: object) -> KernelSpec:
     return KernelSpec(argv=[sys.executable, DYING, "-f", "{connection_file}"], display_name="dying", language="python")
 

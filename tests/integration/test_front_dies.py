@@ -15,6 +15,9 @@ from .kernels import Kernel, kernel
 NOTEBOOK = "/notebooks/analysis.ipynb"
 
 
+pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"

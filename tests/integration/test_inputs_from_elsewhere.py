@@ -19,6 +19,9 @@ from .kernels import Kernel, kernel
 SECRET = "horse-battery-staple"
 
 
+pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"

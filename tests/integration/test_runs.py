@@ -18,6 +18,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 
+pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
+
+
 class Notebook:
     """A notebook whose cells leave a trace each time that they run."""
 
