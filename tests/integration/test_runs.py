@@ -17,7 +17,6 @@ from clients.waiting import DEADLINE, poll_until
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
 
 
