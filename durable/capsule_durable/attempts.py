@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from capsule_durable.batch import Begin, Run
-from capsule_durable.cells import Cell, RunTaken, Step
+from capsule_durable.cells import LEASE, Cell, RunTaken, Step
 from capsule_durable.embedded import owners
 from capsule_durable.errors import (
     CapsuleError,
@@ -81,6 +82,7 @@ class Attempts:
         self._usual = Policy(settings.retries, settings.retry_pause)
         #: The notebook as a whole, if it is executed under an id.
         self._run: Run | None = None
+        self._renewing: asyncio.Task[None] | None = None
         #: Set to end the pause before another attempt at a cell, while there is one.
         self._pausing: asyncio.Event | None = None
         #: Whether the latest outcome came from the record.
@@ -114,6 +116,8 @@ class Attempts:
         Raises:
             StoreError: that cannot be said.
         """
+        if self._renewing is not None:
+            self._renewing.cancel()
         run = self._run
         if run is not None:
             await self._record.act(lambda _: run.close())
@@ -154,7 +158,15 @@ class Attempts:
                     if asyncio.get_running_loop().time() > until:
                         raise
                     await asyncio.sleep(RUN_LOOK)
+            self._renewing = asyncio.get_running_loop().create_task(self._renew(self._run), name="run")
         return self._run
+
+    async def _renew(self, run: Run) -> None:
+        """Say now and then that this process lives, for those of other machines."""
+        while True:
+            await asyncio.sleep(LEASE / 4)
+            with contextlib.suppress(CapsuleError):
+                await self._record.act(lambda _: run.renew())
 
     def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
         """Show again what a cell has shown, and return its outcome."""

@@ -84,6 +84,10 @@ class Run:
         self._steps[step.number - 1] = replace(step, checkpoint=checkpoint)
         self._number = step.number
 
+    def renew(self) -> None:
+        """Say that this process lives."""
+        self._cells.renew(self.id, self._owner)
+
     def close(self) -> None:
         """Let another process go on."""
         self._cells.release(self.id, self._owner)

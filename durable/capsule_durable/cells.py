@@ -23,6 +23,8 @@ from capsule_worker.protocol import messages as m
 
 #: Bytes of a cell's outputs that are kept, as JSON.
 MOST_OUTPUT = 16 * 1024 * 1024
+#: Seconds for which a process of another machine, or of another container, has a run that does not renew it.
+LEASE = 60.0
 _SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
 _OUTPUTS: TypeAdapter[list[Output]] = TypeAdapter(list[Output])
 
@@ -120,6 +122,31 @@ class Cells:
         found = self._cells("execution = ?", (execution_id,))
         return found[0] if found else None
 
+    def forget(self, before: float, most: int) -> int:
+        """Forget old cells and runs; return how many cells.
+
+        Args:
+            before: what ended before this goes, in seconds since the epoch; a run is as old as its last cell.
+            most: bytes of what is kept, at most; the oldest cells go first, those of runs as well.
+        """
+        with self._database.writing() as sql:
+            sql.execute(
+                "DELETE FROM runs WHERE owner IS NULL AND started < ? AND NOT EXISTS (SELECT 1 FROM run_cells AS r"
+                " JOIN cells AS c ON c.execution = r.execution WHERE r.run = runs.id AND c.ended >= ?)",
+                (before, before),
+            )
+            sql.execute("DELETE FROM run_cells WHERE run NOT IN (SELECT id FROM runs)")
+            gone = sql.execute(
+                "DELETE FROM cells WHERE ended < ? AND execution NOT IN (SELECT execution FROM run_cells)", (before,)
+            ).rowcount
+            size = 0
+            for n, bytes_ in sql.execute("SELECT n, length(outputs) + length(outcome) FROM cells ORDER BY n DESC"):
+                size += bytes_
+                if size > most:
+                    gone += sql.execute("DELETE FROM cells WHERE n <= ?", (n,)).rowcount
+                    break
+        return gone
+
     def _cells(self, where: str, values: Sequence[object]) -> list[Cell]:
         statement = f"{_SELECT} WHERE {where} ORDER BY n"
         with self._database.reading() as sql:
@@ -138,17 +165,23 @@ class Cells:
             RunTaken: another process that lives has it.
         """
         with self._database.writing() as sql:
-            row = sql.execute("SELECT owner FROM runs WHERE id = ?", (run,)).fetchone()
-            if row is not None and row[0] not in (None, owner) and not owners.has_ended(row[0]):
+            row = sql.execute("SELECT owner, seen FROM runs WHERE id = ?", (run,)).fetchone()
+            if row is not None and row[0] not in (None, owner) and _may_live(*row):
                 raise RunTaken(
                     f"run {run!r} is being executed by process {owners.process_of(row[0])}: wait until it has ended,"
                     " or choose another id"
                 )
+            now = time.time()
             sql.execute(
-                "INSERT INTO runs (id, owner, started) VALUES (?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner",
-                (run, owner, time.time()),
+                "INSERT INTO runs (id, owner, seen, started) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, seen = excluded.seen",
+                (run, owner, now, now),
             )
+
+    def renew(self, run: str, owner: str) -> None:
+        """Say that the process that has a run lives; to be done more often than every ``LEASE`` seconds."""
+        with self._database.writing() as sql:
+            sql.execute("UPDATE runs SET seen = ? WHERE id = ? AND owner = ?", (time.time(), run, owner))
 
     def release(self, run: str, owner: str) -> None:
         """Let a run go."""
@@ -183,6 +216,13 @@ class Cells:
         """Note that a cell of a run has succeeded, and which checkpoint has the state behind it."""
         with self._database.writing() as sql:
             sql.execute("UPDATE run_cells SET checkpoint = ? WHERE run = ? AND number = ?", (checkpoint, run, number))
+
+
+def _may_live(owner: str, seen: float | None) -> bool:
+    """Whether a process may live: of one of this machine it is known, others say so now and then."""
+    if owners.is_from_here(owner):
+        return not owners.has_ended(owner)
+    return seen is not None and seen > time.time() - LEASE
 
 
 def source_of(code: str) -> bytes:

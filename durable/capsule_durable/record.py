@@ -116,6 +116,21 @@ class Record:
         if notes:
             self._keep_soon(lambda books: books.ledger.append(notes))
 
+    def forget(self, days: float, most: int) -> None:
+        """Have old cells forgotten, beside everything else.
+
+        Args:
+            days: how old they may be.
+            most: bytes of what is kept, at most.
+        """
+        if self._path is not None:
+            before = time.time() - days * 86400
+
+            def forget(books: Books) -> None:
+                books.cells.forget(before, most)
+
+            self._keep_soon(forget)
+
     def act(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
         """Do something with the record, after all that was asked for before."""
         return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)

@@ -105,6 +105,7 @@ class Runtime:
         self._engine.resonate.start()
         self.keeper.start()
         self.workers.start(first)
+        self._record.forget(self.settings.record_age, self.settings.record_size)
 
     async def execute(self, request: m.ExecuteMessage) -> m.ResultMessage:
         """Run one cell durably.

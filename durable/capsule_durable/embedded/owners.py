@@ -31,10 +31,16 @@ def process_of(name: str) -> int | None:
     return int(match["pid"]) if match is not None else None
 
 
+def is_from_here(name: str) -> bool:
+    """Whether it can be known of the process with this name whether it has ended."""
+    match = _NAME.match(name)
+    return match is not None and match["place"] == _place()
+
+
 def has_ended(name: str) -> bool:
     """Whether it is certain that the process with this name has ended."""
     match = _NAME.match(name)
-    if match is None or match["place"] != _place():
+    if match is None or not is_from_here(name):
         return False
     pid, start = int(match["pid"]), int(match["start"])
     try:

@@ -12,7 +12,7 @@ Rows refer to promises by ``n``, their number in order of creation; a number is 
 | listeners | ``address`` is to hear of the settlement | at settlement |
 | outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
 | cells | a cell that has ended, with its outputs (``cells``) | by retention |
-| runs, run_cells | a batch run: who executes it, and how far it has come | never |
+| runs, run_cells | a batch run: who executes it, and how far it has come | when its last cell is old |
 | ledger, ledger_head | something that happened (``ledger``); the last one | never |
 
 A pending task that is due is the message to its target: nothing else has to be stored, and it cannot get lost.
@@ -93,7 +93,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Notebooks that are executed from their beginning, under an id.
         """
         CREATE TABLE runs (
-            id TEXT PRIMARY KEY, owner TEXT, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
+            id TEXT PRIMARY KEY, owner TEXT, seen REAL, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID
         """,
         """

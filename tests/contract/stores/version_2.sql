@@ -71,10 +71,10 @@ CREATE TABLE run_cells (
         ;
 INSERT INTO "run_cells" VALUES('nightly',1,X'73737373737373737373737373737373','e1',1,'c1');
 CREATE TABLE runs (
-            id TEXT PRIMARY KEY, owner TEXT, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
+            id TEXT PRIMARY KEY, owner TEXT, seen REAL, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID
         ;
-INSERT INTO "runs" VALUES('nightly','nowhere.1.2.3',1.79526419723112297052e+09,1);
+INSERT INTO "runs" VALUES('nightly','nowhere.1.2.3',1.79526774817598247522e+09,1.79526774817598247522e+09,1);
 CREATE TABLE tasks (
             n INTEGER PRIMARY KEY,
             state TEXT NOT NULL,
