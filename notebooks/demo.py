@@ -153,7 +153,8 @@ def _checkpoints(console: Console, kernel: str, out: Path) -> list[str]:
 def _batch(console: Console, kernel: str, out: Path) -> list[str]:
     """Kill a batch run in the middle, and start it again; return what is wrong."""
     console.rule("[bold]6  A batch run, killed in its fourth cell with all that it started")
-    log = out / "batch.log"
+    # The notebook runs in its own directory.
+    log = (out / "batch.log").absolute()
     log.unlink(missing_ok=True)
     command = [
         *_capsule("run", HERE / "batch.ipynb", "--kernel", kernel, "--id", f"demo-{time.time():.0f}"),
