@@ -72,7 +72,8 @@ def test_the_notebook_about_checkpoints_goes_on_with_its_variables(
 @pytest.mark.timeout(240)
 def test_the_demo_shows_a_death_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, NOTEBOOKS / "demo.py", "--out", tmp_path],
+        [sys.executable, NOTEBOOKS / "demo.py"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=200,
