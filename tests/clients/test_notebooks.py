@@ -81,8 +81,9 @@ def test_the_demo_shows_a_death_and_goes_on(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("Welcome", "WorkerDied", "SIGKILL", "about to die", "Everything went as it should"):
-        assert words in done.stdout or words in (tmp_path / "quickstart.executed.ipynb").read_text()
-    for words in ("8,760 hours of rides are still here", "its notes are still the same list: True"):
+        assert words in done.stdout or words in (tmp_path / "out" / "quickstart.executed.ipynb").read_text()
+    told = ("8,760 hours of rides are still here", "its notes are still the same list: True", "Answered", "recorded")
+    for words in told:
         assert words in done.stdout
-    assert "<img" in (tmp_path / "quickstart.html").read_text()
-    assert "WorkerDied" in (tmp_path / "checkpoints.html").read_text()
+    assert "<img" in (tmp_path / "out" / "quickstart.html").read_text()
+    assert "WorkerDied" in (tmp_path / "out" / "checkpoints.html").read_text()
