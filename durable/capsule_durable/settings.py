@@ -30,7 +30,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: str = Field(
+    engine: Literal["embedded:", "memory:"] = Field(
         "embedded:", description="Where promises are kept: embedded: (a file in `home`), memory: (nowhere)"
     )
     python: str = Field(

@@ -82,6 +82,11 @@ def test_a_wrong_setting_is_named_with_its_place(tmp_path: Path, text: str) -> N
         load({}, {}, tmp_path, tmp_path / "none")
 
 
+def test_an_engine_that_this_version_does_not_have_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"engine \(CAPSULE_ENGINE\).*'embedded:' or 'memory:'"):
+        load({"CAPSULE_ENGINE": "postgresql://somewhere"}, {}, tmp_path, tmp_path)
+
+
 def test_durable_functions_touch_no_event_loop() -> None:
     tree = ast.parse(Path(capsule_durable.functions.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
