@@ -39,8 +39,8 @@ class _Inbox:
         self._end: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, messages: list[Message]) -> None:
-        self._messages.extend(messages)
+    def put(self, message: Message) -> None:
+        self._messages.append(message)
         self._wake()
 
     def finish(self, reason: Exception) -> None:
@@ -94,16 +94,15 @@ class SocketTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Decode what came."""
         try:
-            messages = self._decoder.feed(data)
+            for message in self._decoder.feed(data):
+                self._inbox.put(message)
         except ProtocolError as error:
             self._inbox.finish(error)
             self.close()
             return
-        if messages:
-            self._inbox.put(messages)
-            if len(self._inbox) > self.HIGH_WATER and not self._paused and self._transport is not None:
-                self._paused = True
-                self._transport.pause_reading()
+        if len(self._inbox) > self.HIGH_WATER and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: the other side is gone, or ``close`` was called."""
@@ -150,7 +149,7 @@ class MemoryTransport:
         if self._closed or self._peer is None or self._peer._closed:  # noqa: SLF001  # the twin
             msg = f"cannot send a {message.type} message: the worker is gone"
             raise TransportClosed(msg)
-        self._peer._inbox.put([decode(encode(message)[HEADER.size :])])  # noqa: SLF001  # the twin
+        self._peer._inbox.put(decode(encode(message)[HEADER.size :]))  # noqa: SLF001  # the twin
 
     async def receive(self) -> Message:
         """Return the next message; see ``Transport``."""

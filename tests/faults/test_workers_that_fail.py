@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,7 +24,12 @@ from capsule_worker.protocol import messages as m
 pytestmark = pytest.mark.asyncio
 
 DEADLINE = 60
-PROTOCOL_SOCKET = "import socket, gc\nsock = next(o for o in gc.get_objects() if isinstance(o, socket.socket))\n"
+#: With ``flush``: text that is still waiting would be sent behind a frame that breaks the protocol.
+PROTOCOL_SOCKET = (
+    "import socket, gc, sys\n"
+    "sys.stdout.flush()\n"
+    "sock = next(o for o in gc.get_objects() if isinstance(o, socket.socket))\n"
+)
 
 
 class House:
@@ -32,7 +38,7 @@ class House:
     def __init__(self, python: str = sys.executable) -> None:
         self.text = ""
         capabilities = Capabilities(self._stream, lambda *_: None, lambda question: None)
-        self.runtime = Runtime("s", Settings(python=python), capabilities, Launcher(python))
+        self.runtime = Runtime(uuid.uuid4().hex, Settings(python=python), capabilities, Launcher(python))
         self.runtime.start()
 
     def _stream(self, execution_id: str, output: m.StreamOutput) -> None:

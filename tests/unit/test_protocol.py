@@ -98,7 +98,7 @@ def test_any_bytes_are_messages_or_a_protocol_error(noise: bytes, cut: int) -> N
     decoder = Decoder(max_frame=1 << 16)
     try:
         for part in (noise[:cut], noise[cut:]):
-            assert isinstance(decoder.feed(part), list)
+            list(decoder.feed(part))
     except ProtocolError:
         pass
 
@@ -114,9 +114,19 @@ def test_a_damaged_frame_is_a_message_or_a_protocol_error(message: Message, data
         pass
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(MESSAGE, max_size=4), st.sampled_from([b"\xff" * 100, b"\x00\x00\x00\x05abcde"]))
+def test_what_came_before_a_broken_frame_is_not_lost(messages: list[Message], broken: bytes) -> None:
+    got = []
+    with pytest.raises(ProtocolError):
+        for message in Decoder().feed(b"".join(map(encode, messages)) + broken):
+            got.append(message)  # noqa: PERF402  # what follows raises
+    assert got == messages
+
+
 def test_a_length_beyond_the_limit_is_refused_before_its_data_comes() -> None:
     with pytest.raises(FrameTooLarge) as caught:
-        Decoder(max_frame=1000).feed(struct.pack(">I", 1001))
+        list(Decoder(max_frame=1000).feed(struct.pack(">I", 1001)))
     assert (caught.value.size, caught.value.limit) == (1001, 1000)
 
 

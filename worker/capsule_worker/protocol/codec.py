@@ -11,6 +11,7 @@ Whatever breaks a bound, or does not fit the models, raises ``ProtocolError``.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -116,16 +117,17 @@ class Decoder:
         """How many bytes of an incomplete frame are held."""
         return len(self._buffer)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:
-        """Take the next bytes of the stream and return the messages that they complete.
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Message]:
+        """Take the next bytes of the stream and yield the messages that they complete, to the end.
 
         Raises:
             FrameTooLarge: a length header announces more than the limit (before anything of it is stored).
-            ProtocolError: a frame does not hold a message.
+            ProtocolError: a frame does not hold a message; those before it have been yielded.
         """
         buffer = self._buffer
         buffer += data
         messages: list[Message] = []
+        broken: ProtocolError | None = None
         offset = 0
         header = HEADER.size
         view = memoryview(buffer)
@@ -140,11 +142,15 @@ class Decoder:
                 with view[offset + header : end] as payload:
                     messages.append(decode(payload))
                 offset = end
+        except ProtocolError as error:
+            broken = error
         finally:
             view.release()
         if offset:
             del buffer[:offset]
-        return messages
+        yield from messages
+        if broken is not None:
+            raise broken
 
 
 class _Bound:
