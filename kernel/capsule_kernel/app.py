@@ -8,6 +8,7 @@ import logging
 import signal
 from pathlib import Path
 
+from capsule_durable.identity import claim
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.runtime import Runtime
 from capsule_durable.settings import Settings
@@ -37,7 +38,7 @@ async def _serve(connection_file: str, settings: Settings, launcher: Launcher, f
         iopub_socket=channels.iopub.socket,
         log=logging.getLogger("capsule_kernel"),
     )
-    session_id = Path(connection_file).stem
+    session_id = claim(Path(settings.home), Path(connection_file).stem)
     kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
     loop = asyncio.get_running_loop()
 

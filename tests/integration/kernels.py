@@ -27,11 +27,11 @@ KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 class Kernel:
     """A kernel and a client of it."""
 
-    def __init__(self, home: Path, notebook: str = "", **settings: object) -> None:
+    def __init__(self, home: Path, notebook: str = "", connection_file: str = "", **settings: object) -> None:
         self.home = home
         variables = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
         variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
-        self.manager = KernelManager(kernel_name="capsule")
+        self.manager = KernelManager(kernel_name="capsule", connection_file=connection_file)
         self.manager.start_kernel(env=kernel_environment() | variables)
         self._connect()
 

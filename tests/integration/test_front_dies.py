@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_a_kernel_that_is_killed_again_and_again_keeps_its_variables(one: Kernel
         # Also where it is killed before it has saved anything itself.
         one.kill_front()
         assert one.text("print(n)") == f"{number}\n"
+
+
+def test_kernels_of_one_name_leave_each_other_alone(home: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name / "kernel-7.json" for name in "ab"]
+    go = tmp_path / "go"
+    with contextlib.ExitStack() as kernels:
+        for file in files:
+            file.parent.mkdir()
+        first = kernels.enter_context(contextlib.closing(Kernel(home, connection_file=str(files[0]))))
+        first.begin(
+            f"x = 'first'\nprint(x)\nimport os, time\nwhile not os.path.exists({str(go)!r}):\n    time.sleep(0.05)"
+        )
+        second = kernels.enter_context(contextlib.closing(Kernel(home, connection_file=str(files[1]))))
+        assert second.ok("x = 'second'").text("stderr") == ""
+        go.touch()
+        assert first.text("print(x)") == "first\n"
+        assert [state for _, state in outcomes(home)] == ["resolved"] * 3
+        first.kill_front()
+        assert first.text("print(x)") == "first\n"
+        assert second.text("print(x)") == "second\n"
 
 
 def test_a_kernel_that_a_person_restarts_begins_anew_and_what_was_is_kept(home: Path) -> None:
