@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from capsule_durable.batch import Begin, Run
 from capsule_durable.cells import LEASE, Cell, RunTaken, Step
@@ -19,7 +19,7 @@ from capsule_durable.errors import (
     OutputDrainTimeout,
     WorkerDied,
 )
-from capsule_durable.policy import Policy, is_lasting, split
+from capsule_durable.policy import Policy, is_lasting, of_metadata, split
 from capsule_durable.record import Books, Record
 from capsule_durable.settings import Settings
 from capsule_worker.protocol import messages as m
@@ -88,13 +88,22 @@ class Attempts:
         #: Whether the latest outcome came from the record.
         self.recorded = False
 
-    async def execute(self, request: m.ExecuteMessage) -> m.ResultMessage:
+    async def execute(self, request: m.ExecuteMessage, said: Any = None) -> m.ResultMessage:
         """Run a cell, or bring its outcome back; try again if it fails, as often as that is wanted.
+
+        Args:
+            request: the cell.
+            said: what its metadata says for this kernel.
 
         Raises:
             ExecutionFailed: there is no result.
         """
-        policy, code = split(request.code, self._usual)
+        usual = self._usual
+        try:
+            usual = of_metadata(said, usual)
+        except ValueError as error:
+            self._host.warn(f"the cell's metadata is ignored: {error}")
+        policy, code = split(request.code, usual)
         if code is not request.code:
             request = request.model_copy(update={"code": code})
         if self._settings.run_id is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 #: Errors of a cell's code that another attempt would meet again, by name.
 LASTING = frozenset(
@@ -37,6 +40,37 @@ class Policy:
 
     retries: int
     pause: float
+
+
+class _Wish(BaseModel):
+    """What a cell's metadata may say, beside what is of no interest here."""
+
+    model_config = ConfigDict(strict=True)
+    retry: int | None = Field(default=None, ge=0, le=9999)
+    pause: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+def of_metadata(said: Any, usual: Policy) -> Policy:
+    """Return the policy that a cell's metadata says, as ``{"retry": 3, "pause": 0.5}``.
+
+    Args:
+        said: what the metadata has under ``capsule``; None for nothing.
+        usual: what holds where it says nothing.
+
+    Raises:
+        ValueError: it makes no sense. The message says why.
+    """
+    if said is None:
+        return usual
+    try:
+        wish = _Wish.model_validate(said)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(["capsule", *map(str, first["loc"])])
+        raise ValueError(f"{where}: {first['msg']}") from error
+    return Policy(
+        usual.retries if wish.retry is None else wish.retry, usual.pause if wish.pause is None else wish.pause
+    )
 
 
 def split(code: str, usual: Policy) -> tuple[Policy, str]:

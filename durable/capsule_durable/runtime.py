@@ -107,8 +107,12 @@ class Runtime:
         self.workers.start(first)
         self._record.forget(self.settings.record_age, self.settings.record_size)
 
-    async def execute(self, request: m.ExecuteMessage) -> m.ResultMessage:
+    async def execute(self, request: m.ExecuteMessage, said: Any = None) -> m.ResultMessage:
         """Run one cell durably.
+
+        Args:
+            request: the cell.
+            said: what its metadata says for this kernel.
 
         Raises:
             ExecutionFailed: there is no result; the class says why.
@@ -122,7 +126,7 @@ class Runtime:
         notices, self._notices = self._notices, []
         for notice in notices:
             self.warn(notice)
-        return await self._attempts.execute(request)
+        return await self._attempts.execute(request, said)
 
     @property
     def recorded(self) -> bool:

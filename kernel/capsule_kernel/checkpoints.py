@@ -261,7 +261,7 @@ def _carry_out(words: Sequence[str], session: str | None, existing: str | None, 
     if existing is not None:
         connection_file = client.existing(existing)
     else:
-        connection_file, runs = _running(session)
+        connection_file, runs = running_kernel(session)
     # A magic's line is one line.
     line = [" ".join(word.split("\n")) for word in words]
     answer = client.carry_out(connection_file, line, note, runs)
@@ -278,11 +278,15 @@ def _positional(*words: str) -> list[str]:
     return [*(["--"] if any(word.startswith("-") for word in words) else []), *words]
 
 
-def _running(reference: str | None) -> tuple[Path, Callable[[], bool]]:
+def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
     """Return the connection file of the kernel that is meant, and what says whether that kernel still runs.
+
+    Args:
+        reference: its session, or that one's notebook; None for the only one that runs.
 
     Raises:
         NoKernel: none runs, or several do.
+        UnknownSession: there is no such session.
     """
     from capsule_durable.checkpoints.catalogue import runs
     from capsule_kernel.client import connection_file_of

@@ -1,7 +1,8 @@
-"""A client of a kernel that runs: finds it, has it carry out a command, and hands back what it shows."""
+"""A client of a kernel that runs: finds it, asks it for something, and hands back what it says."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shlex
 import time
@@ -21,6 +22,8 @@ from capsule_durable.errors import CapsuleError
 GREETING = 30.0
 #: Seconds after which it is said that the kernel is busy.
 PATIENCE = 2.0
+#: Seconds until it must have answered what it answers at once.
+REPLY = 10.0
 _LOOK = 0.2
 
 
@@ -73,6 +76,30 @@ def existing(name: str) -> Path:
         ) from error
 
 
+def request(connection_file: Path, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Make a request on a kernel's control channel, which it serves while a cell runs; return the reply's content.
+
+    Args:
+        connection_file: the kernel's.
+        kind: the message's type.
+        content: the message's content.
+
+    Raises:
+        KernelUnreachable: it does not answer.
+    """
+    with _client(connection_file) as client:
+        message = client.session.msg(kind, content)
+        client.control_channel.send(message)
+        deadline = time.monotonic() + REPLY
+        try:
+            while True:
+                reply = client.get_control_msg(timeout=max(0.1, deadline - time.monotonic()))
+                if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                    return dict(reply["content"])
+        except queue.Empty:
+            raise KernelUnreachable(f"the kernel of {connection_file} does not answer") from None
+
+
 def carry_out(
     connection_file: Path, words: Sequence[str], tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Answer:
@@ -87,6 +114,24 @@ def carry_out(
     Raises:
         KernelUnreachable: it does not answer, or ends before it does.
     """
+    with _client(connection_file) as client:
+        try:
+            client.wait_for_ready(timeout=GREETING)
+            # What runs behind it is other people's, and must not be given up if this fails.
+            sent = client.execute(
+                f"{COMMAND} {shlex.join(words)}", store_history=False, allow_stdin=False, stop_on_error=False
+            )
+            try:
+                return _answer(client, sent, tell, runs)
+            except KeyboardInterrupt:
+                tell("not waiting any more; the kernel does it all the same, after the cells that were sent before")
+                raise
+        except (RuntimeError, queue.Empty) as error:
+            raise KernelUnreachable(f"the kernel of {connection_file} does not answer: {error}") from error
+
+
+@contextlib.contextmanager
+def _client(connection_file: Path) -> Iterator[BlockingKernelClient]:
     client = BlockingKernelClient(connection_file=str(connection_file))
     try:
         client.load_connection_file()
@@ -94,18 +139,7 @@ def carry_out(
         raise KernelUnreachable(f"{connection_file} is no connection file: {error}") from error
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=GREETING)
-        # What runs behind it is other people's, and must not be given up if this fails.
-        request = client.execute(
-            f"{COMMAND} {shlex.join(words)}", store_history=False, allow_stdin=False, stop_on_error=False
-        )
-        try:
-            return _answer(client, request, tell, runs)
-        except KeyboardInterrupt:
-            tell("not waiting any more; the kernel does it all the same, after the cells that were sent before")
-            raise
-    except (RuntimeError, queue.Empty) as error:
-        raise KernelUnreachable(f"the kernel of {connection_file} does not answer: {error}") from error
+        yield client
     finally:
         client.stop_channels()
 

@@ -1,4 +1,4 @@
-"""What ``capsule`` does with inputs that wait: lists them, and answers them."""
+"""What ``capsule`` does with cells that wait or run: lists the inputs, answers them, ends them and the cells."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
 
 # As in `cli`, every command imports what it needs.
 
-#: Seconds until a kernel must have taken an answer.
-_PATIENCE = 10.0
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the words to a command."""
     app.command(epilog="For example: capsule pending --json", rich_help_panel="Inputs")(pending)
     app.command(epilog="For example: capsule answer 3f2a9c1e.1 yes", rich_help_panel="Inputs")(answer)
-    app.command(epilog="For example: capsule cancel 3f2a9c1e.1", rich_help_panel="Inputs")(cancel)
+    app.command(epilog="For example: capsule cancel report.ipynb", rich_help_panel="Inputs")(cancel)
 
 
 def pending(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -91,26 +88,34 @@ def answer(
         _tell_kernel(one, value)
     else:
         asyncio.run(inputs.answer(home, one.id, value))
-    if as_json:
-        print_json({"id": one.id, "state": "resolved"})
-    else:
-        print(f"Answered {one.short}.")
+    _say({"id": one.id, "state": "resolved"}, f"Answered {one.short}.", as_json)
 
 
 def cancel(
-    reference: Annotated[str, typer.Argument(metavar="ID", help="The input's id, or the beginning of it.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="ID", help="An input's id, or the beginning of it; or a session, or its notebook.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Let an input end without an answer: its cell gets an EOFError."""
+    """Let an input end without an answer: its cell gets an EOFError. Or interrupt the cell that a session runs."""
     from capsule_durable import inputs
+    from capsule_durable.checkpoints.entries import UnknownSession
+    from capsule_kernel import client
+    from capsule_kernel.checkpoints import running_kernel
 
     home = _home()
-    one = inputs.find(asyncio.run(inputs.pending(home)), reference)
+    try:
+        one = inputs.find(asyncio.run(inputs.pending(home)), reference)
+    except inputs.NoSuchInput as unknown:
+        try:
+            file, _ = running_kernel(reference)
+        except UnknownSession as error:
+            raise inputs.NoSuchInput(f"{unknown}; and {error}") from None
+        client.request(file, "interrupt_request", {})
+        _say({"session": reference, "state": "interrupted"}, f"Interrupted {reference}.", as_json)
+        return
     asyncio.run(inputs.cancel(home, one.id))
-    if as_json:
-        print_json({"id": one.id, "state": "rejected_canceled"})
-    else:
-        print(f"Cancelled {one.short}.")
+    _say({"id": one.id, "state": "rejected_canceled"}, f"Cancelled {one.short}.", as_json)
 
 
 def _ask(one: PendingInput) -> str:
@@ -125,32 +130,21 @@ def _ask(one: PendingInput) -> str:
 
 def _tell_kernel(one: PendingInput, value: str) -> None:
     """Give a secret to the kernel that waits for it."""
-    from jupyter_client.blocking.client import BlockingKernelClient
-
-    from capsule_kernel.client import KernelUnreachable, connection_file_of
+    from capsule_kernel import client
 
     session = _sessions().get(one.kernel)
-    file = connection_file_of(session.pid) if session is not None else None
+    file = client.connection_file_of(session.pid) if session is not None else None
     if file is None:
-        raise KernelUnreachable("its kernel does not run, so it cannot be told a secret: start it again first")
-    client = BlockingKernelClient(connection_file=str(file))
-    client.load_connection_file()
-    client.start_channels()
-    try:
-        message = client.session.msg("capsule_answer_request", {"id": one.id, "value": value})
-        client.control_channel.send(message)
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            reply = client.get_control_msg(timeout=max(0.1, deadline - time.monotonic()))
-            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
-                break
-    # An empty queue: nothing came in time.
-    except Exception as error:
-        raise KernelUnreachable(f"the kernel of {file} does not answer: {type(error).__name__}") from error
-    finally:
-        client.stop_channels()
-    if not reply["content"].get("taken"):
+        raise client.KernelUnreachable("its kernel does not run, so it cannot be told a secret: start it again first")
+    if not client.request(file, "capsule_answer_request", {"id": one.id, "value": value}).get("taken"):
         raise CapsuleError("it does not wait any more")
+
+
+def _say(data: dict[str, str], text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(data)
+    else:
+        print(text)
 
 
 def _home() -> Path:

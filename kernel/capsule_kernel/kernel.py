@@ -160,7 +160,7 @@ class CapsuleKernel(Kernel):
             )
         metadata = self.init_metadata(parent)
         try:
-            result = await self.runtime.execute(request)
+            result = await self.runtime.execute(request, parent.get("metadata", {}).get("capsule"))
             self.next_count = result.next_execution_count
             reply = content.execute_reply(result)
         except ExecutionFailed as failure:

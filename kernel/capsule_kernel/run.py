@@ -162,8 +162,11 @@ class _Client(NotebookClient):
         self.on_cell_execute = self._begin
         self.on_cell_executed = self._end
 
-    def _begin(self, cell: Any, cell_index: int) -> None:  # noqa: ARG002  # nbclient's
+    def _begin(self, cell: Any, cell_index: int) -> None:
         self._started = time.monotonic()
+        # The kernel reads there what JupyterLab sends with a cell of its own accord.
+        assert self.kc is not None
+        self.kc.session.metadata = {"capsule": said} if (said := cell.metadata.get("capsule")) is not None else {}
         known = self._cells.get(cell_index)
         if known is not None:
             self._show.begin(known)

@@ -110,6 +110,21 @@ def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
     assert pending(home) == []
 
 
+def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
+    one.begin("print('there')\nimport time\ntime.sleep(100)")
+    assert json.loads(capsule(home, "cancel", one.session, "--json").stdout)["state"] == "interrupted"
+    assert one.text("print('goes on')") == "goes on\n"
+    assert any(each.content.get("ename") == "KeyboardInterrupt" for each in one.talk.heard if each.kind == "error")
+
+
+def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
+    one.ok("pass")
+    done = capsule(home, "cancel", "unknown")
+    assert done.returncode != 0
+    assert "no input waits with the id 'unknown'" in done.stderr
+    assert "there is no session 'unknown'" in done.stderr
+
+
 def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
     """Without the setting it is as in ipykernel."""
     with kernel(home) as one:

@@ -27,6 +27,7 @@ class Notebook:
         self.log = directory / "log"
         self.home = directory / "home"
         self.codes = list(codes)
+        self.metadata: list[dict[str, Any]] = []
 
     @property
     def traces(self) -> str:
@@ -37,6 +38,8 @@ class Notebook:
             nbformat.v4.new_code_cell(f"open({str(self.log)!r}, 'a').write('{number} ')\n{code}")
             for number, code in enumerate(self.codes, 1)
         ]
+        for cell, metadata in zip(cells, self.metadata, strict=False):
+            cell.metadata = nbformat.from_dict(metadata)
         return nbformat.v4.new_notebook(cells=cells)
 
     def environment(self, **settings: object) -> dict[str, str]:
@@ -181,6 +184,49 @@ def test_an_answer_that_was_given_is_given_again(book: Notebook, tmp_path: Path)
     assert book.traces == "1 2 3 3 4 "
 
 
+def papermill(book: Notebook, output: Path) -> tuple[int, list[str]]:
+    """Execute it with papermill; return its status, and what each cell printed."""
+    path = output.with_name("book.ipynb")
+    nbformat.write(book.content(), path)
+    command = [
+        "papermill",
+        str(path),
+        str(output),
+        "-k",
+        "capsule",
+        "-p",
+        "month",
+        "3",
+        "--no-progress-bar",
+        "--language",
+        "python",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, **book.environment()},
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    cells = nbformat.read(output, as_version=4).cells
+    return done.returncode, [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
+
+
+def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
+    book.metadata = [{"tags": ["parameters"]}]
+    book.codes = [
+        "month = 0",
+        "print(month)",
+        f"import os\nif not os.path.exists({str(tmp_path / 'go')!r}): os.abort()",
+    ]
+    status, shown = papermill(book, tmp_path / "done.ipynb")
+    assert status != 0
+    assert shown[2:4] == ["3", "WorkerDied"]
+    (tmp_path / "go").touch()
+    assert papermill(book, tmp_path / "done.ipynb") == (0, ["", "", "3", ""])
+    assert book.traces == "1 2 3 3 "
+
+
 # -- the command ---------------------------------------------------------------------------------------------
 
 
@@ -234,6 +280,16 @@ def test_the_command_sets_parameters_and_takes_a_new_id_each_time(book: Notebook
     again = capsule_run(book, "--param", "month=3", "--param", "name=Ada")[1]
     assert again["id"] != report["id"]
     assert states(again) == ["ran", "ran"]
+
+
+def test_the_command_reads_what_a_cell_s_metadata_say(book: Notebook) -> None:
+    book.metadata = [{"capsule": {"retry": 2, "pause": 0.01}}, {"capsule": {"retry": "often"}}]
+    book.codes = [f"if len(open({str(book.log)!r}).read()) < 6: raise OSError", "1 / 0", "pass"]
+    status, report, said = capsule_run(book)
+    assert status == 1
+    assert states(report) == ["ran", "failed", "not reached"]
+    assert book.traces == "1 1 1 2 "
+    assert "the cell's metadata is ignored: capsule.retry: " in said
 
 
 def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_durable.policy import Policy, is_lasting, split
+from capsule_durable.policy import Policy, is_lasting, of_metadata, split
 
 USUAL = Policy(0, 1.0)
 
@@ -30,6 +30,37 @@ USUAL = Policy(0, 1.0)
 def test_a_cell_says_its_policy_in_its_first_line(code: str, policy: Policy, rest: str) -> None:
     assert split(code, USUAL) == (policy, rest)
     assert code.count("\n") == rest.count("\n"), "the numbers of lines stay"
+
+
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        (None, USUAL),
+        ({}, USUAL),
+        ({"retry": 3}, Policy(3, 1.0)),
+        ({"retry": 3, "pause": 0.5, "of": "another version"}, Policy(3, 0.5)),
+        ({"pause": 2}, Policy(0, 2.0)),
+        ({"retry": 0}, Policy(0, 1.0)),
+    ],
+)
+def test_a_cell_says_its_policy_in_its_metadata(said: object, policy: Policy) -> None:
+    assert of_metadata(said, USUAL) == policy
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"retry": -1}, r"capsule\.retry: .*greater"),
+        ({"retry": "3"}, r"capsule\.retry: .*integer"),
+        ({"retry": True}, r"capsule\.retry: .*integer"),
+        ({"retry": 1, "pause": float("inf")}, r"capsule\.pause: .*finite"),
+        ([3], "capsule: .*dictionary"),
+        ("retry=3", "capsule: .*dictionary"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused(said: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        of_metadata(said, USUAL)
 
 
 def test_what_would_fail_again_is_known_by_name() -> None:
