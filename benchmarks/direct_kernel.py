@@ -10,43 +10,44 @@ from typing import Any
 
 from capsule_durable import functions
 from capsule_durable.bridge import Bridge
-from capsule_durable.errors import from_rejection
+from capsule_durable.errors import SessionClosed
 from capsule_kernel.__main__ import main
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
 
 
 class _Outcome:
-    """Stands where promises are: has the outcome of one execution."""
+    """Stands where promises are: is told that one execution is over."""
 
     target = ""
 
     def __init__(self) -> None:
         self.promises = self
-        self.settled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.settled = asyncio.Event()
 
-    async def resolve(self, _id: str, value: Any) -> None:
-        self.settled.set_result(value.data)
+    async def resolve(self, _id: str, _value: Any) -> None:
+        self.settled.set()
 
-    async def reject(self, _id: str, value: Any) -> None:
-        self.settled.set_exception(RuntimeError(value.data["message"]))
+    reject = resolve
 
     async def cancel(self, _id: str, _value: Any) -> None:
         pass
 
 
+async def _execute(bridge: Bridge, request: ExecuteMessage, timeout: float) -> ResultMessage:
+    outcome: Any = _Outcome()
+    bridge.use(outcome)
+    try:
+        await bridge.dispatch(request, "outcome", timeout)
+        await outcome.settled.wait()
+        raise SessionClosed("the bridge has given the outcome out", request.id)
+    finally:
+        bridge.end(request.id)
+
+
 async def _run_cell(
     _resonate: Any, bridge: Bridge, request: ExecuteMessage, timeout: float = 1e6, inputs: str | None = None
 ) -> ResultMessage:
-    outcome: Any = _Outcome()
-    bridge.use(outcome)
-    bridge.begin(request.id, inputs)
-    try:
-        await bridge.dispatch(request, "outcome", timeout)
-        return ResultMessage.model_validate(await outcome.settled)
-    except RuntimeError as error:
-        raise from_rejection(str(error), request.id) from None
-    finally:
-        bridge.end(request.id)
+    return await bridge.run(request.id, _execute(bridge, request, timeout), inputs)
 
 
 functions.run_cell = _run_cell

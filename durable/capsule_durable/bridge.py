@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -34,6 +33,7 @@ from capsule_durable.errors import (
     TransportClosed,
     WorkerDied,
     failure_from_message,
+    from_rejection,
     rejection_text,
 )
 from capsule_durable.lifecycle import CellEvent, CellState, next_cell_state
@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 REQUEST_INPUT = "request_input"
 #: Seconds between attempts to settle a promise: the first pause and the longest, each twice the one before.
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
+#: Seconds that functions may take to end whose outcomes are known.
+_LAST_STEPS = 2.0
 #: Promises that are asked for at a time.
 _PAGE = 100
 #: The largest outcome that is kept whole with its promise, in bytes of JSON.
@@ -60,6 +62,7 @@ class Promises(Protocol):
     async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
     async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
+    async def get(self, id: str) -> PromiseRecord: ...  # noqa: A002, D102
     async def search(  # noqa: D102
         self, state: str | None, tags: dict[str, str] | None, limit: int | None, cursor: str | None
     ) -> PromiseSearchResult: ...
@@ -90,6 +93,33 @@ class _Cell:
         self.state = next_cell_state(self.state, event)
 
 
+@dataclass(slots=True)
+class _Begun:
+    """An execution that this process has begun, until its function has ended.
+
+    Args:
+        inputs: names its inputs.
+    """
+
+    inputs: str
+    #: Its outcome, as soon as that is in the promise.
+    outcome: asyncio.Future[m.ResultMessage] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    #: Whether it is there; if not, the engine could not keep it.
+    kept: bool = True
+    sent: bool = False
+    function: asyncio.Task[m.ResultMessage] | None = None
+
+    def know(self, outcome: m.ResultMessage | BaseException) -> None:
+        """Tell whoever waits, if nobody has."""
+        if self.outcome.done():
+            return
+        if isinstance(outcome, BaseException):
+            self.outcome.set_exception(outcome)
+            self.outcome.exception()  # nobody may be waiting, and that is all right
+        else:
+            self.outcome.set_result(outcome)
+
+
 class Bridge:
     """Correlates executions with their results, and inputs with their answers.
 
@@ -98,7 +128,7 @@ class Bridge:
         capabilities: how to reach the person at the client.
         worker_ready: waits until there is a worker to send to.
         input_timeout: how long an input may stay unanswered.
-        unkept: told what came of an execution where the engine cannot keep it.
+        unkept: told that the engine cannot keep what came of an execution.
         abandoned: told, in words, of a cell of an earlier process that no outcome will come of.
     """
 
@@ -108,7 +138,7 @@ class Bridge:
         capabilities: Capabilities,
         worker_ready: Callable[[], Awaitable[None]],
         input_timeout: timedelta = timedelta(days=30),
-        unkept: Callable[[str, m.ResultMessage | ExecutionFailed], None] = lambda _id, _result: None,
+        unkept: Callable[[str], None] = lambda _id: None,
         abandoned: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._engine = engine
@@ -122,11 +152,9 @@ class Bridge:
         self._inputs: defaultdict[str, list[str]] = defaultdict(list)
         self._input_counts: dict[str, int] = {}
         self._secrets: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        #: Executions of this process that are not over, and what names their inputs.
-        self._begun: dict[str, str] = {}
-        #: Those of them that were sent, or are about to be.
-        self._sent: set[str] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+        #: Executions of this process that are not over.
+        self._begun: dict[str, _Begun] = {}
         #: Waits for a worker, to send to it.
         self._sending: set[asyncio.Task[None]] = set()
         #: Executions of earlier processes that were told of.
@@ -156,19 +184,32 @@ class Bridge:
 
     # -- executions ------------------------------------------------------------------------------------------
 
-    def begin(self, execution_id: str, inputs: str | None = None) -> None:
-        """Say that this process begins an execution. One that it has not begun is an earlier process's.
+    async def run(
+        self, execution_id: str, function: Coroutine[Any, Any, m.ResultMessage], inputs: str | None = None
+    ) -> m.ResultMessage:
+        """Begin an execution; return its result once its promise has it, a moment before the function ends.
 
         Args:
-            execution_id: the execution.
+            execution_id: the execution. One that this process has not begun is an earlier process's.
+            function: runs the durable function to its end, and calls ``end`` then.
             inputs: names its inputs, if another attempt at the same is to have their answers.
+
+        Raises:
+            ExecutionFailed: there is no result.
         """
-        self._begun[execution_id] = inputs or execution_id
+        begun = self._begun[execution_id] = _Begun(inputs or execution_id)
+        begun.function = asyncio.get_running_loop().create_task(function)
+        # What ends the function before there is an outcome is one.
+        begun.function.add_done_callback(lambda done: begun.know(_ended(done, execution_id)))
+        try:
+            return await begun.outcome
+        finally:
+            if not (begun.outcome.done() and begun.kept):
+                begun.function.cancel()
 
     def end(self, execution_id: str) -> None:
-        """Say that an execution is over, for this process."""
+        """Say that an execution's function has ended."""
         self._begun.pop(execution_id, None)
-        self._sent.discard(execution_id)
 
     def go_on(self, request: dict[str, Any], outcome_id: str, timeout: float) -> None:
         """See to an execution whose function runs, or runs again: send it, once, or say that no outcome will come.
@@ -178,15 +219,17 @@ class Bridge:
             outcome_id: the promise of its outcome.
             timeout: seconds, as for ``dispatch``.
         """
-        execution_id = request["id"]
-        if execution_id not in self._begun:
-            self._reject(outcome_id, self._abandon(request))
-        elif execution_id not in self._sent:
-            self._sent.add(execution_id)
+        begun = self._begun.get(request["id"])
+        if begun is None:
+            self._start(self._abandon(request, outcome_id))
+        elif not begun.sent:
+            begun.sent = True
             sending = self.dispatch(m.ExecuteMessage.model_validate(request), outcome_id, timeout)
-            task = asyncio.get_running_loop().create_task(sending)
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            # At once, where there is a worker: what the engine does beside it can come later.
+            task = asyncio.Task(sending, loop=asyncio.get_running_loop(), eager_start=True)
+            if not task.done():
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
 
     async def settle_abandoned(self) -> None:
         """Settle what an earlier process of this kernel was doing when it ended; nobody else will.
@@ -207,14 +250,16 @@ class Bridge:
                         await promises.cancel(promise.id, Value())
                     else:
                         task: Any = promise.param.data
-                        error = self._abandon(task["args"][0])
-                        await promises.reject(ids.outcome(promise.id), Value(data=rejection_text(error.to_rejection())))
+                        await self._abandon(task["args"][0], ids.outcome(promise.id))
             cursor = page.cursor
             if cursor is None:
                 return
 
-    def _abandon(self, request: dict[str, Any]) -> KernelDied:
-        """Return the error for an execution that ended with its process; tell of it, once."""
+    async def _abandon(self, request: dict[str, Any], outcome_id: str) -> None:
+        """Reject the outcome of an execution that ended with its process, and tell of it, once; if it has none."""
+        with contextlib.suppress(ServerError):  # it was not made yet
+            if (await self._engine.promises.get(outcome_id)).state != "pending":
+                return
         execution_id, number = request["id"], request.get("execution_count")
         text = (
             f"the kernel's process ended while {f'In [{number}]' if number else 'the cell'} ran;"
@@ -223,7 +268,7 @@ class Bridge:
         if execution_id not in self._told:
             self._told.add(execution_id)
             self._abandoned(text)
-        return KernelDied(text, execution_id)
+        await self._keep(outcome_id, KernelDied(text, execution_id))
 
     async def dispatch(self, message: m.ExecuteMessage, outcome_id: str, timeout: float) -> None:
         """Send one execution to the worker; its result will settle the promise ``outcome_id``.
@@ -236,7 +281,7 @@ class Bridge:
             timeout: seconds until it is rejected with ``ExecutionTimeout``.
         """
         if self._closed:
-            self._reject(outcome_id, SessionClosed("the session was closed", message.id))
+            self._start(self._keep(outcome_id, SessionClosed("the session was closed", message.id)))
             return
         cell = _Cell(outcome_id)
         cell.advance("dispatch")
@@ -286,20 +331,12 @@ class Bridge:
 
     def _finish(self, execution_id: str, result: m.ResultMessage | ExecutionFailed) -> None:
         cell = self._cells.pop(execution_id)
-        again = self._begun.get(execution_id, execution_id) != execution_id
+        begun = self._begun.get(execution_id)
+        again = begun is not None and begun.inputs != execution_id
         # Who executes the same again, in this process or in the next, gets the answers that are given meanwhile.
         self._cancel_inputs(execution_id, settle=isinstance(result, m.ResultMessage) or not again)
-        if isinstance(result, ExecutionFailed):
-            cell.advance("failure")
-            self._reject(cell.outcome_id, result)
-        else:
-            cell.advance("result")
-            promises = self._engine.promises
-            self._start(self._settle(promises.resolve, cell.outcome_id, outcome_record(result), result))
-
-    def _reject(self, outcome_id: str, error: ExecutionFailed) -> None:
-        record = rejection_text(error.to_rejection())
-        self._start(self._settle(self._engine.promises.reject, outcome_id, record, error))
+        cell.advance("failure" if isinstance(result, ExecutionFailed) else "result")
+        self._start(self._keep(cell.outcome_id, result))
 
     # -- inputs ----------------------------------------------------------------------------------------------
 
@@ -317,7 +354,8 @@ class Bridge:
             raise InputCancelled(msg)
         n = self._input_counts[execution_id] = self._input_counts.get(execution_id, 0) + 1
         # A secret is not kept, and so is asked for again.
-        named = execution_id if password else self._begun.get(execution_id, execution_id)
+        begun = self._begun.get(execution_id)
+        named = execution_id if password or begun is None else begun.inputs
         input_id = ids.execution_input(named, n)
         root = ids.execution(execution_id)
         task = TaskData(func=REQUEST_INPUT, args=(execution_id, prompt, password), kwargs={}, version=1)
@@ -395,20 +433,36 @@ class Bridge:
         self.executions.fail_all(lambda execution_id: SessionClosed("the session was closed", execution_id))
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        functions = [begun.function for begun in self._begun.values() if begun.function is not None]
+        if functions:
+            await asyncio.wait(functions, timeout=_LAST_STEPS)
 
-    def _start(self, coro: Coroutine[Any, Any, None]) -> None:
+    def _start(self, coro: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coro)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle(
-        self,
-        settle: Callable[..., Awaitable[Any]],
-        promise_id: str,
-        record: Any,
-        outcome: m.ResultMessage | ExecutionFailed | None = None,
-    ) -> None:
-        """Settle a promise, if need be after some attempts; where that cannot be done, tell whoever waits by hand."""
+    async def _keep(self, outcome_id: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
+        """Settle the promise of an outcome, and then give that to whoever waits for it, who gets it in any case."""
+        promises, execution_id = self._engine.promises, outcome.execution_id
+        record: Any
+        if isinstance(outcome, ExecutionFailed):
+            settle, record = promises.reject, rejection_text(outcome.to_rejection())
+            outcome = from_rejection(record["message"], execution_id)
+        else:
+            outcome = bounded(outcome)
+            settle, record = promises.resolve, outcome.model_dump(mode="json")
+        kept = await self._settle(settle, outcome_id, record)
+        begun = self._begun.get(execution_id)
+        if begun is None:
+            return
+        if not kept:
+            begun.kept = False
+            self._unkept(execution_id)
+        begun.know(outcome)
+
+    async def _settle(self, settle: Callable[..., Awaitable[Any]], promise_id: str, record: Any) -> bool:
+        """Settle a promise, if need be after some attempts; return whether it is."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -419,9 +473,15 @@ class Bridge:
                     pause *= 2
                     continue
                 logger.error("promise %s could not be settled: %s", promise_id, error)  # noqa: TRY400  # no fault of ours
-                if outcome is not None:
-                    self._unkept(outcome.execution_id, outcome)
-            return
+                return False
+            return True
+
+
+def _ended(function: asyncio.Task[m.ResultMessage], execution_id: str) -> m.ResultMessage | BaseException:
+    """Return what came of a function."""
+    if function.cancelled():
+        return SessionClosed("the execution was cancelled", execution_id)
+    return function.exception() or function.result()
 
 
 def _is_retryable(error: ResonateError) -> bool:
@@ -429,16 +489,19 @@ def _is_retryable(error: ResonateError) -> bool:
     return isinstance(error, ConnectorError) and getattr(error.error, "retryable", False)
 
 
-def outcome_record(result: m.ResultMessage) -> dict[str, Any]:
-    """Return what the promise of an execution keeps: the result, bounded, as JSON has it."""
-    record = result.model_dump(mode="json")
-    if len(json.dumps(record)) > MAX_OUTCOME:
-        note = f"left out: the cell's result exceeds {MAX_OUTCOME:,} bytes"
-        record["payload"] = []
-        record["user_expressions"] = {
-            name: {"status": "error", "ename": "OutcomeTooLarge", "evalue": note, "traceback": []}
-            for name in record["user_expressions"]
+def bounded(result: m.ResultMessage) -> m.ResultMessage:
+    """Return a result as the promise of its execution keeps it: without what is too large."""
+    if len(result.model_dump_json()) <= MAX_OUTCOME:
+        return result
+    note = f"left out: the cell's result exceeds {MAX_OUTCOME:,} bytes"
+    return result.model_copy(
+        update={
+            "payload": [],
+            "user_expressions": {
+                name: {"status": "error", "ename": "OutcomeTooLarge", "evalue": note, "traceback": []}
+                for name in result.user_expressions
+            },
+            "traceback": [line[:2000] for line in [*result.traceback[:50], note]],
+            "evalue": result.evalue and result.evalue[:10_000],
         }
-        record["traceback"] = [line[:2000] for line in [*record["traceback"][:50], note]]
-        record["evalue"] = record["evalue"] and record["evalue"][:10_000]
-    return record
+    )

@@ -79,7 +79,9 @@ async def run_cell(
     timeout: float = DEFAULT_TIMEOUT,
     inputs: str | None = None,
 ) -> ResultMessage:
-    """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result.
+    """Run one cell durably, under the promise ``exec.{execution_id}``, and return its result once its promise has it.
+
+    The function ends a moment later, which nobody waits for.
 
     Args:
         resonate: an engine on which ``register`` was called, with the bridge as a dependency.
@@ -92,8 +94,12 @@ async def run_cell(
         ExecutionFailed: there is no result; its class says why, its notes carry execution id and rejection.
         EngineUnavailable: the engine cannot take it; nothing was begun.
     """
+    return await bridge.run(request.id, _execute(resonate, bridge, request, timeout), inputs)
+
+
+async def _execute(resonate: Resonate, bridge: Bridge, request: ExecuteMessage, timeout: float) -> ResultMessage:
+    """Run the function to its end."""
     bound = timedelta(seconds=timeout + 2 * _GRACE)
-    bridge.begin(request.id, inputs)
     try:
         handle = resonate.options(timeout=bound).run(
             ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout

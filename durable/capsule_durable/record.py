@@ -24,8 +24,9 @@ from capsule_worker.protocol import messages as m
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: Seconds for which what happened waits for what else happens, at most, before it is put into the ledger.
-NOTES_WAIT = 0.2
+#: Seconds for which what happened waits for what else happens, at most, before it is written; and for which a cell
+#: that has ended does, lest the thread that writes holds up its reply.
+NOTES_WAIT, CELL_WAIT = 0.2, 0.01
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Record:
         #: By which id the client knows an execution, where that is another one.
         self._names: dict[str, str] = {}
         self._failing = False
+        #: What is to be written: what happened, and cells that have ended with what tells that they have.
         self._notes: list[Entry] = []
+        self._cells: list[tuple[Cell, Entry]] = []
         self._writing: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
         #: The ways to the client, listened to.
@@ -77,10 +80,8 @@ class Record:
         self._outputs[execution_id], self._sizes[execution_id] = [], 0
         self._began[execution_id] = time.time()
 
-    def end(
-        self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed
-    ) -> asyncio.Future[None]:
-        """Keep what became of an execution; what it shows later is not kept. Done when it is in the file."""
+    def end(self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
+        """Keep what became of an execution, soon; what it shows later is not kept."""
         cell = Cell(
             execution_id=request.id,
             session=session,
@@ -95,26 +96,58 @@ class Record:
         if isinstance(outcome, ExecutionFailed):
             cell.outputs.append(m.ErrorOutput(ename=outcome.kind, evalue=outcome.message, traceback=[outcome.message]))
         self._sizes.pop(request.id, None)
-        shown = _digest(cell)
-        self.note(session, "cell ended", execution=request.id, cell=cell.number, status=cell.status, shown=shown)
-        self._write_notes()
-        return self._keep_soon(lambda books: books.cells.add(cell))
+        if self._path is not None:
+            data = {"execution": request.id, "cell": cell.number, "status": cell.status}
+            entry = Entry(time.time(), self._actor, session, "cell ended", data)
+            self._notes.append(entry)
+            self._cells.append((cell, entry))
+            self._write_within(CELL_WAIT)
 
     def note(self, session: str, what: str, **data: object) -> None:
         """Have something that happened put into the ledger, soon and with what else happens until then."""
-        if self._path is None:
-            return
-        self._notes.append(Entry(time.time(), self._actor, session, what, data))
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(NOTES_WAIT, self._write_notes)
+        if self._path is not None:
+            self._notes.append(Entry(time.time(), self._actor, session, what, data))
+            self._write_within(NOTES_WAIT)
 
-    def _write_notes(self) -> None:
+    def _write_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._writing is not None:
+            if self._writing.when() <= when:
+                return
+            self._writing.cancel()
+        self._writing = loop.call_at(when, self._write)
+
+    def _write(self) -> asyncio.Future[None] | None:
+        """Begin to write what is to be written, if anything is."""
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
         notes, self._notes = self._notes, []
-        if notes:
-            self._keep_soon(lambda books: books.ledger.append(notes))
+        ended, self._cells = self._cells, []
+
+        def write(books: Books) -> None:
+            for cell, entry in ended:
+                entry.data["shown"] = _digest(cell)
+                books.cells.add(cell)
+            books.ledger.append(notes)
+
+        if not notes:
+            return None
+        writing = self._submit(write)
+        writing.add_done_callback(self._look)
+        return writing
+
+    async def written(self) -> None:
+        """Have the cell that has just ended written, and wait for it.
+
+        Raises:
+            EngineUnavailable: nothing is kept.
+            StoreError: it cannot be written.
+        """
+        writing = self._write()
+        if writing is not None:
+            await writing
 
     def forget(self, days: float, most: int) -> None:
         """Have old cells forgotten, beside everything else.
@@ -129,17 +162,15 @@ class Record:
             def forget(books: Books) -> None:
                 books.cells.forget(before, most)
 
-            self._keep_soon(forget)
+            self.act(forget).add_done_callback(self._look)
 
     def act(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
         """Do something with the record, after all that was asked for before."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
+        self._write()
+        return self._submit(do)
 
-    def _keep_soon(self, do: Callable[[Books], None]) -> asyncio.Future[None]:
-        """Do something that nobody may wait for: a failure is logged."""
-        future = self.act(do)
-        future.add_done_callback(self._look)
-        return future
+    def _submit(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
 
     def _act(self, do: Callable[[Books], T]) -> T:
         if self._path is None:
@@ -157,7 +188,7 @@ class Record:
 
     async def close(self) -> None:
         """Wait until all is kept, and close the file."""
-        self._write_notes()
+        self._write()
 
         def close() -> None:
             if self._database is not None:

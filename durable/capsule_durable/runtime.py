@@ -72,8 +72,6 @@ class Runtime:
         #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
         self._retry_engine: float | None = None
         self._engine = self._open_engine()
-        #: Settled with the running cell's outcome where the engine cannot keep it.
-        self._unkept: asyncio.Future[m.ResultMessage] | None = None
         self.bridge = Bridge(
             self._engine,
             capabilities,
@@ -148,9 +146,9 @@ class Runtime:
             outcome = error
         finally:
             self._over(request.id)
-        kept = self._record.end(request, self.keeper.session_id or self.session.id, outcome)
+        self._record.end(request, self.keeper.session_id or self.session.id, outcome)
         if self.settings.run_id is not None:
-            await kept
+            await self._record.written()
         if isinstance(outcome, ExecutionFailed):
             raise outcome
         self.ran(outcome, request.code)
@@ -248,35 +246,17 @@ class Runtime:
         if self._retry_engine is not None and loop.time() >= self._retry_engine:
             await self._try_engine_again()
         timeout = self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
-        unkept: asyncio.Future[m.ResultMessage] = loop.create_future()
-        self._unkept = unkept
-        try:
-            while True:
-                outcome = loop.create_task(
-                    functions.run_cell(self._engine.resonate, self.bridge, request, timeout, inputs)
-                )
-                await asyncio.wait({outcome, unkept}, return_when=asyncio.FIRST_COMPLETED)
-                if unkept.done():
-                    outcome.cancel()
-                    return unkept.result()
-                try:
-                    return outcome.result()
-                except EngineUnavailable as error:
-                    self._do_without(error)
-                    await self._change_engine(MemoryEngine())
-        finally:
-            self._unkept = None
+        while True:
+            try:
+                return await functions.run_cell(self._engine.resonate, self.bridge, request, timeout, inputs)
+            except EngineUnavailable as error:
+                self._do_without(error)
+                await self._change_engine(MemoryEngine())
 
-    def _could_not_keep(self, execution_id: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
-        """Give the outcome of the running cell to whoever waits for it, though the engine does not have it."""
-        unkept = self._unkept
-        if execution_id != self._running or unkept is None or unkept.done():
-            return
-        self.warn("what came of this cell is not kept: the store of promises could not be written")
-        if isinstance(outcome, ExecutionFailed):
-            unkept.set_exception(outcome)
-        else:
-            unkept.set_result(outcome)
+    def _could_not_keep(self, execution_id: str) -> None:
+        """Say that the engine does not have the outcome of the running cell."""
+        if execution_id == self._running:
+            self.warn("what came of this cell is not kept: the store of promises could not be written")
 
     async def ask(self, make: Callable[[str], Any]) -> Any:
         """Ask the worker a question about code or names.

@@ -132,6 +132,9 @@ class Workers:
         if self.state == "ready" and not self._session.attached:
             # Its connection has ended, and so will it: what was not sent to it is for the next one.
             self._renew()
+        if self._ready.done():
+            self._ready.result()
+            return
         try:
             # Many may wait for the same future: the impatience of one must not cancel it for the others.
             await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -47,6 +48,8 @@ async def _serve(connection_file: str, settings: Settings, launcher: Launcher, f
     watch_parent(kernel.stopped.set)
     kernel.runtime.start(first)
     kernel.start()
+    # What was imported stays: the garbage collector need not look at it again and again.
+    gc.freeze()
     try:
         await kernel.stopped.wait()
     finally:

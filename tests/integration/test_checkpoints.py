@@ -208,7 +208,7 @@ def test_in_mode_off_nothing_is_kept_and_that_is_said(home: Path) -> None:
             assert refused == f"%capsule {words.split()[0]}: no checkpoints are kept: the setting `checkpoints` is off"
         assert "no checkpoints are kept" in one.died()
         assert one.run("x").reply["ename"] == "NameError"
-        assert {path.name.partition("-")[0] for path in home.iterdir()} == {"engine.sqlite3"}
+        assert {path.name.partition("-")[0] for path in home.iterdir()} == {"engine.sqlite3", "kernels.lock"}
 
 
 def test_a_home_that_cannot_be_used_is_told_once_and_cells_run(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def one(home: Path) -> Iterator[Kernel]:
 
 
 def outcomes(home: Path) -> list[tuple[str, str]]:
-    """Return the executions that the store has, in order, and their states."""
+    """Return the outcomes that the store has, in order, and their states."""
     with sqlite3.connect(home / FILE) as connection:
-        found = connection.execute("SELECT id, state FROM promises WHERE id NOT LIKE '%:%' ORDER BY n").fetchall()
+        found = connection.execute("SELECT id, state FROM promises WHERE id LIKE '%:1' ORDER BY n").fetchall()
     connection.close()
     return found
 

@@ -49,6 +49,8 @@ REAP = 1.0
 RECOVERY = 5.0
 #: Seconds between two attempts at a file that another process has: the first and the longest.
 SHORTEST, LONGEST = 0.0005, 0.02
+#: Seconds for which those who ask to be sent a message let all others go first.
+GIVE_WAY = 0.001
 #: Requests between two rounds of upkeep.
 ROUND = 500
 
@@ -180,6 +182,8 @@ class EmbeddedConnection:
     async def _carry_out(self, request: wire.Request) -> wire.Answer:
         rule = _RULES[type(request)]
         loop = asyncio.get_running_loop()
+        if isinstance(request, wire.Listen):
+            await asyncio.sleep(GIVE_WAY)
         deadline, pause = loop.time() + PATIENCE, SHORTEST
         while (answer := self._attempt(lambda tx: rule(tx, request), loop.time() > deadline)) is None:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # so that two do not meet again
