@@ -200,10 +200,11 @@ def _live_through(place: Place, at: int) -> None:
         client.wait_for_ready(timeout=DEADLINE)
         before = place.effects
         assert max(before.values(), default=1) == 1
-        talk.run("pass")
+        said = talk.run("pass").text("stderr")
         assert place.effects == before, "nothing is run again"
         for number in range(1, answered + 1):
             assert before[str(number)] == 1
+            assert f"In [{number}] ran" not in said, "it has ended"
         # What was answered is there; what was not may be, as a whole.
         done = talk.run("print([n for n in 'abc' if n in globals()], globals().get('a'))")
         possible = [("[]", "None"), ("['a', 'b']", "[1]"), ("['a', 'b']", "[1, 2]")]
