@@ -24,14 +24,39 @@ UNSAVEABLE = "import socket\nconnection = socket.socket()"
 KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 
 
-class Kernel:
-    """A kernel and a client of it."""
+class Manager(KernelManager):
+    """Starts the kernel by way of another program."""
 
-    def __init__(self, home: Path, notebook: str = "", connection_file: str = "", **settings: object) -> None:
+    by_way_of: tuple[str, ...] = ()
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        return [*self.by_way_of, *super().format_kernel_cmd(extra_arguments)]
+
+
+class Kernel:
+    """A kernel and a client of it.
+
+    Args:
+        home: where it keeps what it keeps.
+        notebook: the path of its notebook.
+        connection_file: the path of its connection file.
+        by_way_of: a program that starts it, with arguments.
+        settings: of the kernel.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        notebook: str = "",
+        connection_file: str = "",
+        by_way_of: tuple[str, ...] = (),
+        **settings: object,
+    ) -> None:
         self.home = home
         variables = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
         variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
-        self.manager = KernelManager(kernel_name="capsule", connection_file=connection_file)
+        self.manager = Manager(kernel_name="capsule", connection_file=connection_file)
+        self.manager.by_way_of = by_way_of
         self.manager.start_kernel(env=kernel_environment() | variables)
         self._connect()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -391,22 +390,6 @@ def test_a_damaged_pack_costs_the_variable_that_lies_there_and_no_other(shared: 
     done = shared.run("len(lost)")
     assert done.reply["ename"] == "NotRestoredError"
     assert "damaged" in done.reply["evalue"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a directory with room for four megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid():
-        pytest.skip("only root can mount a small disk")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def test_a_full_disk_is_told_once_and_cells_go_on(small_disk: Path) -> None:

@@ -127,25 +127,3 @@ def test_a_notebook_goes_on_unasked_where_that_is_wanted(home: Path) -> None:
         done = one.run("x")
         assert done.reply["ename"] == "NameError"
         assert done.text("stderr") == ""
-
-
-def test_cells_run_though_the_store_of_promises_is_damaged(home: Path) -> None:
-    home.mkdir()
-    (home / FILE).write_bytes(b"no database " * 1000)
-    with kernel(home) as one:
-        done = one.ok("x = 1\nprint(x)")
-        assert done.text() == "1\n"
-        assert "what comes of cells is not kept" in done.text("stderr")
-        assert "is damaged" in done.text("stderr")
-        assert one.ok("pass").text("stderr") == ""
-    assert (home / FILE).read_bytes() == b"no database " * 1000
-
-
-def test_cells_run_though_the_store_is_from_a_newer_version(home: Path) -> None:
-    with kernel(home) as one:
-        one.ok("1")
-    with sqlite3.connect(home / FILE) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with kernel(home) as one:
-        assert "made by a newer version of Capsule" in one.ok("1").text("stderr")
