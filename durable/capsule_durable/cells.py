@@ -7,6 +7,7 @@ with the same id can go on where this one stopped.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import zstandard
 from pydantic import TypeAdapter
 
+from capsule_durable.artifacts import ArtifactLost, Artifacts
 from capsule_durable.embedded import owners
 from capsule_durable.embedded.database import Database
 from capsule_durable.errors import CapsuleError
@@ -23,10 +25,14 @@ from capsule_worker.protocol import messages as m
 
 #: Bytes of a cell's outputs that are kept, as JSON.
 MOST_OUTPUT = 16 * 1024 * 1024
+#: Bytes of an output, as JSON, from which on it is in a file of its own.
+LARGE = 64 * 1024
 #: Seconds for which a process of another machine, or of another container, has a run that does not renew it.
 LEASE = 60.0
 _SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
-_OUTPUTS: TypeAdapter[list[Output]] = TypeAdapter(list[Output])
+_OUTPUT: TypeAdapter[Output] = TypeAdapter(Output)
+#: Stands in the list of outputs for one that is in a file of its own.
+_REFERENCE = "artifact"
 
 
 class RunTaken(CapsuleError):
@@ -89,14 +95,26 @@ class Cells:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._artifacts = Artifacts(database.path.parent / "artifacts")
 
     # -- cells -----------------------------------------------------------------------------------------------
 
     def add(self, cell: Cell) -> None:
         """Keep a cell that has ended."""
         outcome = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
-        outputs = _OUTPUTS.dump_json(bounded(cell.outputs))
+        outputs = [_OUTPUT.dump_json(output) for output in bounded(cell.outputs)]
+        # What a row refers to is there before it.
+        large: dict[str, int] = {}
+        for place, output in enumerate(outputs):
+            if len(output) >= LARGE:
+                name = self._artifacts.put(output)
+                large[name], outputs[place] = len(output), json.dumps({_REFERENCE: name}).encode()
         with self._database.writing() as sql:
+            sql.execute("DELETE FROM artifacts WHERE execution = ?", (cell.execution_id,))
+            sql.executemany(
+                "INSERT INTO artifacts (execution, name, size) VALUES (?, ?, ?)",
+                [(cell.execution_id, name, size) for name, size in large.items()],
+            )
             sql.execute(
                 "INSERT OR REPLACE INTO cells (execution, session, number, code, started, ended, status, outcome,"
                 " outputs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -109,7 +127,7 @@ class Cells:
                     cell.ended,
                     cell.status,
                     zstandard.compress(outcome),
-                    zstandard.compress(outputs),
+                    zstandard.compress(b"[" + b",".join(outputs) + b"]"),
                 ),
             )
 
@@ -140,17 +158,40 @@ class Cells:
                 "DELETE FROM cells WHERE ended < ? AND execution NOT IN (SELECT execution FROM run_cells)", (before,)
             ).rowcount
             size = 0
-            for n, bytes_ in sql.execute("SELECT n, length(outputs) + length(outcome) FROM cells ORDER BY n DESC"):
+            for n, bytes_ in sql.execute(
+                "SELECT n, length(outputs) + length(outcome) + (SELECT coalesce(sum(size), 0) FROM artifacts AS a"
+                " WHERE a.execution = cells.execution) FROM cells ORDER BY n DESC"
+            ):
                 size += bytes_
                 if size > most:
                     gone += sql.execute("DELETE FROM cells WHERE n <= ?", (n,)).rowcount
                     break
+            sql.execute("DELETE FROM artifacts WHERE execution NOT IN (SELECT execution FROM cells)")
+            names = {name for (name,) in sql.execute("SELECT name FROM artifacts")}
+        self._artifacts.keep_only(names)
         return gone
 
     def _cells(self, where: str, values: Sequence[object]) -> list[Cell]:
         statement = f"{_SELECT} WHERE {where} ORDER BY n"
         with self._database.reading() as sql:
-            return [_cell(row) for row in sql.execute(statement, values).fetchall()]
+            rows = sql.execute(statement, values).fetchall()
+        return [self._cell(row) for row in rows]
+
+    def _cell(self, row: tuple[Any, ...]) -> Cell:
+        execution, session, number, code, started, ended, status, outcome, outputs = row
+        unpack = zstandard.ZstdDecompressor()
+        record = unpack.decompress(outcome, max_output_size=1 << 30)
+        result = m.ResultMessage.model_validate_json(record) if record else None
+        listed = json.loads(unpack.decompress(outputs, max_output_size=1 << 30))
+        return Cell(execution, session, number, code, started, ended, status, result, list(map(self._output, listed)))
+
+    def _output(self, listed: dict[str, Any]) -> Output:
+        if _REFERENCE not in listed:
+            return _OUTPUT.validate_python(listed)
+        try:
+            return _OUTPUT.validate_json(self._artifacts.get(listed[_REFERENCE]))
+        except ArtifactLost as error:
+            return m.StreamOutput(name="stderr", text=f"capsule: an output is not here any more: {error}\n")
 
     # -- runs ------------------------------------------------------------------------------------------------
 
@@ -268,12 +309,3 @@ def bounded(outputs: Iterable[Output]) -> list[Output]:
             break
         kept.append(output)
     return kept
-
-
-def _cell(row: tuple[Any, ...]) -> Cell:
-    execution, session, number, code, started, ended, status, outcome, outputs = row
-    unpack = zstandard.ZstdDecompressor()
-    record = unpack.decompress(outcome, max_output_size=1 << 30)
-    result = m.ResultMessage.model_validate_json(record) if record else None
-    shown = _OUTPUTS.validate_json(unpack.decompress(outputs, max_output_size=1 << 30))
-    return Cell(execution, session, number, code, started, ended, status, result, shown)

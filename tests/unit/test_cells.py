@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from capsule_durable import cells as module
 from capsule_durable.batch import Begin, Run
-from capsule_durable.cells import LEASE, Cell, Cells, RunTaken, bounded, merged
+from capsule_durable.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
 from capsule_durable.embedded import owners
 from capsule_durable.embedded.database import Database
 from capsule_worker.protocol import messages as m
@@ -55,6 +57,61 @@ def test_a_cell_is_kept_as_it_was(cells: Cells) -> None:
     assert cells.cell("e2") is None
     assert cells.of_session("s") == cells.of_session("s", 3) == [kept]
     assert cells.of_session("s", 4) == cells.of_session("t") == []
+
+
+def large(letter: str) -> m.DisplayOutput:
+    return m.DisplayOutput(data={"image/png": letter * LARGE}, metadata={})
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted(path for path in (tmp_path / "artifacts").rglob("*") if path.is_file())
+
+
+def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: Cells, tmp_path: Path) -> None:
+    shown = [large("a"), out("x"), large("b"), large("a")]
+    first, second = (replace(cell(name), outputs=shown) for name in ("e1", "e2"))
+    cells.add(first)
+    cells.add(second)
+    cells.add(second)
+    assert (cells.cell("e1"), cells.cell("e2")) == (first, second)
+    found = files(tmp_path)
+    assert len(found) == 2
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
+    assert (tmp_path / "engine.sqlite3").stat().st_size < LARGE * 4
+
+
+def test_a_file_goes_with_the_last_cell_that_refers_to_it(cells: Cells, tmp_path: Path) -> None:
+    cells.add(replace(cell("e1", ended=1.0), outputs=[large("a"), large("b")]))
+    cells.add(replace(cell("e2", ended=9.0), outputs=[large("b")]))
+    cells.forget(5.0, 1 << 30)
+    assert len(files(tmp_path)) == 2, "one may be about to be referred to"
+    for path in files(tmp_path):
+        os.utime(path, (1, 1))
+    cells.forget(5.0, 1 << 30)
+    assert len(files(tmp_path)) == 1
+    assert cells.of_session("s")[0].outputs == [large("b")]
+
+
+def test_large_outputs_count_as_what_they_are(cells: Cells) -> None:
+    for number in range(4):
+        cells.add(replace(cell(f"e{number}"), outputs=[large(str(number))]))
+    assert cells.forget(0.0, int(2.5 * LARGE)) == 2
+    assert [one.execution_id for one in cells.of_session("s")] == ["e2", "e3"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", None])
+def test_a_file_that_is_lost_costs_its_output_only(cells: Cells, tmp_path: Path, damage: bytes | None) -> None:
+    cells.add(replace(cell("e1"), outputs=[out("x"), large("a")]))
+    (path,) = files(tmp_path)
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    found = cells.cell("e1")
+    assert found is not None
+    text, lost = found.outputs
+    assert text == out("x")
+    assert isinstance(lost, m.StreamOutput)
+    assert path.name in lost.text
 
 
 def test_texts_that_follow_each_other_are_one() -> None:

@@ -12,6 +12,7 @@ Rows refer to promises by ``n``, their number in order of creation; a number is 
 | listeners | ``address`` is to hear of the settlement | at settlement |
 | outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
 | cells | a cell that has ended, with its outputs (``cells``) | by retention |
+| artifacts | a large output of a cell, in a file of its own (``artifacts``) | with its cell |
 | runs, run_cells | a batch run: who executes it, and how far it has come | when its last cell is old |
 | ledger, ledger_head | something that happened (``ledger``); the last one | never |
 
@@ -90,6 +91,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX cells_of_session ON cells (session, n)",
+        """
+        CREATE TABLE artifacts (
+            execution TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (execution, name)
+        ) WITHOUT ROWID
+        """,
         # Notebooks that are executed from their beginning, under an id.
         """
         CREATE TABLE runs (

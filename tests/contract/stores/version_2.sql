@@ -1,6 +1,10 @@
 PRAGMA application_id = 1130459251;
 PRAGMA user_version = 2;
 BEGIN TRANSACTION;
+CREATE TABLE artifacts (
+            execution TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (execution, name)
+        ) WITHOUT ROWID
+        ;
 CREATE TABLE callbacks (
             awaited INTEGER NOT NULL, awaiter INTEGER NOT NULL, PRIMARY KEY (awaited, awaiter)
         ) WITHOUT ROWID
@@ -74,7 +78,7 @@ CREATE TABLE runs (
             id TEXT PRIMARY KEY, owner TEXT, seen REAL, started REAL NOT NULL, begun INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID
         ;
-INSERT INTO "runs" VALUES('nightly','nowhere.1.2.3',1.79526774817598247522e+09,1.79526774817598247522e+09,1);
+INSERT INTO "runs" VALUES('nightly','nowhere.1.2.3',1.79527214951367139819e+09,1.79527214951367139819e+09,1);
 CREATE TABLE tasks (
             n INTEGER PRIMARY KEY,
             state TEXT NOT NULL,
