@@ -52,13 +52,13 @@ def run(
     """
     from rich.console import Console
 
-    from capsule_kernel import run as runs
+    from capsule_kernel import runner
 
     settings = {"CAPSULE_RETRIES": str(retries), "CAPSULE_ON_INPUT": on_input.value}
     if timeout is not None:
         settings["CAPSULE_EXECUTION_TIMEOUT"] = str(timeout)
     console = Console(stderr=True)
-    report = runs.run(
+    report = runner.run(
         notebook,
         output or notebook.with_suffix(f".out{notebook.suffix}"),
         run_id=run_id,
@@ -70,7 +70,7 @@ def run(
     if as_json:
         print_json(report.to_dict())
     else:
-        console.print(runs.summary(report))
+        console.print(runner.summary(report))
         if report.error:
             console.print(f"[red]{plain(report.error.splitlines()[0])}[/]", highlight=False)
         print(report.output)
