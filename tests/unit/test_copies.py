@@ -21,7 +21,8 @@ from capsule_durable.standbys import adopt_orphans
 from capsule_worker import children
 from capsule_worker.checkpoints import copies, packs
 from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.writer import Writer, claim
+from capsule_worker.checkpoints.publishing import claim
+from capsule_worker.checkpoints.writer import Writer
 from capsule_worker.checkpoints.writes import WriteApart
 from capsule_worker.protocol import manifest as mf
 

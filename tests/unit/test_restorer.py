@@ -21,10 +21,11 @@ from tests.unit.saved_notebook import Notebook, forget_classes, manifest_paths, 
 
 from capsule_worker.checkpoints import definitions
 from capsule_worker.checkpoints.definitions import Definitions
+from capsule_worker.checkpoints.jobs import chunks_of
 from capsule_worker.checkpoints.packs import DamagedError, PackReader, pack_path
 from capsule_worker.checkpoints.placeholder import NotRestoredError, Placeholder, variable_of
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.writer import Writer, chunks_of
+from capsule_worker.checkpoints.writer import Writer
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.errors import ProtocolError
 

@@ -18,6 +18,7 @@ from typing import Any
 from capsule_worker.checkpoints import copies
 from capsule_worker.checkpoints.definitions import Definitions
 from capsule_worker.checkpoints.delta import delta
+from capsule_worker.checkpoints.jobs import Job
 from capsule_worker.checkpoints.names import OUTPUT_NAMES, users_names
 from capsule_worker.checkpoints.packs import DamagedError, StorageError
 from capsule_worker.checkpoints.placeholder import variable_of
@@ -28,7 +29,7 @@ from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.checkpoints.writer import Job, Writer, describe
+from capsule_worker.checkpoints.writer import Writer, describe
 from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pickle
 import platform
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -20,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from capsule_worker.checkpoints.chunks import cuts
 from capsule_worker.checkpoints.copies import HANGS
-from capsule_worker.checkpoints.definitions import Definitions
+from capsule_worker.checkpoints.jobs import SHELL, Job, Kept, Outcome, chunks_of, content_digest
 from capsule_worker.checkpoints.packs import (
     Chunk,
     DamagedError,
@@ -31,21 +29,16 @@ from capsule_worker.checkpoints.packs import (
     only_in,
     pack_chunks,
     pack_path,
-    sync_directory,
-    sync_file,
     unpack_chunks,
-    write_all,
     write_file,
 )
 from capsule_worker.checkpoints.partition import partition
 from capsule_worker.checkpoints.pickling import NamespacePickler, PlainPickler, Unit
-from capsule_worker.checkpoints.prepared import Prepared
+from capsule_worker.checkpoints.publishing import draft_of, pack_name, publish
 from capsule_worker.checkpoints.touch import names_used
 from capsule_worker.protocol import manifest as mf
 
 _PYTHON = platform.python_version()
-#: Stands for the interpreter's own state where names of variables stand; it is not one.
-SHELL = "<shell>"
 #: How a pickle begins, and the head of a frame in it.
 _PROTOCOL, _FRAME = pickle.PROTO + b"\x05", struct.Struct("<cQ")
 #: Bytes of a pickle that are collected before they are cut.
@@ -54,81 +47,6 @@ _COLLECT = 1 << 20
 _USEFUL = 0.5
 #: Bytes of old packs that one checkpoint writes again, at most.
 _REWRITE = 64 << 20
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A group as it is on disk, and its record."""
-
-    group: mf.Group
-    record: bytes
-    #: By name.
-    variables: dict[str, mf.Variable]
-    #: Identifies the content.
-    digest: bytes
-
-    @cached_property
-    def packed(self) -> tuple[bytes, list[bytes]]:
-        """The group and its variables, as they stand in manifests."""
-        return mf.pack(self.group), [mf.pack(variable) for variable in self.variables.values()]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a checkpoint is made of.
-
-    Args:
-        directory: the session's.
-        head: the manifest as far as it is known before anything is written.
-        namespace: the notebook's globals.
-        dirty: names in groups that may have changed, or are new.
-        kept: groups that did not change.
-        before: what the dirty groups were, by their names; what turns out to be the same is kept.
-        shell: the interpreter's own state.
-        cells: the cells that assigned the variables.
-        definitions: the classes.
-        plain: names whose values share nothing with others and are told apart by themselves, though saved together.
-        same: those of them that are what they were, as they were described then.
-        gone: variables that are known to be unsaveable.
-        required: classes that kept groups refer to and that are to be saved again, by id.
-        ready: what stands for values that are pickled already, by their addresses.
-    """
-
-    directory: Path
-    head: mf.Manifest
-    namespace: dict[str, Any]
-    dirty: list[list[str]]
-    kept: list[Kept]
-    before: dict[frozenset[str], Kept]
-    shell: dict[str, Any]
-    cells: dict[str, mf.Cell]
-    definitions: Definitions
-    plain: frozenset[str] = frozenset()
-    same: dict[str, mf.Variable] = field(default_factory=dict)
-    gone: dict[str, mf.Variable] = field(default_factory=dict)
-    required: dict[str, type] = field(default_factory=dict)
-    ready: dict[int, Prepared] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A checkpoint that is on disk.
-
-    Args:
-        kept: its groups.
-        shell: the interpreter's own state.
-        unsaved: variables whose values are not in it.
-        size: bytes of its content.
-        written: bytes written for it.
-        duration: seconds that it took.
-    """
-
-    kept: list[Kept]
-    shell: Kept
-    unsaved: dict[str, mf.Variable]
-    size: int
-    written: int
-    duration: float
 
 
 @dataclass
@@ -572,151 +490,10 @@ def _stand_in(value: Any, namespace: dict[str, Any]) -> Any:
     return NamespaceItself() if value is namespace else value
 
 
-def content_digest(chunks: Iterable[Chunk]) -> bytes:
-    """Return what identifies the content that ``chunks`` make up."""
-    return digest_of(b"".join(chunk.digest for chunk in chunks))
-
-
-def chunks_of(record: bytes) -> Iterable[Chunk]:
-    """Yield all chunks of a group."""
-    fields = msgpack.unpackb(record)
-    packs = fields["packs"]
-    yield from unpack_chunks(fields["stream"], packs)
-    for _, _, references in fields["buffers"]:
-        yield from unpack_chunks(references, packs)
-
-
-def draft_of(directory: Path, manifest: mf.Manifest) -> Path:
-    """Return the file in which a manifest stands until all of its checkpoint is on disk."""
-    return directory / mf.INCOMING / f"{manifest.number:08d}-{manifest.id}{mf.DRAFT_SUFFIX}"
-
-
-def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
-    """Make a checkpoint count: its manifest appears whole or not at all, and only after all its data.
-
-    Args:
-        draft: its manifest.
-        counts: called when others can see the manifest; from then on its data is needed, whatever happens next.
-
-    Raises:
-        StorageError: the disk is full, or cannot be written.
-    """
-    try:
-        sync_file(draft)
-        draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
-        counts()
-        sync_directory(draft.parent)
-    except FileNotFoundError as error:
-        if draft.with_name(draft.name + mf.DAMAGED_SUFFIX).exists():
-            raise StorageError(f"{draft}: a front has taken its writer for dead") from error
-        counts()  # a front has taken its writer for dead, and has done it
-    except OSError as error:
-        raise StorageError(f"{draft}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def claim(job: Job) -> Iterator[None]:
-    """See that nobody removes what the writers of a job need, whoever else writes meanwhile.
-
-    Raises:
-        StorageError: that cannot be done.
-    """
-    needed = {pack_name(job.head)}
-    for one in [*job.kept, *job.before.values()]:
-        needed |= {one.group.record.pack, *one.group.packs}
-    path = draft_of(job.directory, job.head).with_suffix(mf.CLAIM_SUFFIX)
-    try:
-        # Seen only when it is locked. The lock is held by copies of this process, too.
-        draft = path.with_name(path.name + mf.DAMAGED_SUFFIX)  # so far it says nothing
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        write_all(fd, "\n".join(sorted(needed)).encode())
-        draft.rename(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}") from error
-    yield
-    path.unlink(missing_ok=True)
-    os.close(fd)
-
-
-def finish_staged(job: Job) -> None:
-    """Bring to the disk what a writer has staged that has ended since.
-
-    Raises:
-        StorageError: that cannot be done.
-    """
-    pack = pack_path(job.directory, pack_name(job.head))
-    try:
-        with contextlib.suppress(FileNotFoundError):  # there was nothing new
-            sync_file(pack)
-        sync_directory(pack.parent)
-    except OSError as error:
-        raise StorageError(f"{pack}: {error.strerror}") from error
-    publish(draft_of(job.directory, job.head))
-
-
-def pack_name(head: mf.Manifest) -> str:
-    """Return the name of the pack of a checkpoint."""
-    return f"{head.number:08d}-{head.id[-8:]}"
-
-
 def label_of(unit: Unit) -> str:
     """Return by what a unit is known where its progress is told: a hash, and its names as far as they fit."""
     names = [*sorted(unit.values), *sorted(unit.classes)]
     return f"{digest_of(chr(0).join(names).encode('utf-8', 'replace')).hex()} {', '.join(names)}"[:1000]
-
-
-def dump_outcome(outcome: Outcome, job: Job) -> bytes:
-    """Return an outcome as bytes, for the process that the job is from."""
-    places = {id(kept): index for index, kept in enumerate(job.kept)}
-    return bytes(
-        msgpack.packb(
-            {
-                "kept": [places[id(one)] if id(one) in places else _fields(one) for one in outcome.kept],
-                "shell": _fields(outcome.shell),
-                "unsaved": [variable.model_dump() for variable in outcome.unsaved.values()],
-                "size": outcome.size,
-                "written": outcome.written,
-                "duration": outcome.duration,
-            },
-            unicode_errors="backslashreplace",
-        )
-    )
-
-
-def load_outcome(data: bytes, job: Job) -> Outcome:
-    """Return the outcome in ``data``."""
-    fields = msgpack.unpackb(data)
-    return Outcome(
-        kept=[job.kept[one] if isinstance(one, int) else _kept(one) for one in fields["kept"]],
-        shell=_kept(fields["shell"]),
-        unsaved={one["name"]: _variable(one) for one in fields["unsaved"]},
-        size=fields["size"],
-        written=fields["written"],
-        duration=fields["duration"],
-    )
-
-
-def _fields(kept: Kept) -> dict[str, Any]:
-    return {
-        "group": kept.group.model_dump(),
-        "record": kept.record,
-        "variables": [variable.model_dump() for variable in kept.variables.values()],
-        "digest": kept.digest,
-    }
-
-
-def _kept(fields: dict[str, Any]) -> Kept:
-    return Kept(
-        mf.Group.model_validate(fields["group"]),
-        fields["record"],
-        {one["name"]: _variable(one) for one in fields["variables"]},
-        fields["digest"],
-    )
-
-
-def _variable(fields: dict[str, Any]) -> mf.Variable:
-    return mf.Variable.model_validate(fields)
 
 
 def describe(error: BaseException) -> str:

@@ -16,20 +16,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from capsule_worker.checkpoints import copies
+from capsule_worker.checkpoints.jobs import Job, Kept, Outcome, dump_outcome, load_outcome
 from capsule_worker.checkpoints.packs import StorageError
+from capsule_worker.checkpoints.publishing import claim, finish_staged
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.touch import Touch
-from capsule_worker.checkpoints.writer import (
-    Job,
-    Kept,
-    Outcome,
-    Writer,
-    claim,
-    describe,
-    dump_outcome,
-    finish_staged,
-    load_outcome,
-)
+from capsule_worker.checkpoints.writer import Writer, describe
 from capsule_worker.protocol import manifest as mf
 
 
