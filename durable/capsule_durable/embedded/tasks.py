@@ -26,18 +26,16 @@ def create(tx: Transaction, request: wire.CreateTask) -> Answer:
     if promise is None:
         promise = tx.add(wanted)
         if promise.state == "pending":
-            tx.sql.execute(
-                "INSERT INTO tasks (n, state, version, target) VALUES (?, 'pending', 0, ?)",
-                (promise.n, wanted.tags.get(TARGET, "")),
-            )
-            return _acquire(tx, 201, promise, 0, request.pid, request.ttl, [])
+            version = tx.add_leased(promise.n, wanted.tags.get(TARGET, ""), request.pid, request.ttl)
+            return _acquired(201, promise, version, request.pid, request.ttl, [])
         return _fulfilled(promise)
     if promise.state != "pending" and promise.tag(TARGET) is not None:
         return _fulfilled(promise)
     task = _task(tx, promise.n)
     if task is None or task.state != "pending":
         return refusal(409, f"promise {promise.id} exists")
-    return _acquire(tx, 200, promise, task.version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
+    version = tx.lease(promise.n, task.version, request.pid, request.ttl)
+    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
 
 
 def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
@@ -48,7 +46,8 @@ def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
         return _no_task(promise, request.id)
     if task.state != "pending" or task.version != request.version:
         return refusal(409, f"task {request.id} is {task.state} at version {task.version}")
-    return _acquire(tx, 200, promise, task.version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
+    version = tx.lease(promise.n, task.version, request.pid, request.ttl)
+    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
 
 
 def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
@@ -129,11 +128,10 @@ def _held(
     return task
 
 
-def _acquire(
-    tx: Transaction, status: int, promise: Promise, version: int, pid: str, ttl: int, steps: list[wire.PromiseRecord]
+def _acquired(
+    status: int, promise: Promise, version: int, pid: str, ttl: int, steps: list[wire.PromiseRecord]
 ) -> Answer:
-    tx.lease(promise.n, version + 1, pid, ttl)
-    task = wire.TaskRecord(promise.id, "acquired", version + 1, pid, ttl)
+    task = wire.TaskRecord(promise.id, "acquired", version, pid, ttl)
     return Answer(status, {"task": task, "promise": promise.record(), "preload": steps})
 
 

@@ -100,11 +100,16 @@ class Transaction:
     told: set[str] = field(default_factory=set)
     #: The earliest timer that was set.
     due: int = NEVER
+    #: Numbers of promises that were looked at, by id.
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def promise(self, promise_id: str) -> Promise | None:
         """Return a promise, settled if its time is over."""
         row = self.sql.execute(_BY_ID, (promise_id,)).fetchone()
-        return None if row is None else self._timed_out(Promise(*row))
+        if row is None:
+            return None
+        self._numbers[promise_id] = row[0]
+        return self._timed_out(Promise(*row))
 
     def numbered(self, n: int) -> Promise:
         """Return a promise by its number, as it is."""
@@ -125,9 +130,9 @@ class Transaction:
             state, created_at = _state_at_timeout(request.tags.get(TIMER)), request.timeout_at
             settled_at = created_at
         tags, param = msgspec.json.encode(request.tags).decode(), bytes(request.param).decode()
-        parent = None
         parent_id = request.tags.get(PARENT, request.id)
-        if parent_id != request.id:
+        parent = self._numbers.get(parent_id)
+        if parent is None and parent_id != request.id:
             (parent,) = self.sql.execute("SELECT n FROM promises WHERE id = ?", (parent_id,)).fetchone() or (None,)
         n = self.sql.execute(
             "INSERT INTO promises (id, state, timeout_at, created_at, settled_at, parent, tags, param)"
@@ -168,14 +173,26 @@ class Transaction:
             self.messages.append(wire.execute(task_id, version))
         self.due = min(self.due, due)
 
-    def lease(self, n: int, version: int, owner: str, ttl: int) -> None:
-        """Give a task to an owner. Each time it has another version, so that an earlier owner's requests fail."""
+    def add_leased(self, n: int, target: str, owner: str, ttl: int) -> int:
+        """Write a new task that its owner has from the start, and return its version."""
+        due = self.now + ttl
+        self.sql.execute(
+            "INSERT INTO tasks (n, state, version, target, owner, ttl, due) VALUES (?, 'acquired', 1, ?, ?, ?, ?)",
+            (n, target, owner, ttl, due),
+        )
+        self.due = min(self.due, due)
+        return 1
+
+    def lease(self, n: int, version: int, owner: str, ttl: int) -> int:
+        """Give a task to an owner, and return its version: each time another, so that an earlier owner is refused."""
+        version += 1
         due = self.now + ttl
         self.sql.execute(
             "UPDATE tasks SET state = 'acquired', version = ?, owner = ?, ttl = ?, due = ? WHERE n = ?",
             (version, owner, ttl, due, n),
         )
         self.due = min(self.due, due)
+        return version
 
     def free(self, numbers: Sequence[int], due: int) -> None:
         """Take tasks from their owners, to be offered when they are due."""
@@ -199,27 +216,22 @@ class Transaction:
 
     def _resume(self, n: int) -> None:
         """Have the tasks go on that are suspended until a promise is settled."""
-        awaiters = self.sql.execute("SELECT awaiter FROM callbacks WHERE awaited = ?", (n,)).fetchall()
-        if not awaiters:
-            return
-        self.sql.execute("DELETE FROM callbacks WHERE awaited = ?", (n,))
+        awaiters = self.sql.execute("DELETE FROM callbacks WHERE awaited = ? RETURNING awaiter", (n,)).fetchall()
         for (awaiter,) in awaiters:
             suspended = self.sql.execute(
-                "SELECT p.id, t.version, t.target FROM tasks t JOIN promises p ON p.n = t.n"
-                " WHERE t.n = ? AND t.state = 'suspended'",
-                (awaiter,),
+                "UPDATE tasks SET state = 'pending', due = ? WHERE n = ? AND state = 'suspended'"
+                " RETURNING (SELECT id FROM promises AS p WHERE p.n = tasks.n), version, target",
+                (self.now, awaiter),
             ).fetchone()
             if suspended is not None:
                 task_id, version, target = suspended
-                self.sql.execute("UPDATE tasks SET state = 'pending', due = ? WHERE n = ?", (self.now, awaiter))
                 self.offer(awaiter, task_id, version, target, self.now)
 
     def _spread(self, promise: Promise) -> None:
         """Tell listeners of a settlement: this process at once, others by the outbox."""
-        addresses = self.sql.execute("SELECT address FROM listeners WHERE promise = ?", (promise.n,)).fetchall()
-        if not addresses:
-            return
-        self.sql.execute("DELETE FROM listeners WHERE promise = ?", (promise.n,))
+        addresses = self.sql.execute(
+            "DELETE FROM listeners WHERE promise = ? RETURNING address", (promise.n,)
+        ).fetchall()
         for (address,) in addresses:
             if address in self.here.addresses:
                 self.tell(promise)
