@@ -29,8 +29,9 @@ from resonate.retry import Never
 from resonate.types import Value
 
 from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.database import Database, Synchronous
 from capsule_durable.embedded.retention import Retention
+from capsule_durable.embedded.schema import FORM
+from capsule_durable.store.database import Database, Synchronous
 
 #: Workflows around each point over which figures are taken.
 WINDOW = 300
@@ -124,7 +125,7 @@ async def run_cells(
 
 def fill(path: Path, promises: int) -> None:
     """Write settled promises, as cells leave them."""
-    database = Database(path)
+    database = Database(path, FORM)
     with database.writing() as sql:
         sql.execute(
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"

@@ -13,8 +13,8 @@ from pathlib import Path
 import zstandard
 
 from capsule_durable.checkpoints.files import sync
-from capsule_durable.checkpoints.home import ensure
 from capsule_durable.errors import CapsuleError
+from capsule_durable.home import ensure
 
 #: Seconds for which a file stays that nothing refers to: something may be about to.
 GRACE = 3600.0

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 from capsule_durable.artifacts import ArtifactLost, Artifacts
 from capsule_durable.embedded import owners
-from capsule_durable.embedded.database import Database
 from capsule_durable.errors import CapsuleError
+from capsule_durable.store.database import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
@@ -173,7 +173,7 @@ class Cells:
 
     def _cells(self, where: str, values: Sequence[object]) -> list[Cell]:
         statement = f"{_SELECT} WHERE {where} ORDER BY n"
-        with self._database.reading() as sql:
+        with self._database.using() as sql:
             rows = sql.execute(statement, values).fetchall()
         return [self._cell(row) for row in rows]
 
@@ -231,12 +231,12 @@ class Cells:
 
     def begun(self, run: str) -> int:
         """Return how many executions a run has begun so far."""
-        with self._database.reading() as sql:
+        with self._database.using() as sql:
             return int(sql.execute("SELECT begun FROM runs WHERE id = ?", (run,)).fetchone()[0])
 
     def steps(self, run: str) -> list[Step]:
         """Return the cells of a run, in their order."""
-        with self._database.reading() as sql:
+        with self._database.using() as sql:
             rows = sql.execute(
                 "SELECT number, source, execution, turn, checkpoint FROM run_cells WHERE run = ? ORDER BY number",
                 (run,),

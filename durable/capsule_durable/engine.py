@@ -143,7 +143,8 @@ def open_engine(url: str, home: Path, kernel: str) -> Engine:
         kernel: names the kernel, whichever process it runs in; a word.
 
     Raises:
-        EngineUnavailable: it cannot be had; the message says why, and what to do.
+        StoreError: its file cannot be used.
+        EngineUnavailable: there is none of this name.
     """
     if url == EMBEDDED:
         return EmbeddedEngine(home / FILE, f"{GROUP}.{kernel}")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from capsule_durable import ids
-from capsule_durable.checkpoints.home import ensure
+from capsule_durable.home import ensure
 
 logger = logging.getLogger(__name__)
 

@@ -69,7 +69,7 @@ async def pending(home: Path) -> list[PendingInput]:
         home: the user's directory.
 
     Raises:
-        EngineUnavailable: the store cannot be read.
+        StoreError, EngineUnavailable: the store cannot be read.
     """
     async with _engine(home) as engine:
         return [] if engine is None else await _pending(engine)
@@ -100,7 +100,7 @@ async def answer(home: Path, input_id: str, value: str) -> None:
 
     Raises:
         AlreadyAnswered: it does not wait any more.
-        EngineUnavailable: the store cannot be written.
+        StoreError, EngineUnavailable: the store cannot be written.
     """
     async with _engine(home) as engine:
         if engine is None:
@@ -123,7 +123,7 @@ async def cancel(home: Path, input_id: str) -> None:
 
     Raises:
         AlreadyAnswered: it does not wait any more.
-        EngineUnavailable: the store cannot be written.
+        StoreError, EngineUnavailable: the store cannot be written.
     """
     async with _engine(home) as engine:
         if engine is None:
@@ -205,7 +205,7 @@ async def tree(home: Path, execution_id: str) -> list[Step]:
         execution_id: the execution.
 
     Raises:
-        EngineUnavailable: the store cannot be read.
+        StoreError, EngineUnavailable: the store cannot be read.
     """
     root = ids.execution(execution_id)
     async with _engine(home) as engine:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from capsule_durable.embedded.database import Database
+from capsule_durable.store.database import Database
 
 _GENESIS = bytes(32)
 _PAGE = 1000
@@ -98,7 +98,7 @@ class Ledger:
             session: only those of this session.
             after: only those behind this place.
         """
-        with self._database.reading() as sql:
+        with self._database.using() as sql:
             rows = sql.execute(
                 "SELECT n, at, actor, session, what, data FROM ledger WHERE n > ? AND (? IS NULL OR session = ?)"
                 " ORDER BY n",
@@ -119,7 +119,7 @@ class Ledger:
             if record_hash != _hash(before, n, at, actor, session, what, data):
                 return count, Fault(n, f"record {n} was changed")
             count, before = n, record_hash
-        with self._database.reading() as sql:
+        with self._database.using() as sql:
             last, digest = _head(sql)
         if last > count:
             return count, Fault(count + 1, f"record {_span(count + 1, last)} missing at the end")
@@ -130,7 +130,7 @@ class Ledger:
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         last: int | None = None
         while True:
-            with self._database.reading() as sql:
+            with self._database.using() as sql:
                 rows = sql.execute(
                     "SELECT n, at, actor, session, what, data, prev_hash, record_hash FROM ledger"
                     " WHERE ? IS NULL OR n > ? ORDER BY n LIMIT ?",

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.cells import MOST_OUTPUT, Cell, Cells, merged
-from capsule_durable.embedded.database import Database
+from capsule_durable.embedded.schema import FORM
 from capsule_durable.errors import EngineUnavailable, ExecutionFailed
 from capsule_durable.ledger import Entry, Ledger
+from capsule_durable.store.database import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
@@ -176,7 +177,7 @@ class Record:
         if self._path is None:
             raise EngineUnavailable("what comes of cells is not kept: the engine keeps everything in memory")
         if self._database is None:
-            self._database = Database(self._path)
+            self._database = Database(self._path, FORM)
         return do(Books(Cells(self._database), Ledger(self._database)))
 
     def _look(self, future: asyncio.Future[None]) -> None:

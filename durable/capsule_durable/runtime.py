@@ -20,7 +20,6 @@ from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
-from capsule_durable.embedded.errors import StoreError
 from capsule_durable.engine import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
 from capsule_durable.errors import (
     CapsuleError,
@@ -33,6 +32,7 @@ from capsule_durable.record import Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
 from capsule_durable.standbys import Standby
+from capsule_durable.store.errors import StoreError
 from capsule_durable.worker import Exit
 from capsule_durable.workers import Workers
 from capsule_worker.protocol import Message

@@ -205,7 +205,8 @@ def resume(
 @contextlib.contextmanager
 def open_catalogue() -> Iterator[Catalogue | None]:
     """Open the catalogue, None where there is none yet, with all in it that was written."""
-    from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue, StoreError
+    from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue
+    from capsule_durable.store.errors import StoreError
 
     home = _home()
     if not (home / FILE_NAME).exists():

@@ -16,8 +16,8 @@ from capsule_kernel.terminal import plain, print_json, print_table
 
 if TYPE_CHECKING:
     from capsule_durable.cells import Cell
-    from capsule_durable.embedded.database import Database
     from capsule_durable.ledger import Event
+    from capsule_durable.store.database import Database
 
 # As in `cli`, every command imports what it needs.
 
@@ -230,13 +230,14 @@ def _session_id(reference: str) -> str:
 
 @contextlib.contextmanager
 def _database() -> Iterator[Database]:
-    from capsule_durable.embedded.database import Database
+    from capsule_durable.embedded.schema import FORM
     from capsule_durable.engine import FILE
+    from capsule_durable.store.database import Database
 
     path = _home() / FILE
     if not path.exists():
         raise NothingKept(f"nothing is kept yet: there is no {path}")
-    database = Database(path)
+    database = Database(path, FORM)
     try:
         yield database
     finally:

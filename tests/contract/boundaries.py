@@ -27,8 +27,9 @@ from msgspec import Raw
 
 from capsule_durable.embedded import owners, timers, wire
 from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.database import Database
 from capsule_durable.embedded.retention import GRACE, Retention, sweep
+from capsule_durable.embedded.schema import FORM
+from capsule_durable.store.database import Database
 
 NOW = 1_700_000_000_000
 FAR = NOW + 10**9
@@ -105,12 +106,12 @@ def round_of_timers(path: Path) -> None:
 
 
 def forgetting(path: Path) -> None:
-    with Database(path).writing() as sql:
+    with Database(path, FORM).writing() as sql:
         sweep(sql, Retention(count=3), NOW + 2 * GRACE, 0)
 
 
 CASES: dict[str, Act] = {
-    "open": lambda path: Database(path).close(),
+    "open": lambda path: Database(path, FORM).close(),
     "create": asking(creation("new", target=HERE)),
     "create task": asking(task("new")),
     "settle": asking(settlement("b:1")),
@@ -241,7 +242,7 @@ def verify(directory: Path) -> None:
     for place in sorted((directory / "trials").iterdir()):
         case, _, trial = place.name.rpartition("-")
         # Whatever was left, the next one opens it.
-        database = Database(place / FILE)
+        database = Database(place / FILE, FORM)
         assert timers.holders(database.connection) is not None
         database.close()
         found = json.loads(json.dumps(content(place)))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded import database
-from capsule_durable.embedded.database import Database
 from capsule_durable.embedded.retention import GRACE, STEP, Retention, sweep
+from capsule_durable.embedded.schema import FORM
 from capsule_durable.embedded.upkeep import Upkeep, shorten
+from capsule_durable.store import database
+from capsule_durable.store.database import Database
 
 from .engines import BEGINNING, FAR
 
@@ -26,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Database]:
-    store = Database(path)
+    store = Database(path, FORM)
     yield store
     store.close()
 
@@ -117,13 +118,13 @@ def test_nothing_that_is_needed_is_ever_forgotten(store: Database, seed: int) ->
 
 
 def test_upkeep_keeps_file_and_log_small(path: Path) -> None:
-    store = Database(path)
+    store = Database(path, FORM)
     fill(store, [(f"p{number}" + "x" * 500, NOW - DAY, None) for number in range(5000)])
     upkeep = Upkeep(path, "NORMAL", Retention(count=100, age=None), lambda: NOW)
     upkeep.start()
     upkeep.stop()  # lets the round end
     upkeep.stop()
-    maintained = Database(path)
+    maintained = Database(path, FORM)
     Upkeep(path, "NORMAL", Retention(count=100, age=None), lambda: NOW).round(maintained)
     assert len(names(store)) == 100
     log = path.with_name(f"{path.name}-wal")

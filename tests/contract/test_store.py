@@ -11,14 +11,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from resonate.error import ServerError
 from resonate_base import ConnectorError
 
-from capsule_durable.embedded import database, errors, owners, schema
-from capsule_durable.embedded.database import Database
+from capsule_durable.embedded import owners
+from capsule_durable.embedded.schema import FORM
+from capsule_durable.store import database, errors
+from capsule_durable.store.database import Database
 
 from .engines import TTL, close_engine, creation, open_engine
 
@@ -39,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Database]:
-    store = Database(path)
+    store = Database(path, FORM)
     yield store
     store.close()
 
@@ -61,7 +64,7 @@ def test_a_connection_waits_before_its_first_statement_and_syncs_as_it_is_told(p
         return store.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     for synchronous, number in (("NORMAL", 1), ("FULL", 2), ("NORMAL", 1)):
-        store = Database(path, synchronous, patience=3)
+        store = Database(path, FORM, synchronous, patience=3)
         assert (asked(store, "synchronous"), asked(store, "busy_timeout")) == (number, 3000)
         assert (asked(store, "journal_mode"), asked(store, "wal_autocheckpoint")) == ("wal", 0)
         store.close()
@@ -71,7 +74,7 @@ def test_a_file_that_is_damaged_is_named_and_left_as_it_is(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(errors.StoreDamaged, match=r"engine\.sqlite3 is damaged .* move it away"):
-        Database(path)
+        Database(path, FORM)
     assert path.read_bytes() == b"no database at all" * 1000
 
 
@@ -81,7 +84,7 @@ def test_a_file_that_is_damaged_is_named_and_left_as_it_is(path: Path) -> None:
         (["CREATE TABLE promises (theirs)"], errors.StoreForeign),
         (["PRAGMA user_version = 1"], errors.StoreForeign),
         (["PRAGMA application_id = 7"], errors.StoreForeign),
-        ([f"PRAGMA application_id = {schema.APPLICATION_ID}", "PRAGMA user_version = 99"], errors.StoreTooNew),
+        ([f"PRAGMA application_id = {FORM.application_id}", "PRAGMA user_version = 99"], errors.StoreTooNew),
         (["PRAGMA journal_mode = WAL", "CREATE TABLE promises (theirs)"], errors.StoreForeign),
     ],
 )
@@ -94,7 +97,7 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(
             sql.execute(statement)
     before = path.read_bytes()
     with pytest.raises(kind, match="CAPSULE_HOME"):
-        Database(path)
+        Database(path, FORM)
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -106,20 +109,45 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refuse)
         with pytest.raises(errors.StoreNotLockable, match="local disk"):
-            Database(path)
+            Database(path, FORM)
     # In memory there is no log that processes could share: SQLite keeps another journal, as it does on some networks.
     monkeypatch.setattr(database, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
     with pytest.raises(errors.StoreNotLockable, match="the journal stays in mode 'memory'"):
-        Database(path)
+        Database(path, FORM)
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_there(
+    path: Path, refusal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(refusal, "locks are refused")
+
+    Database(path, FORM).close()
+    before = path.read_bytes()
+    # It would wait, since it takes a refusal for another process's lock.
+    monkeypatch.setattr(database, "_connect", lambda path: pytest.fail("SQLite was asked"))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(errors.StoreNotLockable, match=r"locks are refused.* local disk"):
+        Database(path, FORM)
+    assert path.read_bytes() == before
+
+
+def test_one_that_is_there_is_opened_while_another_process_has_the_directory(path: Path) -> None:
+    Database(path, FORM).close()
+    directory = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    Database(path, FORM).close()
+    os.close(directory)
 
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "engine.sqlite3").mkdir()
     with pytest.raises(errors.StoreReadOnly, match=r"engine\.sqlite3 cannot be written"):
-        Database(tmp_path / "engine.sqlite3")
+        Database(tmp_path / "engine.sqlite3", FORM)
     (tmp_path / "file").touch()
     with pytest.raises(errors.StoreError, match=r"cannot use .*file"):
-        Database(tmp_path / "file" / "engine.sqlite3")
+        Database(tmp_path / "file" / "engine.sqlite3", FORM)
 
 
 def sqlite_error(code: int) -> sqlite3.Error:
@@ -154,7 +182,7 @@ def test_every_error_has_its_class_and_names_the_file(error: Exception, kind: ty
 
 
 def test_whoever_holds_the_file_too_long_is_named(store: Database, path: Path) -> None:
-    hasty = Database(path, patience=0)
+    hasty = Database(path, FORM, patience=0)
     with store.writing(), pytest.raises(errors.StoreBusy), hasty.writing():
         pass
     with hasty.writing():
@@ -177,31 +205,28 @@ def test_what_an_older_version_kept_is_kept(path: Path, old: Path) -> None:
         sql.executescript(old.read_text(encoding="utf-8"))
     before = kept(path)
     assert len(before) == 5
-    Database(path).close()
+    Database(path, FORM).close()
     assert kept(path) == before
     with contextlib.closing(sqlite3.connect(path)) as sql:
-        assert sql.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+        assert sql.execute("PRAGMA user_version").fetchone() == (FORM.version,)
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
-    assert [old.stem for old in sorted(STORES.iterdir())] == [
-        f"version_{number + 1}" for number in range(len(schema.MIGRATIONS))
-    ]
+    assert [old.stem for old in sorted(STORES.iterdir())] == [f"version_{number + 1}" for number in range(FORM.version)]
 
 
-def test_a_file_is_brought_up_to_date_all_at_once_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Database(path).close()
+def test_a_file_is_brought_up_to_date_all_at_once_or_not_at_all(path: Path) -> None:
+    Database(path, FORM).close()
     before = dump(path)
     good, bad = "CREATE TABLE more (a)", "CREATE TABLE more (a)"
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, (good, bad)))
     with pytest.raises(errors.StoreError, match="more already exists"):
-        Database(path)
+        Database(path, replace(FORM, migrations=(*FORM.migrations, (good, bad))))
     assert dump(path) == before
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:-1], (good,), ("ALTER TABLE more ADD b",)))
-    Database(path).close()
+    newer = replace(FORM, migrations=(*FORM.migrations, (good,), ("ALTER TABLE more ADD b",)))
+    Database(path, newer).close()
     with contextlib.closing(sqlite3.connect(path)) as sql:
         assert sql.execute("SELECT a, b FROM more").fetchall() == []
-        assert sql.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+        assert sql.execute("PRAGMA user_version").fetchone() == (newer.version,)
 
 
 # -- trouble later -------------------------------------------------------------------------------------------
@@ -304,7 +329,7 @@ async def test_who_leaves_gives_up_what_it_holds(tmp_path: Path) -> None:
     await close_engine(first)
     await second.pass_time(0)
     assert [task_id for task_id, _ in second.offers()] == ["a"]
-    with second.connection._database.reading() as sql:
+    with second.connection._database.using() as sql:
         assert sql.execute("SELECT * FROM listeners").fetchall() == []
     await close_engine(second)
 
@@ -322,7 +347,7 @@ async def test_what_one_settles_another_is_told_once(tmp_path: Path) -> None:
         await second.pass_time(0)
         await first.pass_time(0)
     assert (first.told(), second.told()) == ([settled], [])
-    with first.connection._database.reading() as sql:
+    with first.connection._database.using() as sql:
         for table in ("listeners", "outbox"):
             assert sql.execute(f"SELECT * FROM {table}").fetchall() == []
     for engine in (first, second):

@@ -20,9 +20,10 @@ from integration.kernels import kernel
 from jupyter_core.utils import ensure_event_loop
 
 from capsule_durable.cells import Cells
-from capsule_durable.embedded.database import Database
+from capsule_durable.embedded.schema import FORM
 from capsule_durable.engine import FILE
 from capsule_durable.ledger import Ledger
+from capsule_durable.store.database import Database
 
 SECONDS = float(os.environ.get("CAPSULE_TEST_CROWD") or 8)
 KERNELS = int(os.environ.get("CAPSULE_TEST_KERNELS") or 3)
@@ -100,7 +101,7 @@ def test_many_use_one_store_and_nobody_notices(tmp_path: Path) -> None:
         f" {alone * 1e3:.1f} ms alone, {together * 1e3:.1f} ms in the crowd"
     )
     assert crowd.faults == []
-    database = Database(crowd.home / FILE)
+    database = Database(crowd.home / FILE, FORM)
     ledger, cells = Ledger(database), Cells(database)
     records, fault = ledger.verify()
     assert fault is None

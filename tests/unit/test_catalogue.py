@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_durable.checkpoints.catalogue import Catalogue, StoreError, UnknownCheckpoint, UnknownSession
-from capsule_durable.checkpoints.home import home
+from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, UnknownSession
 from capsule_durable.checkpoints.retention import Retention
+from capsule_durable.checkpoints.schema import FORM
+from capsule_durable.home import home
+from capsule_durable.store import database
+from capsule_durable.store.errors import StoreBusy, StoreError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Group, Location, Manifest, Variable
 
@@ -28,6 +31,8 @@ KEEP_FEW = Retention(count=0, age=None, size=None)
 #: The largest pid that Linux gives is 2**22: no process has this one.
 NOBODY = 2**22 + 1
 DAY = 86400.0
+#: What catalogues of each version looked like.
+OLD = Path(__file__).with_name("catalogues")
 
 
 class Clock:
@@ -575,7 +580,11 @@ def test_a_manifest_that_is_damaged_in_the_catalogue_is_named(catalogue: Catalog
 
 @pytest.mark.parametrize(
     ("statement", "message"),
-    [("PRAGMA user_version = 99", "newer version"), ("CREATE TABLE sessions (theirs)", "somebody else's")],
+    [
+        ("PRAGMA user_version = 99", "newer version"),
+        ("CREATE TABLE sessions (theirs)", "somebody else's"),
+        ("PRAGMA application_id = 7", "somebody else's"),
+    ],
 )
 def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, statement: str, message: str) -> None:
     path = tmp_path / "catalogue.sqlite3"
@@ -587,6 +596,43 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, stateme
         Catalogue(tmp_path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["catalogue.sqlite3"]
+
+
+@pytest.mark.parametrize("old", sorted(OLD.iterdir()), ids=lambda old: old.stem)
+def test_what_an_older_version_listed_is_listed(tmp_path: Path, old: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "catalogue.sqlite3")
+    connection.executescript(old.read_text(encoding="utf-8"))
+    connection.close()
+    with Catalogue(tmp_path) as catalogue:
+        (session,) = catalogue.sessions()
+        assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
+            (2, None, "b = 2"),
+            (1, "first", "a = 1"),
+        ]
+        assert catalogue.manifest(catalogue.find("first").id).packs == {pack_name(1)}
+        assert catalogue.head(session.id) == catalogue.newest(session.id)
+        catalogue.annotate(catalogue.find("2").id, name="second")
+        assert catalogue.find("second").number == 2
+
+
+def test_there_is_an_old_file_of_every_version() -> None:
+    assert [old.stem for old in sorted(OLD.iterdir())] == [f"version_{number + 1}" for number in range(FORM.version)]
+
+
+def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(catalogue: Catalogue) -> None:
+    with catalogue._database.using() as connection:
+        asked = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "wal_autocheckpoint")]
+    assert asked == [2, 1000]
+
+
+def test_whoever_has_the_home_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    with pytest.raises(StoreBusy, match=r"another process holds .*catalogue\.sqlite3 .* try again"):
+        Catalogue(tmp_path)
+    os.close(directory)
+    Catalogue(tmp_path).close()
 
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:

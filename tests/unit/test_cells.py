@@ -16,7 +16,8 @@ from capsule_durable import cells as module
 from capsule_durable.batch import Begin, Run
 from capsule_durable.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
 from capsule_durable.embedded import owners
-from capsule_durable.embedded.database import Database
+from capsule_durable.embedded.schema import FORM
+from capsule_durable.store.database import Database
 from capsule_worker.protocol import messages as m
 
 #: A process of another machine.
@@ -25,7 +26,7 @@ ELSEWHERE = "nowhere.1.2.3"
 
 @pytest.fixture
 def cells(tmp_path: Path) -> Iterator[Cells]:
-    database = Database(tmp_path / "engine.sqlite3")
+    database = Database(tmp_path / "engine.sqlite3", FORM)
     yield Cells(database)
     database.close()
 

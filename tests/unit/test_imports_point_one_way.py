@@ -13,6 +13,7 @@ import pytest
 
 import capsule
 import capsule_durable
+import capsule_durable.store
 import capsule_kernel
 import capsule_worker
 from capsule_durable import launcher
@@ -29,6 +30,7 @@ OURS = {"capsule", "capsule_durable", "capsule_kernel", "capsule_worker"}
 ALLOWED = {
     capsule_kernel: {"capsule_kernel", "capsule_durable", "capsule_worker.protocol"},
     capsule_durable: {"capsule_durable", "capsule_worker.protocol"},
+    capsule_durable.store: {"capsule_durable.store", "capsule_durable.errors", "capsule_durable.home"},
     capsule_worker: {"capsule_worker", "capsule"},
     capsule_worker.protocol: {"capsule_worker.protocol"},
     capsule: {"capsule", "capsule_worker"},

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded.database import Database
+from capsule_durable.embedded.schema import FORM
 from capsule_durable.ledger import Entry, Fault, Ledger
+from capsule_durable.store.database import Database
 
 COUNT = 12
 
@@ -22,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    database = Database(path)
+    database = Database(path, FORM)
     made = Ledger(database)
     for number in range(1, COUNT + 1):
         made.append([Entry(1e9 + number, "kernel 7", "s1" if number % 2 else "s2", "cell ended", {"cell": number})])
@@ -53,7 +54,7 @@ def test_several_are_added_at_once_or_not_at_all(ledger: Ledger) -> None:
 
 
 def test_an_empty_ledger_is_whole(tmp_path: Path) -> None:
-    database = Database(tmp_path / "empty.sqlite3")
+    database = Database(tmp_path / "empty.sqlite3", FORM)
     assert Ledger(database).verify() == (0, None)
     database.close()
 

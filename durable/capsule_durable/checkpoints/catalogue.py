@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Self
 
 from capsule_durable.checkpoints import rows
-from capsule_durable.checkpoints.database import Database, StoreError
 from capsule_durable.checkpoints.entries import (
     DIGITS,
     Collected,
@@ -33,13 +32,16 @@ from capsule_durable.checkpoints.entries import (
     resolve,
 )
 from capsule_durable.checkpoints.files import alive, is_from, sizes, sync
-from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention, dropped
+from capsule_durable.checkpoints.schema import FORM
 from capsule_durable.errors import ProtocolError
+from capsule_durable.home import ensure
+from capsule_durable.store.database import Database
+from capsule_durable.store.errors import StoreDamaged, StoreError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 
-__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "StoreError", "UnknownCheckpoint", "UnknownSession", "runs"]
+__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "UnknownCheckpoint", "UnknownSession", "runs"]
 
 FILE_NAME = "catalogue.sqlite3"
 #: Where the sessions' directories are.
@@ -65,7 +67,8 @@ class Catalogue:
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         self._sessions = home / SESSIONS
         self._clock = clock
-        self._database = Database(home / FILE_NAME)
+        self._database = Database(home / FILE_NAME, FORM, "FULL")
+        self._database.connection.row_factory = sqlite3.Row
 
     def __enter__(self) -> Self:
         return self
@@ -282,7 +285,7 @@ class Catalogue:
 
         Raises:
             UnknownCheckpoint: there is none of this id.
-            StoreError: its manifest is damaged.
+            StoreDamaged: its manifest is damaged.
         """
         with self._database.using() as connection:
             row = connection.execute(
@@ -293,7 +296,7 @@ class Catalogue:
         try:
             manifest = mf.load(row["manifest"])
         except ProtocolError as error:
-            raise StoreError(
+            raise StoreDamaged(
                 f"checkpoint {checkpoint_id} is damaged: {error}; forget it and use another one"
             ) from error
         annotations = {"name": row["name"], "description": row["description"], "tags": json.loads(row["tags"])}

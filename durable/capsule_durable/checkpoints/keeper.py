@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from capsule_durable.checkpoints import commands, steps
-from capsule_durable.checkpoints.catalogue import Catalogue, StoreError, runs
+from capsule_durable.checkpoints.catalogue import Catalogue, runs
 from capsule_durable.checkpoints.commands import CommandError
 from capsule_durable.checkpoints.entries import Entry, SessionRow, resolve_session
 from capsule_durable.checkpoints.files import booted, link, sync, wait_for_writers
-from capsule_durable.checkpoints.home import ensure
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import DATA_MIME, Table
 from capsule_durable.errors import CapsuleError
+from capsule_durable.home import ensure
 from capsule_durable.settings import Settings
+from capsule_durable.store.errors import StoreError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 

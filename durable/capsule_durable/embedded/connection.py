@@ -27,12 +27,13 @@ from resonate.timing import Clock, now_ms
 from resonate_base import ConnectorError
 
 from capsule_durable.embedded import owners, promises, tasks, timers, wire
-from capsule_durable.embedded.database import PATIENCE, Database, Synchronous
-from capsule_durable.embedded.errors import StoreBusy, StoreError
 from capsule_durable.embedded.leases import Leases
 from capsule_durable.embedded.retention import Retention
+from capsule_durable.embedded.schema import FORM
 from capsule_durable.embedded.transaction import Here, Transaction
 from capsule_durable.embedded.upkeep import Upkeep
+from capsule_durable.store.database import PATIENCE, Database, Synchronous
+from capsule_durable.store.errors import StoreBusy, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class EmbeddedConnection:
         #: Of the tasks that this process runs.
         self.heartbeat = Leases()
         self._clock = clock
-        self._database = Database(path, synchronous, patience=0)
+        self._database = Database(path, FORM, synchronous, patience=0)
         self._upkeep = Upkeep(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
         self._here = Here(self.pid, ())
@@ -229,7 +230,7 @@ class EmbeddedConnection:
         self._next_look = None
         pause = 0.0
         try:
-            with self._database.reading() as sql:
+            with self._database.using() as sql:
                 (seen,) = sql.execute("PRAGMA data_version").fetchone()
                 if seen != self._seen:
                     self._due = timers.next_due(sql, self._here)

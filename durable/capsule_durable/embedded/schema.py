@@ -21,11 +21,9 @@ A pending task that is due is the message to its target: nothing else has to be 
 
 from __future__ import annotations
 
-#: SQLite's ``application_id``: tells our file from other databases.
-APPLICATION_ID = 0x43617073
+from capsule_durable.store.database import Form
 
-#: What makes tables of version n + 1 from those of version n; from nothing, for the first. Never changed once released.
-#: Processes of the older version may have the file open: add what they do not see, and take nothing from them.
+#: As in ``Form``: never changed once released, and what is added must not disturb processes of the older version.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # The large columns come last: SQLite need not read them for what comes before.
@@ -130,3 +128,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE ledger_head (one INTEGER PRIMARY KEY, n INTEGER NOT NULL, record_hash BLOB NOT NULL)",
     ),
 )
+
+FORM = Form(application_id=0x43617073, migrations=MIGRATIONS, has_upkeep=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from resonate.timing import Clock, now_ms
 
-from capsule_durable.embedded.database import Database, Synchronous
-from capsule_durable.embedded.errors import StoreBusy, StoreError
 from capsule_durable.embedded.retention import Retention, sweep
+from capsule_durable.embedded.schema import FORM
+from capsule_durable.store.database import Database, Synchronous
+from capsule_durable.store.errors import StoreBusy, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Upkeep:
 
     def _run(self) -> None:
         try:
-            database = Database(self._path, self._synchronous, PATIENCE)
+            database = Database(self._path, FORM, self._synchronous, PATIENCE)
         except StoreError:
             logger.exception("no upkeep")
             return
@@ -91,7 +92,7 @@ class Upkeep:
 
 def shorten(database: Database) -> None:
     """Move the log into the file; if it is long, see that it begins anew."""
-    with database.reading() as sql:
+    with database.using() as sql:
         # Without holding others up. They go on writing behind its back, so the log is seldom empty then.
         _, pages, _ = sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages > PAGES:

@@ -1,4 +1,4 @@
-"""What can be wrong with the file of the embedded engine: one class for each thing that a person can do about it."""
+"""What can be wrong with a file: one class for each thing that a person can do about it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 from typing import ClassVar, Self
 
-from capsule_durable.errors import EngineUnavailable
+from capsule_durable.errors import CapsuleError
 
 
-class StoreError(EngineUnavailable):
-    """The file of promises cannot be used. The message says what happened, to which file, and what to do."""
+class StoreError(CapsuleError):
+    """A file cannot be used. The message says what happened, to which file, and what to do."""
 
     #: The message.
     text: ClassVar[str] = "cannot use {path}: {reason}"
@@ -33,8 +33,8 @@ class StoreDamaged(StoreError):
     """The file is no SQLite database any more, or parts of it make no sense."""
 
     text = (
-        "{path} is damaged ({reason}): repair it with SQLite's `.recover`, or move it away to begin anew; "
-        "nothing was changed in it"
+        "{path} is damaged ({reason}): repair it with SQLite's `.recover`, or move it away to begin anew, "
+        "without what it keeps; nothing was changed in it"
     )
 
 
@@ -133,8 +133,9 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> StoreError:
         path: the file.
     """
     if isinstance(error, OSError):
-        kind = _BY_ERRNO.get(error.errno or 0, StoreError)
-        return kind.at(Path(error.filename or path), error.strerror or str(error))
+        where, reason = Path(error.filename or path), error.strerror or str(error)
+        known = _BY_ERRNO.get(error.errno or 0)
+        return known.at(where, reason) if known else StoreError.at(where, f"{reason}; see to its disk and permissions")
     code = getattr(error, "sqlite_errorcode", 0)
     kind = StoreNotLockable if code in _LOCKING else _BY_SQLITE_CODE.get(code & 0xFF, StoreError)
     return kind.at(path, str(error))
