@@ -15,6 +15,7 @@ import zstandard
 from capsule_durable.checkpoints.files import sync
 from capsule_durable.errors import CapsuleError
 from capsule_durable.home import ensure
+from capsule_durable.store.errors import explain
 
 #: Seconds for which a file stays that nothing refers to: something may be about to.
 GRACE = 3600.0
@@ -40,27 +41,17 @@ class Artifacts:
         """Keep a content, which is on the disk then, and return its name.
 
         Raises:
-            OSError: that cannot be done.
+            StoreError: that cannot be done.
         """
         name = _name(content)
         path = self._path(name)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             # It is new again, for those who remove what is old.
             os.utime(path)
-            return name
-        ensure(path.parent)
-        # Readable for its owner only, whatever the umask.
-        fd, unfinished = tempfile.mkstemp(dir=path.parent, prefix="new-")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(zstandard.compress(content))
-                file.flush()
-                os.fsync(fd)
-            Path(unfinished).rename(path)
-        except BaseException:
-            Path(unfinished).unlink()
-            raise
-        sync(path.parent)
+        except FileNotFoundError:
+            _write(path, content)
+        except OSError as error:
+            raise explain(error, path) from error
         return name
 
     def get(self, name: str) -> bytes:
@@ -94,3 +85,23 @@ class Artifacts:
 
 def _name(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Bring a content to the disk; it is there whole or not at all."""
+    try:
+        ensure(path.parent)
+        # Readable for its owner only, whatever the umask.
+        fd, unfinished = tempfile.mkstemp(dir=path.parent, prefix="new-")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(zstandard.compress(content))
+                file.flush()
+                os.fsync(fd)
+            Path(unfinished).rename(path)
+        except BaseException:
+            Path(unfinished).unlink()
+            raise
+        sync(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error

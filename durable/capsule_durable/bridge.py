@@ -197,6 +197,9 @@ class Bridge:
         Raises:
             ExecutionFailed: there is no result.
         """
+        if execution_id in self._begun:
+            function.close()
+            return await asyncio.shield(self._begun[execution_id].outcome)
         begun = self._begun[execution_id] = _Begun(inputs or execution_id)
         begun.function = asyncio.get_running_loop().create_task(function)
         # What ends the function before there is an outcome is one.
