@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from capsule_durable.store.database import Database
 
 _GENESIS = bytes(32)
-_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -108,38 +107,33 @@ class Ledger:
 
     def verify(self) -> tuple[int, Fault | None]:
         """Follow the chain from its beginning; return how many records are right, and where it breaks."""
-        count, before = 0, _GENESIS
-        for row in self._rows():
-            n, at, actor, session, what, data, prev_hash, record_hash = row
-            expected = count + 1
-            if n != expected:
-                return count, Fault(expected, f"record {_span(expected, n - 1)} missing")
-            if prev_hash != before:
-                return count, Fault(n, f"record {n} does not follow the one before it: one was put in its place")
-            if record_hash != _hash(before, n, at, actor, session, what, data):
-                return count, Fault(n, f"record {n} was changed")
-            count, before = n, record_hash
         with self._database.using() as sql:
-            last, digest = _head(sql)
-        if last > count:
-            return count, Fault(count + 1, f"record {_span(count + 1, last)} missing at the end")
-        if last < count or digest != before:
-            return count, Fault(count, f"record {count} is not the one that was written last")
-        return count, None
+            # Of one moment, whoever writes meanwhile.
+            sql.execute("BEGIN")
+            try:
+                return _follow(sql)
+            finally:
+                sql.execute("ROLLBACK")
 
-    def _rows(self) -> Iterator[tuple[Any, ...]]:
-        last: int | None = None
-        while True:
-            with self._database.using() as sql:
-                rows = sql.execute(
-                    "SELECT n, at, actor, session, what, data, prev_hash, record_hash FROM ledger"
-                    " WHERE ? IS NULL OR n > ? ORDER BY n LIMIT ?",
-                    (last, last, _PAGE),
-                ).fetchall()
-            if not rows:
-                return
-            yield from rows
-            last = rows[-1][0]
+
+def _follow(sql: sqlite3.Connection) -> tuple[int, Fault | None]:
+    count, before = 0, _GENESIS
+    rows = sql.execute("SELECT n, at, actor, session, what, data, prev_hash, record_hash FROM ledger ORDER BY n")
+    for n, at, actor, session, what, data, prev_hash, record_hash in rows:
+        expected = count + 1
+        if n != expected:
+            return count, Fault(expected, f"record {_span(expected, n - 1)} missing")
+        if prev_hash != before:
+            return count, Fault(n, f"record {n} does not follow the one before it: one was put in its place")
+        if record_hash != _hash(before, n, at, actor, session, what, data):
+            return count, Fault(n, f"record {n} was changed")
+        count, before = n, record_hash
+    last, digest = _head(sql)
+    if last > count:
+        return count, Fault(count + 1, f"record {_span(count + 1, last)} missing at the end")
+    if last < count or digest != before:
+        return count, Fault(count, f"record {count} is not the one that was written last")
+    return count, None
 
 
 def _head(sql: sqlite3.Connection) -> tuple[int, bytes]:

@@ -1,7 +1,9 @@
 """Several kernels and commands use one store at a time: nobody is told that it is locked, and nothing is lost.
 
 ``CAPSULE_TEST_CROWD`` sets how many seconds they do so, ``CAPSULE_TEST_KERNELS`` and ``CAPSULE_TEST_COMMANDS`` how many
-there are. What a cell takes, alone and in the crowd, is printed.
+there are; ``CAPSULE_TEST_PAUSE``, how many seconds each waits before its next cell, and a command ten times as long:
+without a pause they compete for processors more than for the store. What a cell takes, alone and in the crowd, is
+printed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from capsule_durable.store.database import Database
 SECONDS = float(os.environ.get("CAPSULE_TEST_CROWD") or 8)
 KERNELS = int(os.environ.get("CAPSULE_TEST_KERNELS") or 3)
 COMMANDS = int(os.environ.get("CAPSULE_TEST_COMMANDS") or 2)
+PAUSE = float(os.environ.get("CAPSULE_TEST_PAUSE") or 0)
 WORDS = (["pending"], ["sessions"], ["log"], ["checkpoints"], ["verify"], ["status"])
 
 pytestmark = pytest.mark.timeout(SECONDS * 4 + 240)
@@ -53,6 +56,7 @@ class Crowd:
                 began = time.perf_counter()
                 done = one.run("n += 1\nprint(n)")
                 took = time.perf_counter() - began
+                time.sleep(PAUSE)
                 count += 1
                 with self._guard:
                     self.times.append(took)
@@ -76,6 +80,7 @@ class Crowd:
             done = subprocess.run(
                 [capsule, *words], env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
             )
+            time.sleep(10 * PAUSE)
             if done.returncode or "locked" in done.stdout + done.stderr:
                 with self._guard:
                     self.faults.append(f"{words}: {done.stdout}{done.stderr}")

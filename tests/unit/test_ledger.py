@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def change(path: Path, *statements: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as sql, sql:
         for statement in statements:
             sql.execute(statement)
+
+
+def test_the_chain_is_whole_though_others_write_meanwhile(path: Path, ledger: Ledger) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(Database(path, FORM)) as database:
+            other = Ledger(database)
+            while not done.is_set():
+                other.append([Entry(1.0, "kernel 8", "s3", "cell ended", {})])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = [ledger.verify() for _ in range(300)]
+    finally:
+        done.set()
+        writer.join()
+    assert {fault for _, fault in found} == {None}
+    assert found[-1][0] > COUNT
 
 
 def test_what_was_added_is_there_and_whole(ledger: Ledger) -> None:
