@@ -50,12 +50,13 @@ def test_the_chain_is_whole_though_others_write_meanwhile(path: Path, ledger: Le
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        found = [ledger.verify() for _ in range(300)]
+        count, fault = ledger.verify()
+        while count < COUNT + 2000 and fault is None:
+            count, fault = ledger.verify()
     finally:
         done.set()
         writer.join()
-    assert {fault for _, fault in found} == {None}
-    assert found[-1][0] > COUNT
+    assert fault is None
 
 
 def test_what_was_added_is_there_and_whole(ledger: Ledger) -> None:
