@@ -174,7 +174,20 @@ def test_an_interactive_kernel_whose_front_is_killed_at_any_step_goes_on(tmp_pat
             raise
 
 
-def _live_through(place: Place, at: int) -> None:
+@pytest.mark.timeout(3600)
+def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
+    chance = random.Random(19)
+    for number in range(MOMENTS):
+        after = chance.uniform(0, 0.25)
+        try:
+            _live_through(Place(tmp_path / str(number)), 0, after)
+        except AssertionError as error:
+            error.add_note(f"killed after {after:.4f} s")
+            raise
+
+
+def _live_through(place: Place, at: int, after: float | None = None) -> None:
+    """Have an interactive kernel killed, at a step or some seconds after its first cell was sent, and go on with it."""
     manager = Manager()
     manager.start_kernel(env=place.environment(at, CAPSULE_CHECKPOINTS="sync"))
     process = psutil.Process(manager.provisioner.process.pid)
@@ -184,6 +197,8 @@ def _live_through(place: Place, at: int) -> None:
         client.start_channels()
         talk = Conversation(client)
         client.wait_for_ready(timeout=DEADLINE)
+        if after is not None:
+            threading.Timer(after, _kill, [process.pid]).start()
         for number in range(1, len(CODES) + 1):
             request = client.execute(place.code(number))
             if not _is_answered(talk, request, process):
