@@ -29,7 +29,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 from capsule_durable.capabilities import Capabilities
-from capsule_durable.launcher import Launcher
+from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.runtime import Runtime
 from capsule_durable.settings import Settings
 from capsule_worker.protocol import Decoder, Message, encode
@@ -97,7 +97,8 @@ def _print_stretches(folder: Path, cells: int) -> None:
 
 def worker_alone(cells: int) -> float:
     """Return the p50 of a cell from request to result, over a worker's own socket, in ms."""
-    launched = Launcher().launch()
+    launcher = Launcher()
+    launched = launcher.launch()
     decoder = Decoder()
     messages = _messages(launched.sock, decoder)
     try:
@@ -111,10 +112,7 @@ def worker_alone(cells: int) -> float:
                 pass
             times.append(time.perf_counter() - started)
     finally:
-        launched.process.kill()
-        launched.process.wait()
-        launched.sock.close()
-        launched.close()
+        _end(launcher, launched)
     return statistics.median(times[WARM_UP:]) * 1000
 
 
@@ -237,12 +235,18 @@ def _print_start() -> None:
 
 
 def _start_worker() -> None:
-    launched = Launcher().launch()
+    launcher = Launcher()
+    launched = launcher.launch()
     next(_messages(launched.sock, Decoder()))
-    launched.process.kill()
-    launched.process.wait()
+    _end(launcher, launched)
+
+
+def _end(launcher: Launcher, launched: Launched) -> None:
     launched.sock.close()
     launched.close()
+    warden = launcher.close()
+    assert warden is not None
+    warden.process.wait()
 
 
 # -- the profile ---------------------------------------------------------------------------------------------

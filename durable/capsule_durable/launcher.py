@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, field
+from typing import Protocol
 
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
 COOKIE = "CAPSULE_WORKER_COOKIE"
@@ -30,9 +32,8 @@ _WITHHELD = ("JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "CAPSULE_
 
 @dataclass
 class Launched:
-    """A worker process that was just started, and the front's ends of what connects to it."""
+    """A worker that was just started, and the front's ends of what connects to it."""
 
-    pid: int
     sock: socket.socket
     #: Reading ends of the worker's stdout and stderr. The worker reads them itself while it lives; what it left
     #: behind when it died is read here.
@@ -47,14 +48,41 @@ class Launched:
     #: Tells of copies of the worker that could take its place.
     standby: socket.socket
     cookie: str
-    #: None for a copy of another worker.
-    process: subprocess.Popen[bytes] | None = None
+    #: Who tells how it ends.
+    warden: Warden
+    #: Its process, if it is a copy of another worker; the warden tells of others.
+    process: Process | None = None
 
     def close(self) -> None:
         """Close the front's ends of what connects to it, but for ``sock`` and ``writers``."""
         for fd in (self.stdout, self.stderr, self.crash, self.journal):
             os.close(fd)
         self.standby.close()
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process.
+
+    Args:
+        fd: a descriptor of it (a pidfd).
+        pid: its id.
+        inner: its id as the warden knows it.
+    """
+
+    fd: int
+    pid: int
+    inner: int
+
+    @classmethod
+    def of(cls, fd: int, inner: int) -> Process:
+        """Return the process of a pidfd. Its id here is 0 if it has ended."""
+        with open(f"/proc/self/fdinfo/{fd}") as info:  # noqa: PTH123  # no need to import more
+            for line in info:
+                name, _, value = line.partition(":")
+                if name == "Pid":
+                    return cls(fd, max(0, int(value)), inner)
+        raise OSError(f"descriptor {fd} is of no process")
 
 
 @dataclass
@@ -80,10 +108,22 @@ class _Ends:
         crash = os.memfd_create("capsule-crash")
         return cls(sock, _pipe(), _pipe(), crash, journal, os.pipe(), standby)
 
-    def launched(self, pid: int, cookie: str, process: subprocess.Popen[bytes] | None = None) -> Launched:
+    @property
+    def theirs(self) -> list[int]:
+        """The worker's ends, in the order in which it is handed them (``capsule_worker.warden.HANDED``)."""
+        return [
+            self.sock[1].fileno(),
+            *self.stdout,
+            *self.stderr,
+            self.crash,
+            self.journal,
+            self.writers[1],
+            self.standby[1].fileno(),
+        ]
+
+    def launched(self, cookie: str, warden: Warden, process: Process | None = None) -> Launched:
         """Return the front's ends."""
         return Launched(
-            pid,
             self.sock[0],
             self.stdout[0],
             self.stderr[0],
@@ -92,6 +132,7 @@ class _Ends:
             self.writers[0],
             self.standby[0],
             cookie,
+            warden,
             process,
         )
 
@@ -110,6 +151,34 @@ class _Ends:
             os.close(fd)
 
 
+class Listener(Protocol):
+    """Who listens to a warden."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
+@dataclass
+class Warden:
+    """The process whose children the workers are; see ``capsule_worker.warden``.
+
+    Args:
+        process: it.
+        control: a socket to it.
+        said: what it wrote, a file.
+    """
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    said: int
+    #: Who listens to it.
+    listener: Listener | None = None
+
+    def text(self) -> str:
+        """Return what it wrote."""
+        return os.pread(self.said, 1 << 16, 0).decode("utf-8", "replace")
+
+
 @dataclass
 class Launcher:
     """Starts workers that share an interpreter and a working directory.
@@ -117,111 +186,96 @@ class Launcher:
     Args:
         python: the interpreter of the environment in which cells run.
         drain_timeout: seconds that a cell's output may take to leave the worker.
-        extra: further arguments of ``capsule_worker``.
     """
 
     python: str = sys.executable
     drain_timeout: float = 30.0
-    extra: list[str] = field(default_factory=list)
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
+    _warden: Warden | None = None
 
     def launch(self) -> Launched:
-        """Start a worker by exec, in a session of its own. Call it from the main thread.
+        """Have a worker started, in a session of its own. Call it from the main thread.
 
         Raises:
             OSError: the interpreter cannot be started.
         """
+        warden = self._get_warden()
         cookie = self._next_cookie()
         ends = _Ends.make()
-        theirs = {
-            "fd": ends.sock[1].fileno(),
-            "stdout": ends.stdout[0],
-            "stderr": ends.stderr[0],
-            "crash": ends.crash,
-            "journal": ends.journal,
-            "writers": ends.writers[1],
-            "standby": ends.standby[1].fileno(),
-        }
-        command = [
-            self.python,
-            "-m",
-            "capsule_worker",
-            *(f"--{name}={fd}" for name, fd in theirs.items()),
-            f"--drain-timeout={self.drain_timeout}",
-            *self.extra,
-        ]
+        request = {"cookie": cookie, "drain_timeout": self.drain_timeout}
         try:
-            process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=ends.stdout[1],
-                stderr=ends.stderr[1],
-                pass_fds=list(theirs.values()),
-                start_new_session=True,
-                env=worker_environment(os.environ, cookie),
-            )
+            socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)
         except OSError:
-            ends.close_ours()
-            raise
+            # It has just ended: who asks it how will know.
+            pass
         finally:
             ends.close_theirs()
-        return ends.launched(process.pid, cookie, process)
+        return ends.launched(cookie, warden)
 
-    def promote(self, sock: socket.socket, pid: int) -> Launched:
+    def promote(self, sock: socket.socket, process: Process) -> Launched:
         """Have a copy of a worker take over.
 
         Args:
             sock: connected to the copy, which waits.
-            pid: its process id.
+            process: it.
 
         Raises:
             OSError: it is gone.
         """
         cookie = self._next_cookie()
         ends = _Ends.make()
-        fds = [
-            ends.sock[1].fileno(),
-            *ends.stdout,
-            *ends.stderr,
-            ends.crash,
-            ends.journal,
-            ends.writers[1],
-            ends.standby[1].fileno(),
-        ]
         try:
-            socket.send_fds(sock, [cookie.encode()], fds)
+            socket.send_fds(sock, [cookie.encode()], ends.theirs)
         except OSError:
             ends.close_ours()
             raise
         finally:
             ends.close_theirs()
-        return ends.launched(pid, cookie)
+        return ends.launched(cookie, self._get_warden(), process)
+
+    def close(self) -> Warden | None:
+        """Let the warden end, and everything with it; return it, if there is one."""
+        warden, self._warden = self._warden, None
+        if warden is not None:
+            if warden.listener is not None:
+                warden.listener.close()
+            warden.control.close()
+        return warden
+
+    def _get_warden(self) -> Warden:
+        """Return the warden; start it, by exec, if there is none."""
+        if self._warden is not None and self._warden.process.poll() is None:
+            return self._warden
+        self.close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        said = os.memfd_create("capsule-warden")
+        fd = theirs.fileno()
+        cookie = f"{self.front_cookie}."
+        try:
+            process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
+                [self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                pass_fds=[fd],
+                start_new_session=True,
+                env=worker_environment(os.environ, self._next_cookie()),
+            )
+        except OSError:
+            ours.close()
+            os.close(said)
+            raise
+        finally:
+            theirs.close()
+        self._warden = Warden(process, ours, said)
+        return self._warden
 
     def _next_cookie(self) -> str:
-        # All are of one length: a copy of a worker writes its own over its original's.
+        # All are of one length: workers, and their copies, write their own over their original's.
         self._count += 1
         return f"{self.front_cookie}.{self._count:08d}."
-
-    def start_watchdog(self) -> subprocess.Popen[bytes]:
-        """Start the process that ends all workers and what they started, once this front is gone, however it went.
-
-        It is a shell that waits for the end of its standard input, which only this front holds open.
-        """
-        return subprocess.Popen(  # noqa: S603  # constants and our own interpreter
-            [
-                "/bin/sh",
-                "-c",
-                'read -r _; exec "$0" -I -m capsule_worker.reaper --everything "$1"',
-                sys.executable,
-                f"{self.front_cookie}.",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
 
 def worker_environment(environ: os._Environ[str] | dict[str, str], cookie: str) -> dict[str, str]:

@@ -65,7 +65,6 @@ class Runtime:
         self._attempts = Attempts(settings, self._record, self)
         self._running: str | None = None
         self._launcher = launcher
-        self._watchdog: subprocess.Popen[bytes] | None = None
         #: What the person is told with the next cell.
         self._notices: list[str] = []
         self._kernel = ids.word(session_id)
@@ -99,7 +98,6 @@ class Runtime:
 
     def start(self, first: Launched | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
-        self._watchdog = self._launcher.start_watchdog()
         self._engine.resonate.start()
         self.keeper.start()
         self.workers.start(first)
@@ -317,12 +315,11 @@ class Runtime:
         await self.keeper.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._engine.close(), self.settings.shutdown_timeout)
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None and watchdog.stdin is not None:
-            # Its last look ends what the cells started and what is still there.
-            watchdog.stdin.close()
+        # Its last look ends what the cells started and what is still there.
+        warden = self._launcher.close()
+        if warden is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(watchdog.wait, self.settings.shutdown_timeout)
+                await asyncio.to_thread(warden.process.wait, self.settings.shutdown_timeout)
 
     # -- the lives of workers --------------------------------------------------------------------------------
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import socket
-from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-_PR_SET_CHILD_SUBREAPER = 36
+from capsule_durable.launcher import Process
+
 #: Copies that wait at most: of the state now, for a death; and of the one before, for an undo.
 _MOST = 2
 #: Seconds that a copy may take to be there.
@@ -31,7 +29,7 @@ class Standby:
         execution_count: its number.
         checkpoint: the latest checkpoint then.
         current: whether that checkpoint has all that cells had changed.
-        there: becomes its process id when it is there, or None when it has gone.
+        there: becomes its process when it is there, or None when it has gone.
     """
 
     sock: socket.socket
@@ -39,7 +37,7 @@ class Standby:
     execution_count: int
     checkpoint: str | None
     current: bool
-    there: asyncio.Future[int | None]
+    there: asyncio.Future[Process | None]
 
 
 class Standbys:
@@ -114,13 +112,13 @@ class Standbys:
     def _heard(self, standby: Standby) -> None:
         """Take notice that a copy is there, or that it has gone."""
         try:
-            data = standby.sock.recv(64)
+            data, fds, *_ = socket.recv_fds(standby.sock, 64, 1)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, fds = b"", []
         if data:
-            standby.there.set_result(int(data))
+            standby.there.set_result(Process.of(fds[0], int(data)))
             return
         if standby in self._waiting:
             self._waiting.remove(standby)
@@ -132,32 +130,5 @@ class Standbys:
             standby.sock.close()
         if not standby.there.done():
             standby.there.set_result(None)
-
-
-def adopt_orphans(*, adopt: bool = True) -> None:
-    """Make this process the parent of what its workers leave behind, copies of them among it (Linux), or stop that."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
-
-
-def reap_orphans(mine: Collection[int]) -> None:
-    """Wait for processes that have ended, were left behind by workers, and are now children of this one.
-
-    Args:
-        mine: processes that somebody else waits for.
-    """
-    own_session = os.getsid(0)
-    for listing in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for pid in map(int, listing.read_text().split()):
-                # What this process started itself is in its session, or among ``mine``.
-                if pid not in mine and _session_of(pid) not in (None, own_session):
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
-    except (OSError, ValueError, IndexError):
-        return None
+        elif (process := standby.there.result()) is not None:
+            os.close(process.fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -11,13 +12,16 @@ import sys
 from dataclasses import dataclass
 
 from capsule_durable.errors import describe_exit
-from capsule_durable.launcher import Launched
+from capsule_durable.launcher import Launched, Process
 from capsule_durable.transport import SocketTransport
+from capsule_durable.wardens import End, NotStarted, Reports
 from capsule_worker.protocol import journal
 from capsule_worker.protocol.journal import StreamName
 
 #: How much of a dead worker's last words is kept, in bytes.
 LAST_WORDS = 4 << 20
+#: For a signal: to the process group of a process (``PIDFD_SIGNAL_PROCESS_GROUP``).
+_GROUP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,30 @@ class Exit:
 class Worker:
     """A worker process. ``exited`` is done when it has ended."""
 
-    def __init__(self, launched: Launched, transport: SocketTransport) -> None:
+    def __init__(self, launched: Launched, transport: SocketTransport, process: Process | NotStarted) -> None:
         self._launched = launched
         self.transport = transport
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        self._pidfd = os.pidfd_open(launched.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        self._reports = Reports.of(launched.warden)
+        self._process: Process | None = None
+        self._ending: asyncio.Task[None] | None = None
+        if isinstance(process, Process):
+            self._process = process
+            asyncio.get_running_loop().add_reader(process.fd, self._see_end)
+        else:
+            # Soon: who adopts it takes it for one that runs.
+            asyncio.get_running_loop().call_soon(self._end, End(process.returncode, 0), process.said)
 
     @classmethod
     async def adopt(cls, launched: Launched) -> Worker:
-        """Take over a process that was just started."""
-        return cls(launched, await SocketTransport.connect(launched.sock))
+        """Take over a process that was just started. One that could not be started has ended."""
+        transport = await SocketTransport.connect(launched.sock)
+        process: Process | NotStarted
+        try:
+            process = launched.process or await Reports.of(launched.warden).started(launched.cookie)
+        except NotStarted as error:
+            process = error
+        return cls(launched, transport, process)
 
     @property
     def standby(self) -> socket.socket:
@@ -64,8 +81,8 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The process id."""
-        return self._launched.pid
+        """The process id; 0 if there is no process."""
+        return self._process.pid if self._process is not None else 0
 
     def read_pipes(self) -> list[tuple[StreamName, str]]:
         """Return what is in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
@@ -79,14 +96,21 @@ class Worker:
         Raises:
             PermissionError: the worker runs as somebody else.
         """
+        if self._process is None or self.exited.done():
+            return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGINT)
+            try:
+                signal.pidfd_send_signal(self._process.fd, signal.SIGINT, None, _GROUP)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.killpg(self.pid, signal.SIGINT)  # Linux before 6.9
 
     def kill(self) -> None:
         """Kill the process, now."""
         with contextlib.suppress(ProcessLookupError):
-            if not self.exited.done():
-                os.kill(self.pid, signal.SIGKILL)
+            if self._process is not None and not self.exited.done():
+                signal.pidfd_send_signal(self._process.fd, signal.SIGKILL)
 
     async def writers_done(self, timeout: float) -> bool:
         """Wait until nothing writes a checkpoint of this worker any more, which has ended. Call it once.
@@ -115,17 +139,23 @@ class Worker:
         )
         await process.wait()
 
-    def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        _, status, usage = os.wait4(self.pid, 0)
-        launched, returncode = self._launched, os.waitstatus_to_exitcode(status)
-        if launched.process is not None:
-            launched.process.returncode = returncode
+    def _see_end(self) -> None:
+        assert self._process is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._process.fd)
+        self._ending = loop.create_task(self._learn_end(self._process))
+
+    async def _learn_end(self, process: Process) -> None:
+        self._end(await self._reports.end(process.inner), "")
+        os.close(process.fd)
+
+    def _end(self, end: End, said: str) -> None:
+        """Take notice of how it ended, and of what it left behind."""
+        launched = self._launched
         report = Exit(
-            returncode=returncode,
-            peak_memory=usage.ru_maxrss * 1024,
-            last_words=_last_words(launched),
+            returncode=end.returncode,
+            peak_memory=end.peak,
+            last_words=_last_words(launched, said),
             stack=os.pread(launched.crash, 1 << 16, 0).decode("utf-8", "replace"),
         )
         launched.close()
@@ -150,9 +180,10 @@ def _rest(fd: int) -> str:
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _last_words(launched: Launched) -> list[tuple[StreamName, str]]:
-    """Return what Python code had printed, then what C code and child processes had."""
-    return journal.read(os.pread(launched.journal, journal.SIZE, 0)) + _read_pipes(launched)
+def _last_words(launched: Launched, said: str) -> list[tuple[StreamName, str]]:
+    """Return what Python code had printed, then what C code and child processes had, then what the warden has said."""
+    words = journal.read(os.pread(launched.journal, journal.SIZE, 0)) + _read_pipes(launched)
+    return [*words, ("stderr", said)] if said else words
 
 
 def _read_pipes(launched: Launched) -> list[tuple[StreamName, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, W
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.session import Session
-from capsule_durable.standbys import Standby, Standbys, adopt_orphans, reap_orphans
+from capsule_durable.standbys import Standby, Standbys
 from capsule_durable.worker import Exit, Worker
 from capsule_worker.protocol import PROTOCOL_VERSION, Message
 from capsule_worker.protocol.journal import StreamName
@@ -108,7 +109,6 @@ class Workers:
 
     def start(self, first: Launched | None = None) -> None:
         """Begin: adopt ``first``, a worker that was started earlier, or start one."""
-        adopt_orphans()
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise(first), name="workers")
 
     async def replace(self, checkpoint: str) -> bool:
@@ -147,7 +147,7 @@ class Workers:
         self._standbys.clear()
 
     async def close(self) -> None:
-        """End all workers. What their cells started is ended by the launcher's watchdog. Idempotent."""
+        """End all workers. What their cells started is ended by the warden. Idempotent."""
         self.let_leave()
         for task in (self._spare_task, self._supervisor, self._preparing):
             if task is not None:
@@ -169,7 +169,7 @@ class Workers:
 
     async def _supervise(self, launched: Launched | None) -> None:
         while True:
-            succeeds = launched is not None and launched.process is None
+            succeeds = launched is not None and launched.process is not None
             try:
                 worker = await self._next(launched)
             except OSError as error:
@@ -222,12 +222,13 @@ class Workers:
         self._standbys.clear()
         launched = None
         if standby is not None:
-            pid = standby.there.result()
-            assert pid is not None
+            process = standby.there.result()
+            assert process is not None
             try:
-                launched = self._launcher.promote(standby.sock, pid)
+                launched = self._launcher.promote(standby.sock, process)
             except OSError as error:
                 logger.warning("a standby is gone: %s", error)
+                os.close(process.fd)
             standby.sock.close()
         if standby is not None and launched is not None:
             fate = self._listener.succeed(standby)
@@ -276,7 +277,6 @@ class Workers:
         """
         while True:
             await asyncio.sleep(HEARTBEAT)
-            reap_orphans({each.pid for each in (self._current, self._spare) if each is not None})
             message = HeartbeatMessage(id=self._session.next_request_id())
             answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
             try:

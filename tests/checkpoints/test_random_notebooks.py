@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
-from tests.integration.harness import LiveWorker, text_of
+from tests.integration.harness import LiveWorker, end, text_of
 
 from capsule_durable.launcher import Launcher
 from capsule_durable.worker import Worker
@@ -275,6 +275,7 @@ class Workers:
         """End the one that nobody took."""
         if self._next is not None:
             await self.end(self._next)
+            end(self._launcher)
 
     async def _start(self) -> LiveWorker:
         return LiveWorker(await Worker.adopt(self._launcher.launch()))

@@ -168,12 +168,12 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 def test_a_standby_that_is_killed_leaves_the_checkpoint(family: Family, open_kernel: Callable[..., Opened]) -> None:
     _, kernel = open_kernel()
     pid = int(kernel.run("x = 5\nimport os; os.getpid()").result)
-    front = int(kernel.run("os.getppid()").result)
+    warden = int(kernel.run("os.getppid()").result)
     time.sleep(1)
     copies = [
         each
         for each in family.meet()
-        if each.ppid() == front and each.pid != pid and "capsule_worker" in " ".join(each.cmdline())
+        if each.ppid() == warden and each.pid != pid and "capsule_worker" in " ".join(each.cmdline())
     ]
     for copy in copies:
         copy.kill()

@@ -38,7 +38,8 @@ class House:
     def __init__(self, python: str = sys.executable) -> None:
         self.text = ""
         capabilities = Capabilities(self._stream, lambda *_: None, lambda question: None)
-        self.runtime = Runtime(uuid.uuid4().hex, Settings(python=python), capabilities, Launcher(python))
+        settings = Settings(python=python, home=os.environ["CAPSULE_HOME"])
+        self.runtime = Runtime(uuid.uuid4().hex, settings, capabilities, Launcher(python))
         self.runtime.start()
 
     def _stream(self, execution_id: str, output: m.StreamOutput) -> None:

@@ -64,7 +64,8 @@ def text_of(messages: list[Message], name: str = "stdout") -> str:
 @contextlib.asynccontextmanager
 async def live_worker(drain_timeout: float = 30.0) -> AsyncIterator[LiveWorker]:
     """Start a worker and wait until it is ready; it has ended when the block has."""
-    worker = await Worker.adopt(Launcher(drain_timeout=drain_timeout).launch())
+    launcher = Launcher(drain_timeout=drain_timeout)
+    worker = await Worker.adopt(launcher.launch())
     try:
         live = LiveWorker(worker)
         assert isinstance(await live.receive(), m.ReadyMessage)
@@ -73,6 +74,14 @@ async def live_worker(drain_timeout: float = 30.0) -> AsyncIterator[LiveWorker]:
         worker.kill()
         await worker.exited
         worker.transport.close()
+        end(launcher)
+
+
+def end(launcher: Launcher) -> None:
+    """Let a launcher's warden end, and everything with it, and wait for it."""
+    warden = launcher.close()
+    assert warden is not None
+    warden.process.wait(DEADLINE)
 
 
 class Scripted:

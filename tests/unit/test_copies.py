@@ -17,7 +17,6 @@ from typing import NoReturn
 import pytest
 from tests.unit.saved_notebook import Notebook, pack_paths
 
-from capsule_durable.standbys import adopt_orphans
 from capsule_worker import children
 from capsule_worker.checkpoints import copies, packs
 from capsule_worker.checkpoints.placeholder import variable_of
@@ -33,8 +32,7 @@ MB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_other_children() -> None:
-    """A front that ran in this process before has made it the parent of what its workers left behind."""
-    adopt_orphans(adopt=False)
+    """What ran in this process before is to be gone."""
     until = time.monotonic() + 30
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < until:

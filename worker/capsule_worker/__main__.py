@@ -1,4 +1,7 @@
-"""Start a worker: ``python -m capsule_worker --fd N --stdout N --stderr N``. The front does this."""
+"""Start workers: ``python -m capsule_worker --warden N --cookie TEXT``. The front does this.
+
+With the descriptors of one worker in place of a warden's (``--fd N --stdout N ...``), be that worker.
+"""
 
 from __future__ import annotations
 
@@ -19,38 +22,50 @@ def main() -> None:
     import socket
 
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
-    parser.add_argument("--stdout", type=int, required=True, help="reading end of the pipe at descriptor 1")
-    parser.add_argument("--stderr", type=int, required=True, help="reading end of the pipe at descriptor 2")
-    parser.add_argument("--journal", type=int, required=True, help="shared memory that keeps text until it is sent")
-    parser.add_argument("--crash", type=int, required=True, help="file that gets Python's stack at a crash")
-    parser.add_argument("--writers", type=int, required=True, help="pipe that is open while checkpoints are written")
-    parser.add_argument("--standby", type=int, required=True, help="socket by which the front learns of copies")
+    parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
+    parser.add_argument("--cookie", help="the beginning of their cookies")
+    parser.add_argument("--fd", type=int, help="connected socket to the front")
+    parser.add_argument("--stdout", type=int, help="reading end of the pipe at descriptor 1")
+    parser.add_argument("--stderr", type=int, help="reading end of the pipe at descriptor 2")
+    parser.add_argument("--journal", type=int, help="shared memory that keeps text until it is sent")
+    parser.add_argument("--crash", type=int, help="file that gets Python's stack at a crash")
+    parser.add_argument("--writers", type=int, help="pipe that is open while checkpoints are written")
+    parser.add_argument("--standby", type=int, help="socket by which the front learns of copies")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
-    faulthandler.enable(open(arguments.crash, "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
-    given = (arguments.fd, arguments.stdout, arguments.stderr, arguments.journal, arguments.crash, arguments.writers)
-    for fd in (*given, arguments.standby):
+    from capsule_worker import warden
+
+    order: warden.Order | None
+    if arguments.warden is not None:
+        os.set_inheritable(arguments.warden, False)
+        order = warden.watch(socket.socket(fileno=arguments.warden), arguments.cookie)
+        if order is None:
+            return
+    else:
+        fds = {name: getattr(arguments, name) for name in warden.HANDED if hasattr(arguments, name)}
+        order = warden.Order(fds, arguments.drain_timeout, _STARTED)
+    for fd in order.fds.values():
         os.set_inheritable(fd, False)
+    faulthandler.enable(open(order.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
 
     from capsule_worker.protocol import journal
     from capsule_worker.server import Server
 
     server = Server(
-        socket.socket(fileno=arguments.fd),
-        arguments.stdout,
-        arguments.stderr,
-        journal.mapped(arguments.journal),
-        arguments.writers,
-        socket.socket(fileno=arguments.standby),
-        arguments.drain_timeout,
+        socket.socket(fileno=order.fds["fd"]),
+        order.fds["stdout"],
+        order.fds["stderr"],
+        journal.mapped(order.fds["journal"]),
+        order.fds["writers"],
+        socket.socket(fileno=order.fds["standby"]),
+        order.drain_timeout,
     )
-    os.close(arguments.journal)
+    os.close(order.fds["journal"])
     if _WORKING_DIRECTORY is not None:
         sys.path.insert(0, "")
     sys.argv = [""]
-    server.run(_STARTED)
+    server.run(order.started)
 
 
 if __name__ == "__main__":

@@ -54,15 +54,15 @@ def end_all(cookie: str, spare: int = 0, variable: str = COOKIE) -> int:
     return len(killed)
 
 
-def end_everything(cookie: str) -> None:
+def end_everything(cookie: str, spare: int = 0) -> None:
     """Kill what ``end_all`` does, and what stands aside when that has had time to write what it was writing."""
-    end_all(cookie)
+    end_all(cookie, spare)
     deadline = time.monotonic() + LINGER
     while _marked(cookie, ASIDE) and time.monotonic() < deadline:
         time.sleep(0.05)
     end_all(cookie, variable=ASIDE)
     # One that was about to take a worker's place meanwhile.
-    end_all(cookie)
+    end_all(cookie, spare)
 
 
 def _marked(cookie: str, variable: str) -> list[int]:
@@ -124,7 +124,4 @@ def _address() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--everything":
-        end_everything(sys.argv[2])
-    else:
-        end_all(sys.argv[1])
+    end_all(sys.argv[1])

@@ -146,7 +146,9 @@ def _become_copy(
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
         let_go()
-        theirs.send(str(os.getpid()).encode())
+        process = os.pidfd_open(os.getpid())
+        socket.send_fds(theirs, [str(os.getpid()).encode()], [process])
+        os.close(process)
         data, fds, *_ = socket.recv_fds(theirs, 4096, len(HANDED))
         if not data or len(fds) != len(HANDED):
             os._exit(0)

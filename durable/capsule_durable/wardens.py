@@ -1,0 +1,143 @@
+"""What wardens tell: which processes they have started, and how each has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from capsule_durable.errors import CapsuleError
+from capsule_durable.launcher import Process, Warden
+
+#: Ends of processes for which nobody has asked that are remembered.
+_REMEMBERED = 1000
+#: Seconds within which it must have told of an end that was seen.
+_PATIENCE = 5.0
+#: Bytes of the longest datagram.
+_MOST = 1 << 16
+
+
+class NotStarted(CapsuleError):
+    """A worker was not started.
+
+    Args:
+        returncode: how the warden has ended.
+        said: what it wrote.
+    """
+
+    def __init__(self, returncode: int, said: str) -> None:
+        super().__init__(said)
+        self.returncode, self.said = returncode, said
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process has ended.
+
+    Args:
+        returncode: exit status, or minus the number of the signal.
+        peak: the largest resident size that it had, in bytes.
+    """
+
+    returncode: int
+    peak: int
+
+
+class Reports:
+    """Listens to a warden.
+
+    Args:
+        warden: it.
+    """
+
+    def __init__(self, warden: Warden) -> None:
+        self._warden = warden
+        self._loop = asyncio.get_running_loop()
+        self._started: dict[str, asyncio.Future[Process]] = {}
+        self._ended: OrderedDict[int, End] = OrderedDict()
+        self._waiting: dict[int, asyncio.Future[End]] = {}
+        self._lost: NotStarted | None = None
+        warden.listener = self
+        warden.control.setblocking(False)
+        self._loop.add_reader(warden.control, self._hear)
+
+    @classmethod
+    def of(cls, warden: Warden) -> Reports:
+        """Return what listens to a warden."""
+        return warden.listener if isinstance(warden.listener, cls) else cls(warden)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._loop.remove_reader(self._warden.control)
+
+    async def started(self, cookie: str) -> Process:
+        """Return the process of a worker.
+
+        Raises:
+            NotStarted: there is none.
+        """
+        return await self._future(cookie)
+
+    async def end(self, inner: int) -> End:
+        """Return how a process has ended that has; what is not known is a kill, by the system."""
+        if inner not in self._ended and self._lost is None:
+            waiting = self._waiting[inner] = self._loop.create_future()
+            try:
+                return await asyncio.wait_for(waiting, _PATIENCE)
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting.pop(inner, None)
+        return self._ended.pop(inner, End(-9, 0))
+
+    def _future(self, cookie: str) -> asyncio.Future[Process]:
+        future = self._started.setdefault(cookie, self._loop.create_future())
+        if self._lost is not None and not future.done():
+            future.set_exception(self._lost)
+        return future
+
+    def _hear(self) -> None:
+        try:
+            data, fds, *_ = socket.recv_fds(self._warden.control, _MOST, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._lose()
+            return
+        told: dict[str, Any] = json.loads(data)
+        match told:
+            case {"started": str(cookie), "pid": int(inner)}:
+                self._future(cookie).set_result(Process.of(fds[0], inner))
+            case {"refused": str(cookie), "reason": reason}:
+                self._future(cookie).set_exception(NotStarted(1, str(reason)))
+            case {"ended": int(inner), "status": int(status), "peak": int(peak)}:
+                end = End(os.waitstatus_to_exitcode(status), peak * 1024)
+                waiting = self._waiting.get(inner)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(end)
+                    return
+                self._ended[inner] = end
+                if len(self._ended) > _REMEMBERED:
+                    self._ended.popitem(last=False)
+
+    def _lose(self) -> None:
+        """The warden has ended, and tells nothing more."""
+        self._loop.remove_reader(self._warden.control)
+        try:
+            returncode = self._warden.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            returncode = -9
+        self._lost = NotStarted(returncode, self._warden.text())
+        for started in self._started.values():
+            if not started.done():
+                started.set_exception(self._lost)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(End(-9, 0))

@@ -1,0 +1,135 @@
+"""The process that has the workers of a kernel for its children, and ends what they leave behind.
+
+It is started once, by exec, before anything of the notebook's runs, and stays as small as it is then: workers are forks
+of it. It waits for them and for the copies of themselves that they leave (``PR_SET_CHILD_SUBREAPER``), tells the front
+how each has ended, and when the front is gone, however it went, it ends everything and then itself.
+
+The front asks for a worker by a datagram: its cookie and the seconds for draining as JSON, with the descriptors in
+``HANDED``. The answers: ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd), or ``{"refused":
+COOKIE, "reason": TEXT}``; and ``{"ended": N, "status": S, "peak": KIB}``, as ``os.wait4`` has it, of every child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+
+from capsule_worker import reaper
+
+#: What comes with a request for a worker, in this order.
+HANDED = ("fd", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
+_PR_SET_CHILD_SUBREAPER = 36
+#: Bytes of the longest request.
+_MOST = 1 << 16
+
+
+@dataclass
+class Order:
+    """What a worker begins with.
+
+    Args:
+        fds: descriptors by the names in ``HANDED``, but for those that are 1 and 2 now.
+        drain_timeout: seconds that a cell's output may take to leave.
+        started: when it was started, by ``time.monotonic()``.
+    """
+
+    fds: dict[str, int]
+    drain_timeout: float
+    started: float
+
+
+def watch(control: socket.socket, cookie: str) -> Order | None:
+    """Start workers and wait for them, until the front is gone; then end everything.
+
+    Args:
+        control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
+        cookie: the beginning of all workers' cookies.
+
+    Returns:
+        In a worker, what it begins with; None in this process, at its end.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The end of a child wakes up the poll below.
+    waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(waking, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poller.poll()}
+        if waking in ready:
+            os.read(waking, 4096)
+            _wait(control)
+        if control.fileno() in ready:
+            try:
+                request, fds, *_ = socket.recv_fds(control, _MOST, len(HANDED))
+            except OSError:
+                request, fds = b"", []
+            if not request:
+                reaper.end_everything(cookie, spare=os.getpid())
+                return None
+            started, asked = time.monotonic(), json.loads(request)
+            if _start(control, asked["cookie"]):
+                for fd in (waking, woken):
+                    os.close(fd)
+                control.close()
+                handed = _settle_in(asked["cookie"], dict(zip(HANDED, fds)))  # noqa: B905  # 3.9 knows no strict
+                return Order(handed, asked["drain_timeout"], started)
+            for fd in fds:
+                os.close(fd)
+
+
+def _start(control: socket.socket, cookie: str) -> bool:
+    """Fork a worker, and tell of it; return whether this is the worker."""
+    try:
+        child = os.fork()
+    except OSError as error:
+        _tell(control, {"refused": cookie, "reason": str(error)})
+        return False
+    if not child:
+        return True
+    process = os.pidfd_open(child)
+    _tell(control, {"started": cookie, "pid": child}, process)
+    os.close(process)
+    return False
+
+
+def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
+    """Become a worker, and return the descriptors that are left."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    reaper.take_cookie(cookie)
+    for name, standard in (("stdout_writing", 1), ("stderr_writing", 2)):
+        fd = fds.pop(name)
+        os.dup2(fd, standard)
+        os.close(fd)
+    return fds
+
+
+def _wait(control: socket.socket) -> None:
+    """Take notice of all children that have ended."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        _tell(control, {"ended": pid, "status": status, "peak": usage.ru_maxrss})
+
+
+def _tell(control: socket.socket, what: dict[str, object], *fds: int) -> None:
+    # The front may be gone; that is met where it is read from.
+    with contextlib.suppress(OSError):
+        socket.send_fds(control, [json.dumps(what).encode()], list(fds))
