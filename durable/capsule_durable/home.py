@@ -8,6 +8,8 @@ from pathlib import Path
 import platformdirs
 
 VARIABLE = "CAPSULE_HOME"
+#: The directory in it that has a directory for each session, with its checkpoints.
+SESSIONS = "checkpoints"
 
 
 def home(environ: Mapping[str, str]) -> Path:

@@ -16,6 +16,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from capsule_durable.sandbox import Sandbox
+
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
 COOKIE = "CAPSULE_WORKER_COOKIE"
 #: The size of the memory that keeps a worker's text until it is sent; see capsule_worker.protocol.journal.
@@ -186,10 +188,14 @@ class Launcher:
     Args:
         python: the interpreter of the environment in which cells run.
         drain_timeout: seconds that a cell's output may take to leave the worker.
+        sandbox: what stands between them and the kernel.
+        session: the id that the kernel's session is to have, if its directory is made already.
     """
 
     python: str = sys.executable
     drain_timeout: float = 30.0
+    sandbox: Sandbox = field(default_factory=lambda: Sandbox("open"))
+    session: str | None = None
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -255,7 +261,7 @@ class Launcher:
         cookie = f"{self.front_cookie}."
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
-                [self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"],
+                [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -82,7 +82,7 @@ class Runtime:
         self.session = Session(session_id, capabilities, self._ask_input)
         self.bridge.connect(self.session)
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
-        self.keeper = Keeper(settings, session_id, self._notebook, self.warn)
+        self.keeper = Keeper(settings, session_id, self._notebook, self.warn, launcher.session)
         self._recovery: Recovery | None = None
         #: Whether a worker has been there.
         self._begun = False

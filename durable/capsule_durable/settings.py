@@ -37,7 +37,9 @@ class Settings(BaseModel):
         default_factory=lambda: sys.executable,
         description="The interpreter of the environment in which cells run",
     )
-    profile: Literal["open"] = Field("open", description="Isolation of the worker: open")
+    profile: Literal["notebook", "open"] = Field(
+        "open", description="Isolation of cells: notebook (the kernel is out of their reach), or open (none)"
+    )
     home: str = Field(
         default_factory=lambda: str(platformdirs.user_data_path("capsule")),
         description="The directory for promises, checkpoints and their catalogue",

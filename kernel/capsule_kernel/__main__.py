@@ -41,8 +41,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     from capsule_durable.launcher import Launcher
+    from capsule_durable.sandbox import enter
 
-    launcher = Launcher(settings.python, settings.drain_timeout)
+    sandbox, session = enter(settings.profile, Path(arguments.connection_file), Path(settings.home), os.environ)
+    launcher = Launcher(settings.python, settings.drain_timeout, sandbox, session)
     try:
         first = launcher.launch()
     except OSError:

@@ -23,7 +23,10 @@ from capsule_kernel.kernelspec import Kernelspec
 #: How long a kernel may take to start, and again to answer, in seconds.
 TIMEOUT = 60.0
 
-_ISOLATION = {"open": "cells run as you, in a process of their own but in no sandbox"}
+_ISOLATION = {
+    "open": "cells run as you, in a process of their own but in no sandbox",
+    "notebook": "cells run as you, where the kernel is out of their reach",
+}
 _COMPANIONS = ("ipykernel", "jupyter-client", "pyzmq", "resonate-sdk")
 
 

@@ -35,7 +35,7 @@ from capsule_durable.checkpoints.files import alive, is_from, sizes, sync
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.checkpoints.schema import FORM
 from capsule_durable.errors import ProtocolError
-from capsule_durable.home import ensure
+from capsule_durable.home import SESSIONS, ensure
 from capsule_durable.store.database import Database
 from capsule_durable.store.errors import StoreDamaged, StoreError
 from capsule_worker.protocol import manifest as mf
@@ -44,8 +44,6 @@ from capsule_worker.protocol.manifest import Manifest
 __all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "UnknownCheckpoint", "UnknownSession", "runs"]
 
 FILE_NAME = "catalogue.sqlite3"
-#: Where the sessions' directories are.
-SESSIONS = "checkpoints"
 
 logger = logging.getLogger(__name__)
 
@@ -84,16 +82,17 @@ class Catalogue:
 
     # -- sessions --------------------------------------------------------------------------------------------
 
-    def begin_session(self, kernel: str, notebook: str | None, pid: int) -> SessionRow:
+    def begin_session(self, kernel: str, notebook: str | None, pid: int, session_id: str | None = None) -> SessionRow:
         """Begin a session: give it an id and directories.
 
         Args:
             kernel: what identifies the kernel across its restarts.
             notebook: path of the notebook, if it is known.
             pid: the process that keeps the session; while it lives the session is not forgotten.
+            session_id: its id; None for a new one.
         """
         started = self._clock()
-        session_id = new_session_id(started)
+        session_id = session_id or new_session_id(started)
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO sessions (id, kernel, notebook, pid, started) VALUES (?, ?, ?, ?, ?)",

@@ -83,10 +83,19 @@ class Keeper:
         kernel: what identifies the kernel.
         notebook: the notebook's path, if Jupyter has told.
         warn: tells a person something, in a line.
+        session_id: the id that the session is to have; None for a new one.
     """
 
-    def __init__(self, settings: Settings, kernel: str, notebook: str | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kernel: str,
+        notebook: str | None,
+        warn: Callable[[str], None],
+        session_id: str | None = None,
+    ) -> None:
         self._settings = settings
+        self._session_id = session_id
         self._kernel = kernel
         self._notebook = notebook
         self._warn = warn
@@ -139,7 +148,9 @@ class Keeper:
     def _begin(self) -> m.KeepMessage | None:
         try:
             catalogue = self._catalogue = Catalogue(ensure(Path(self._settings.home)))
-            session = self._session = catalogue.begin_session(self._kernel, self._notebook, os.getpid())
+            session = self._session = catalogue.begin_session(
+                self._kernel, self._notebook, os.getpid(), self._session_id
+            )
         # Nothing that is wrong with the store may keep a person from working.
         except (CapsuleError, OSError) as error:
             self._problem = str(error)

@@ -1,0 +1,189 @@
+"""What stands between a notebook's code and the kernel: the layers, which of them hold here, and why others do not."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from capsule_durable.checkpoints.entries import new_session_id
+from capsule_durable.home import SESSIONS, ensure
+
+#: Of what a person may ask for, by name.
+PROFILES = ("notebook", "open")
+#: Seconds that a program may take which does nothing.
+_PROBE_TIMEOUT = 10.0
+#: The file in which it is kept what could be had, in the directory for data.
+_FILE = "sandbox.json"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A part of the isolation.
+
+    Args:
+        name: what it is.
+        enforced: whether it holds.
+        why: why it does not; empty if it does.
+        mend: what would mend that.
+    """
+
+    name: str
+    enforced: bool
+    why: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """How workers are kept apart.
+
+    Args:
+        profile: one of ``PROFILES``.
+        layers: what it consists of, as far as this profile wants it.
+        prefix: what stands before the command of the warden.
+    """
+
+    profile: str
+    layers: tuple[Layer, ...] = ()
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Directories and files, as absolute paths.
+
+    Args:
+        home: the directory for data, which cells do not see.
+        session: what of it they do see, since their worker writes checkpoints there; None for nothing.
+        secrets: other directories, and files, that they do not see.
+        fixed: directories that they see, and cannot change.
+    """
+
+    home: Path
+    session: Path | None = None
+    secrets: Sequence[Path] = ()
+    fixed: Sequence[Path] = ()
+
+
+def places(connection_file: Path, home: Path, session: Path | None, environ: Mapping[str, str]) -> Places:
+    """Return what is to be hidden from the cells of a kernel, and what is to be kept as it is.
+
+    Args:
+        connection_file: the kernel's, with the key to it.
+        home: the directory for data.
+        session: the session's directory in it.
+        environ: the environment.
+    """
+    data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
+    configuration = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    runtime = Path(environ.get("JUPYTER_RUNTIME_DIR") or data / "runtime")
+    return Places(
+        home=home,
+        session=session,
+        # Where other kernels' files are, and servers' with their tokens; and this kernel's file, wherever it is.
+        secrets=[runtime, connection_file.absolute(), Path("/run")],
+        # What starts the next kernel, outside of any sandbox.
+        fixed=[data / "kernels", configuration / "capsule"],
+    )
+
+
+def plan(profile: str, where: Places) -> Sandbox:
+    """Return the isolation that a profile means here.
+
+    Args:
+        profile: one of ``PROFILES``.
+        where: what is to be kept from cells.
+    """
+    if profile == "open":
+        return Sandbox(profile)
+    program = shutil.which("bwrap")
+    if program is None:
+        mend = "install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
+        return Sandbox(profile, (Layer("namespaces", enforced=False, why="there is no bubblewrap", mend=mend),))
+    prefix = (program, *_flags(where))
+    why = _probe(prefix, where)
+    if why:
+        mend = "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
+        return Sandbox(profile, (Layer("namespaces", enforced=False, why=why, mend=mend),))
+    return Sandbox(profile, (Layer("namespaces", enforced=True),), prefix)
+
+
+def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str, str]) -> tuple[Sandbox, str | None]:
+    """Return the isolation of a kernel's cells, and the id of its session, whose directory they see.
+
+    Args:
+        profile: one of ``PROFILES``.
+        connection_file: the kernel's.
+        home: the directory for data.
+        environ: the environment.
+    """
+    if profile == "open":
+        return Sandbox(profile), None
+    session = new_session_id(time.time())
+    directory: Path | None = home / SESSIONS / session
+    try:
+        for path in (home, home / SESSIONS, home / SESSIONS / session):
+            ensure(path)
+    except OSError:
+        directory = None  # then no checkpoints are kept, which is told where they would be
+    return plan(profile, places(connection_file, home, directory, environ)), session
+
+
+def _flags(where: Places) -> list[str]:
+    """Return bubblewrap's arguments. The order counts: what comes later lies above."""
+    flags = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1", "--cap-drop", "ALL"]
+    flags += ["--dev-bind", "/", "/", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108  # a mount, no file
+    for path in ("/proc/sys", "/sys"):
+        flags += ["--ro-bind", path, path]
+    for fixed in where.fixed:
+        flags += ["--ro-bind-try", str(fixed), str(fixed)]
+    for secret in (where.home, *where.secrets):
+        path = str(secret.resolve())
+        if secret.is_dir():
+            flags += ["--tmpfs", path]
+        elif secret.exists():
+            flags += ["--ro-bind", os.devnull, path]
+    # Where the names of hosts are looked up.
+    flags += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
+    if where.session is not None:
+        path = str(where.session.resolve())
+        flags += ["--bind", path, path]
+    return flags
+
+
+def _probe(prefix: Sequence[str], where: Places) -> str:
+    """Return why a program does not run behind ``prefix``; empty if it does. It is tried once for each boot."""
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    # What differs from kernel to kernel makes no difference.
+    own = {str(path.resolve()) for path in (where.session, *where.secrets) if path is not None and not path.is_dir()}
+    own |= {str(where.session.resolve())} if where.session is not None else set()
+    alike = [
+        boot,
+        str(Path(prefix[0]).stat().st_mtime),
+        str(os.geteuid()),
+        *(word for word in prefix if word not in own),
+    ]
+    key = hashlib.blake2b("\0".join(alike).encode(), digest_size=16).hexdigest()
+    kept = where.home / _FILE
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(kept.read_text())[key])
+    try:
+        done = subprocess.run([*prefix, "true"], capture_output=True, timeout=_PROBE_TIMEOUT, check=False)  # noqa: S603
+        why = done.stderr.decode("utf-8", "replace").strip()[:500] if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    with contextlib.suppress(OSError):
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps({key: why}))
+        unfinished.replace(kept)
+    return why
