@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from capsule_durable import environment as variables
 from capsule_durable.sandbox import Sandbox
 
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
@@ -27,9 +29,8 @@ PIPE_SIZE = 1 << 20
 #: What the socket holds in each direction, in bytes.
 SOCKET_SIZE = 1 << 18
 _F_SETPIPE_SZ = 1031
-
-#: Variables of the Jupyter server and of this front that are no business of the user's code.
-_WITHHELD = ("JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "CAPSULE_TOKEN")
+#: The environment variable that names those which cells do not get.
+WITHHELD = "CAPSULE_WITHHELD"
 
 
 @dataclass
@@ -190,12 +191,14 @@ class Launcher:
         drain_timeout: seconds that a cell's output may take to leave the worker.
         sandbox: what stands between them and the kernel.
         session: the id that the kernel's session is to have, if its directory is made already.
+        pass_environment: variables that cells get beside the usual ones, by names and patterns.
     """
 
     python: str = sys.executable
     drain_timeout: float = 30.0
     sandbox: Sandbox = field(default_factory=lambda: Sandbox("open"))
     session: str | None = None
+    pass_environment: Sequence[str] = ()
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -267,7 +270,7 @@ class Launcher:
                 stderr=said,
                 pass_fds=[fd],
                 start_new_session=True,
-                env=worker_environment(os.environ, self._next_cookie()),
+                env=self._environment(),
             )
         except OSError:
             ours.close()
@@ -278,17 +281,19 @@ class Launcher:
         self._warden = Warden(process, ours, said)
         return self._warden
 
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of workers."""
+        if self.sandbox.profile == "open":
+            passed = {name: value for name, value in os.environ.items() if name not in variables.SECRETS}
+        else:
+            passed, withheld = variables.split(os.environ, self.pass_environment)
+            passed[WITHHELD] = " ".join(withheld)
+        return passed | {COOKIE: self._next_cookie()}
+
     def _next_cookie(self) -> str:
         # All are of one length: workers, and their copies, write their own over their original's.
         self._count += 1
         return f"{self.front_cookie}.{self._count:08d}."
-
-
-def worker_environment(environ: os._Environ[str] | dict[str, str], cookie: str) -> dict[str, str]:
-    """Return the environment of a worker: the front's, without its secrets, with the cookie."""
-    environment = {name: value for name, value in environ.items() if name not in _WITHHELD}
-    environment[COOKIE] = cookie
-    return environment
 
 
 def _pipe() -> tuple[int, int]:

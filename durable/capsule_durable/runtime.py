@@ -82,7 +82,9 @@ class Runtime:
         self.session = Session(session_id, capabilities, self._ask_input)
         self.bridge.connect(self.session)
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
-        self.keeper = Keeper(settings, session_id, self._notebook, self.warn, launcher.session)
+        self.keeper = Keeper(
+            settings, session_id, self._notebook, self.warn, launcher.session, {"isolation": launcher.sandbox.summary}
+        )
         self._recovery: Recovery | None = None
         #: Whether a worker has been there.
         self._begun = False
@@ -123,6 +125,11 @@ class Runtime:
         for notice in notices:
             self.warn(notice)
         return await self._attempts.execute(request, said)
+
+    @property
+    def isolation(self) -> str:
+        """How cells are kept apart, in a line."""
+        return self._launcher.sandbox.summary
 
     @property
     def recorded(self) -> bool:

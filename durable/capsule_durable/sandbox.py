@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capsule_durable.checkpoints.entries import new_session_id
@@ -18,6 +18,8 @@ from capsule_durable.home import SESSIONS, ensure
 
 #: Of what a person may ask for, by name.
 PROFILES = ("notebook", "open")
+#: Devices that cells may use, beside the harmless ones: those of GPUs and other accelerators.
+_DEVICES = ("nvidia*", "dri", "kfd", "accel*", "dxg", "habanalabs")
 #: Seconds that a program may take which does nothing.
 _PROBE_TIMEOUT = 10.0
 #: The file in which it is kept what could be had, in the directory for data.
@@ -54,6 +56,15 @@ class Sandbox:
     profile: str
     layers: tuple[Layer, ...] = ()
     prefix: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What holds and what does not, in a line."""
+        if self.profile == "open":
+            return "open: cells run as you, in processes of their own but in no sandbox"
+        held = ", ".join(layer.name for layer in self.layers if layer.enforced)
+        lost = "; ".join(f"{layer.name} are missing: {layer.why}" for layer in self.layers if not layer.enforced)
+        return f"{self.profile}: " + "; ".join([*([f"{held} hold"] if held else []), *([lost] if lost else [])])
 
 
 @dataclass(frozen=True)
@@ -128,19 +139,27 @@ def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str,
     if profile == "open":
         return Sandbox(profile), None
     session = new_session_id(time.time())
-    directory: Path | None = home / SESSIONS / session
+    directory = home / SESSIONS / session
+    where = places(connection_file, home, directory, environ)
     try:
-        for path in (home, home / SESSIONS, home / SESSIONS / session):
+        for path in (home, home / SESSIONS, directory):
             ensure(path)
     except OSError:
-        directory = None  # then no checkpoints are kept, which is told where they would be
-    return plan(profile, places(connection_file, home, directory, environ)), session
+        where = replace(where, session=None)  # then no checkpoints are kept, which is told where they would be
+    for path in where.fixed:
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True)  # what is not there cannot be kept as it is
+    return plan(profile, where), session
 
 
 def _flags(where: Places) -> list[str]:
     """Return bubblewrap's arguments. The order counts: what comes later lies above."""
     flags = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1", "--cap-drop", "ALL"]
-    flags += ["--dev-bind", "/", "/", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108  # a mount, no file
+    # Of devices only what is harmless, and what calculates: root may read a whole disk by its device.
+    flags += ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for pattern in _DEVICES:
+        for device in map(str, sorted(Path("/dev").glob(pattern))):
+            flags += ["--dev-bind-try", device, device]
     for path in ("/proc/sys", "/sys"):
         flags += ["--ro-bind", path, path]
     for fixed in where.fixed:

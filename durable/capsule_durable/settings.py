@@ -40,6 +40,9 @@ class Settings(BaseModel):
     profile: Literal["notebook", "open"] = Field(
         "open", description="Isolation of cells: notebook (the kernel is out of their reach), or open (none)"
     )
+    pass_environment: tuple[str, ...] = Field(
+        (), description="Variables that cells get beside the usual ones, as OPENAI_API_KEY or AWS_* (profile notebook)"
+    )
     home: str = Field(
         default_factory=lambda: str(platformdirs.user_data_path("capsule")),
         description="The directory for promises, checkpoints and their catalogue",
@@ -71,6 +74,12 @@ class Settings(BaseModel):
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
+
+    @field_validator("pass_environment", mode="before")
+    @classmethod
+    def _listed(cls, names: Any) -> Any:
+        """In a variable names are a text."""
+        return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
     @field_validator("home")
     @classmethod

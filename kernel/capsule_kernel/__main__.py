@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from capsule_durable.sandbox import enter
 
     sandbox, session = enter(settings.profile, Path(arguments.connection_file), Path(settings.home), os.environ)
-    launcher = Launcher(settings.python, settings.drain_timeout, sandbox, session)
+    launcher = Launcher(settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment)
     try:
         first = launcher.launch()
     except OSError:

@@ -134,8 +134,13 @@ def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
     return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [], **empty}
 
 
-def kernel_info(ready: m.ReadyMessage | None) -> dict[str, Any]:
-    """Return the content of ``kernel_info_reply`` for a kernel whose worker said ``ready`` (None: not yet)."""
+def kernel_info(ready: m.ReadyMessage | None, isolation: str) -> dict[str, Any]:
+    """Return the content of ``kernel_info_reply``.
+
+    Args:
+        ready: what the kernel's worker said of itself; None for nothing yet.
+        isolation: how cells are kept apart, in a line.
+    """
     version = ready.python_version if ready else sys.version.split()[0]
     banner = ready.banner if ready else ""
     return {
@@ -151,7 +156,7 @@ def kernel_info(ready: m.ReadyMessage | None) -> dict[str, Any]:
             "nbconvert_exporter": "python",
             "file_extension": ".py",
         },
-        "banner": f"Capsule {capsule_kernel.__version__}: cells run in a process of their own\n{banner}",
+        "banner": f"Capsule {capsule_kernel.__version__}. Isolation: {isolation}\n{banner}",
         "help_links": HELP_LINKS,
         "supported_features": [],
     }

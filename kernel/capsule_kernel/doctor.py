@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from capsule_durable import sandbox
 from capsule_durable.settings import ConfigurationError, load
 from capsule_kernel import __version__, interpreter, kernelspec
 from capsule_kernel.kernelspec import Kernelspec
@@ -23,10 +24,6 @@ from capsule_kernel.kernelspec import Kernelspec
 #: How long a kernel may take to start, and again to answer, in seconds.
 TIMEOUT = 60.0
 
-_ISOLATION = {
-    "open": "cells run as you, in a process of their own but in no sandbox",
-    "notebook": "cells run as you, where the kernel is out of their reach",
-}
 _COMPANIONS = ("ipykernel", "jupyter-client", "pyzmq", "resonate-sdk")
 
 
@@ -53,6 +50,7 @@ def examine(timeout: float = TIMEOUT, start: Callable[[str, float], str] | None 
     """
     yield versions()
     yield configuration()
+    yield from isolation()
     yield runtime_directory(Path(jupyter_runtime_dir()))
     specs = kernelspec.find(kernelspec.search_path())
     if not specs:
@@ -83,12 +81,26 @@ def versions() -> Finding:
 def configuration() -> Finding:
     """Read the configuration as a kernel started here would."""
     try:
-        settings, origins = load(os.environ, {}, Path.cwd())
+        _, origins = load(os.environ, {}, Path.cwd())
     except ConfigurationError as error:
         return Finding("configuration", "problem", str(error), "correct that value; capsule config shows all")
     changed = [f"{name} ({origin})" for name, origin in origins.items() if origin != "default"]
-    isolation = f"profile {settings.profile}: {_ISOLATION[settings.profile]}"
-    return Finding("configuration", "ok", f"{isolation}; {', '.join(changed) or 'all defaults'}")
+    return Finding("configuration", "ok", ", ".join(changed) or "all defaults")
+
+
+def isolation() -> Iterator[Finding]:
+    """Find out which layers of the isolation that is asked for hold here."""
+    try:
+        settings, _ = load(os.environ, {}, Path.cwd())
+    except ConfigurationError:
+        return  # said already
+    where = sandbox.places(Path(jupyter_runtime_dir()) / "kernel.json", Path(settings.home), None, os.environ)
+    plan = sandbox.plan(settings.profile, where)
+    if not plan.layers:
+        yield Finding("isolation", "ok", plan.summary)
+    for layer in plan.layers:
+        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
+        yield Finding(check, "ok" if layer.enforced else "warning", detail, layer.mend)
 
 
 def runtime_directory(directory: Path) -> Finding:

@@ -298,7 +298,7 @@ class CapsuleKernel(Kernel):
     @property
     def kernel_info(self) -> dict[str, Any]:
         """The content of ``kernel_info_reply``, honest about what is supported."""
-        return content.kernel_info(self.runtime.ready)
+        return content.kernel_info(self.runtime.ready, self.runtime.isolation)
 
     def interrupt(self) -> None:
         """Interrupt the running cell; for the signal that some managers send instead of a request."""
