@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from capsule_durable import environment as variables
-from capsule_durable.sandbox import Sandbox
+from capsule_durable.sandbox import Layer, Sandbox
 
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
 COOKIE = "CAPSULE_WORKER_COOKIE"
@@ -174,6 +174,8 @@ class Warden:
     process: subprocess.Popen[bytes]
     control: socket.socket
     said: int
+    #: Layers of the isolation of which it has told.
+    layers: list[Layer] = field(default_factory=list)
     #: Who listens to it.
     listener: Listener | None = None
 
@@ -244,6 +246,11 @@ class Launcher:
             ends.close_theirs()
         return ends.launched(cookie, self._get_warden(), process)
 
+    @property
+    def isolation(self) -> str:
+        """What holds of the isolation that is asked for, and what does not, in a line."""
+        return self.sandbox.summary(self._warden.layers if self._warden is not None else ())
+
     def close(self) -> Warden | None:
         """Let the warden end, and everything with it; return it, if there is one."""
         warden, self._warden = self._warden, None
@@ -262,9 +269,12 @@ class Launcher:
         said = os.memfd_create("capsule-warden")
         fd = theirs.fileno()
         cookie = f"{self.front_cookie}."
+        command = [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"]
+        if self.sandbox.profile != "open":
+            command.append("--confine")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
-                [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -83,7 +83,7 @@ class Runtime:
         self.bridge.connect(self.session)
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
         self.keeper = Keeper(
-            settings, session_id, self._notebook, self.warn, launcher.session, {"isolation": launcher.sandbox.summary}
+            settings, session_id, self._notebook, self.warn, launcher.session, lambda: {"isolation": launcher.isolation}
         )
         self._recovery: Recovery | None = None
         #: Whether a worker has been there.
@@ -129,7 +129,7 @@ class Runtime:
     @property
     def isolation(self) -> str:
         """How cells are kept apart, in a line."""
-        return self._launcher.sandbox.summary
+        return self._launcher.isolation
 
     @property
     def recorded(self) -> bool:

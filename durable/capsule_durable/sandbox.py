@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,13 +57,17 @@ class Sandbox:
     layers: tuple[Layer, ...] = ()
     prefix: tuple[str, ...] = ()
 
-    @property
-    def summary(self) -> str:
-        """What holds and what does not, in a line."""
+    def summary(self, more: Iterable[Layer] = ()) -> str:
+        """Return what holds and what does not, in a line.
+
+        Args:
+            more: layers of which a warden has told.
+        """
         if self.profile == "open":
             return "open: cells run as you, in processes of their own but in no sandbox"
-        held = ", ".join(layer.name for layer in self.layers if layer.enforced)
-        lost = "; ".join(f"{layer.name} are missing: {layer.why}" for layer in self.layers if not layer.enforced)
+        layers = [*self.layers, *more]
+        held = ", ".join(layer.name for layer in layers if layer.enforced)
+        lost = "; ".join(f"{layer.name} are missing: {layer.why}" for layer in layers if not layer.enforced)
         return f"{self.profile}: " + "; ".join([*([f"{held} hold"] if held else []), *([lost] if lost else [])])
 
 

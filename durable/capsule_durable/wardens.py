@@ -13,6 +13,7 @@ from typing import Any
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.launcher import Process, Warden
+from capsule_durable.sandbox import Layer
 
 #: Ends of processes for which nobody has asked that are remembered.
 _REMEMBERED = 1000
@@ -115,6 +116,8 @@ class Reports:
         match told:
             case {"started": str(cookie), "pid": int(inner)}:
                 self._future(cookie).set_result(Process.of(fds[0], inner))
+            case {"layer": str(name), "why": str(why)}:
+                self._warden.layers.append(Layer(name, enforced=not why, why=why))
             case {"refused": str(cookie), "reason": reason}:
                 self._future(cookie).set_exception(NotStarted(1, str(reason)))
             case {"ended": int(inner), "status": int(status), "peak": int(peak)}:

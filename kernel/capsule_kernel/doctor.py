@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -97,10 +99,24 @@ def isolation() -> Iterator[Finding]:
     where = sandbox.places(Path(jupyter_runtime_dir()) / "kernel.json", Path(settings.home), None, os.environ)
     plan = sandbox.plan(settings.profile, where)
     if not plan.layers:
-        yield Finding("isolation", "ok", plan.summary)
+        yield Finding("isolation", "ok", plan.summary())
+        return
+    plan = dataclasses.replace(plan, layers=(*plan.layers, _system_calls(settings.python)))
     for layer in plan.layers:
         check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
         yield Finding(check, "ok" if layer.enforced else "warning", detail, layer.mend)
+
+
+def _system_calls(python: str) -> sandbox.Layer:
+    """Find out whether system calls can be refused, in a process that ends at once."""
+    try:
+        done = subprocess.run(  # noqa: S603  # the interpreter that the user chose
+            [python, "-m", "capsule_worker.seccomp"], capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return sandbox.Layer("system calls", enforced=False, why=str(error))
+    why = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    return sandbox.Layer("system calls", enforced=not done.returncode, why=why)
 
 
 def runtime_directory(directory: Path) -> Finding:

@@ -5,8 +5,10 @@ of it. It waits for them and for the copies of themselves that they leave (``PR_
 how each has ended, and when the front is gone, however it went, it ends everything and then itself.
 
 The front asks for a worker by a datagram: its cookie and the seconds for draining as JSON, with the descriptors in
-``HANDED``. The answers: ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd), or ``{"refused":
-COOKIE, "reason": TEXT}``; and ``{"ended": N, "status": S, "peak": KIB}``, as ``os.wait4`` has it, of every child.
+``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd), or
+``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S, "peak": KIB}``, as
+``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer": NAME, "why": TEXT}``;
+an empty text says that they are.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from capsule_worker import reaper
+from capsule_worker import reaper, seccomp
 
 #: What comes with a request for a worker, in this order.
 HANDED = ("fd", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
@@ -45,18 +47,21 @@ class Order:
     started: float
 
 
-def watch(control: socket.socket, cookie: str) -> Order | None:
+def watch(control: socket.socket, cookie: str, *, confine: bool) -> Order | None:
     """Start workers and wait for them, until the front is gone; then end everything.
 
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
         cookie: the beginning of all workers' cookies.
+        confine: whether to refuse system calls that notebooks have no use for.
 
     Returns:
         In a worker, what it begins with; None in this process, at its end.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if confine:
+        _confine(control)
     # The end of a child wakes up the poll below.
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -86,6 +91,16 @@ def watch(control: socket.socket, cookie: str) -> Order | None:
                 return Order(handed, asked["drain_timeout"], started)
             for fd in fds:
                 os.close(fd)
+
+
+def _confine(control: socket.socket) -> None:
+    """Refuse system calls, and tell whether they are."""
+    why = ""
+    try:
+        seccomp.enforce()
+    except OSError as error:
+        why = error.strerror or str(error)
+    _tell(control, {"layer": "system calls", "why": why})
 
 
 def _start(control: socket.socket, cookie: str) -> bool:

@@ -84,7 +84,7 @@ class Keeper:
         notebook: the notebook's path, if Jupyter has told.
         warn: tells a person something, in a line.
         session_id: the id that the session is to have; None for a new one.
-        facts: what else there is to say about the kernel's state.
+        facts: returns what else there is to say about the kernel's state.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Keeper:
         notebook: str | None,
         warn: Callable[[str], None],
         session_id: str | None = None,
-        facts: Mapping[str, str] | None = None,
+        facts: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._settings = settings
-        self._facts = {"mode": settings.checkpoints, **(facts or {})}
+        self._more_facts = facts
         self._session_id = session_id
         self._kernel = kernel
         self._notebook = notebook
@@ -360,7 +360,11 @@ class Keeper:
         facts = {name.replace("_", " "): textwrap.shorten(str(value), _LONG) for name, value in fields.items()}
         if self._brought_back is not None:
             facts["brought back by"] = self._brought_back
-        return commands.status(catalogue, catalogue.session(session.id), facts | self._facts)
+        return commands.status(
+            catalogue,
+            catalogue.session(session.id),
+            {**facts, "mode": self._settings.checkpoints, **self._more_facts()},
+        )
 
     def _do_saved(self, checkpoint: str) -> Table:
         catalogue, _ = self._store()
