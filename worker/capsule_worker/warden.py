@@ -7,8 +7,8 @@ how each has ended, and when the front is gone, however it went, it ends everyth
 The front asks for a worker by a datagram: its cookie and the seconds for draining as JSON, with the descriptors in
 ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd), or
 ``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S, "peak": KIB}``, as
-``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer": NAME, "why": TEXT}``;
-an empty text says that they are.
+``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer": NAME, "why":
+TEXT}``; an empty text says that they are.
 """
 
 from __future__ import annotations
