@@ -140,3 +140,18 @@ def test_the_attempts_are_sound(places: dict[str, object]) -> None:
         names = set(ATTEMPTS) - {"a signal to the front", "tracing the front", "emptying the store", "moving the store"}
         succeeded += [name for name in names if "ESCAPED" in one.run(ATTEMPTS[name].format(**known)).text()]
     assert len(succeeded) >= (15 if os.geteuid() == 0 else 8), (sys.platform, succeeded)
+
+
+def test_keys_in_the_environment_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_KEY", "secret")
+    monkeypatch.setenv("WANTED_KEY", "wanted")
+    code = "import os, glob\nfor one in glob.glob('/proc/*/environ'):\n    print(b'secret' in open(one, 'rb').read())"
+    with kernel(tmp_path / "home", profile="notebook", pass_environment="WANTED_*") as one:
+        assert one.text("import os\nprint(os.environ['WANTED_KEY'])") == "wanted\n"
+        done = one.run("os.environ['DATABASE_KEY']")
+        assert done.reply["ename"] == "KeyError"
+        assert 'pass_environment = ["DATABASE_KEY"]' in "".join(done.reply["traceback"])
+        if shutil.which("bwrap"):
+            assert "True" not in one.text(code)
+    with kernel(tmp_path / "home", profile="open") as one:
+        assert one.text("import os\nprint(os.environ['DATABASE_KEY'])") == "secret\n"

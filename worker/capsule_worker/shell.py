@@ -35,6 +35,8 @@ from capsule_worker.protocol.messages import (
     UpdateOutput,
 )
 
+#: The environment variable that names those which cells do not get; see ``capsule_durable.launcher``.
+WITHHELD = "CAPSULE_WITHHELD"
 #: More lines than a session has.
 _NEVER_FULL = 1 << 30
 
@@ -272,6 +274,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
+        lines += _hint(evalue)
         try:
             text = str(evalue)
         except Exception as error:
@@ -279,6 +282,15 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
         self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
+
+
+def _hint(error: Any) -> list[str]:
+    """Return what there is to say to who misses a variable of the environment that cells do not get."""
+    if type(error) is not KeyError or error.args[0] not in os.environ.get(WITHHELD, "").split():
+        return []
+    name = error.args[0]
+    how = f'add it to the setting pass_environment (capsule.toml: pass_environment = ["{name}"]) and restart the kernel'
+    return [f"capsule: cells do not get the variable {name}, which may be a key. To hand it on, {how}."]
 
 
 def _holds_group(error: BaseException | None) -> bool:
