@@ -7,6 +7,7 @@ cell can know that, too.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,30 @@ ATTEMPTS = {
     "sockets of the system": (
         "import glob\nprint('ESCAPED' if glob.glob('/run/*.sock') or glob.glob('/run/*/*.sock') else '')"
     ),
+    **{
+        name: "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        f"result = libc.syscall({number}, {arguments})\n"
+        # Refused for what it is, and not for its arguments.
+        "print('ESCAPED' if result >= 0 or ctypes.get_errno() not in (1, 38) else '')"
+        for name, number, arguments in [
+            ("a namespace of its own", 272, "0x10000000"),
+            ("a child in a namespace of its own", 56, "0x10000011, 0, 0, 0, 0"),
+            ("keys of the kernel's", 250, "0, -4, 0"),
+            ("a program for the kernel", 321, "0, 0, 0"),
+            ("counters of the machine", 298, "0, 0, -1, -1, 0"),
+            ("rings for input and output", 425, "8, 0"),
+            ("a mount by a newer way", 430, "0, 0"),
+            ("faults in user space", 323, "1"),
+            ("calls of another form", 0x40000000 + 41, "2, 1, 0"),
+        ]
+        if platform.machine() == "x86_64"
+    },
+    "a socket to the machine's host": "import socket\nsocket.socket(40, 1)\nprint('ESCAPED')",
+    "typing into a terminal": (
+        "import errno, fcntl, os\nours, theirs = os.openpty()\n"
+        "try:\n    fcntl.ioctl(theirs, 0x5412, b'x')\n    print('ESCAPED')\n"
+        "except OSError as error:\n    print('ESCAPED' if error.errno not in (errno.EPERM, errno.EIO) else '')"
+    ),
     "descriptors that were left open": (
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try: target = os.readlink('/proc/self/fd/' + fd)\n"
         "    except OSError: continue\n"
@@ -121,7 +146,7 @@ def one(places: dict[str, object]) -> Iterator[Kernel]:
 
 
 def test_the_sandbox_holds(one: Kernel) -> None:
-    assert "notebook: namespaces hold" in one.shown("%capsule status")
+    assert "notebook: namespaces, system calls hold" in one.shown("%capsule status")
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
