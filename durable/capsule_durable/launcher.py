@@ -194,6 +194,7 @@ class Launcher:
         sandbox: what stands between them and the kernel.
         session: the id that the kernel's session is to have, if its directory is made already.
         pass_environment: variables that cells get beside the usual ones, by names and patterns.
+        memory: how many bytes a worker and what it starts may take; None for as many as there are.
     """
 
     python: str = sys.executable
@@ -201,6 +202,7 @@ class Launcher:
     sandbox: Sandbox = field(default_factory=lambda: Sandbox("open"))
     session: str | None = None
     pass_environment: Sequence[str] = ()
+    memory: int | None = None
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -215,7 +217,7 @@ class Launcher:
         warden = self._get_warden()
         cookie = self._next_cookie()
         ends = _Ends.make()
-        request = {"cookie": cookie, "drain_timeout": self.drain_timeout}
+        request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "memory": self.memory}
         try:
             socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)
         except OSError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from capsule_durable.errors import CapsuleError
 
@@ -42,6 +42,11 @@ class Settings(BaseModel):
     )
     pass_environment: tuple[str, ...] = Field(
         (), description="Variables that cells get beside the usual ones, as OPENAI_API_KEY or AWS_* (profile notebook)"
+    )
+    memory_limit: ByteSize | None = Field(
+        None,
+        ge=0,
+        description="What a cell and all that it starts may take, as 8GB; 0 for all there is (default: 85 %)",
     )
     home: str = Field(
         default_factory=lambda: str(platformdirs.user_data_path("capsule")),

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from capsule_durable.errors import ExecutionFailed, ProtocolError, WorkerDied, WorkerUnavailable
+from capsule_durable import memory
+from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.session import Session
@@ -18,7 +19,13 @@ from capsule_durable.standbys import Standby, Standbys
 from capsule_durable.worker import Exit, Worker
 from capsule_worker.protocol import PROTOCOL_VERSION, Message
 from capsule_worker.protocol.journal import StreamName
-from capsule_worker.protocol.messages import ErrorMessage, HeartbeatMessage, ReadyMessage, ResultMessage
+from capsule_worker.protocol.messages import (
+    ErrorMessage,
+    HeartbeatMessage,
+    MemoryMessage,
+    ReadyMessage,
+    ResultMessage,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +43,8 @@ WRITERS_TIMEOUT = 5.0
 HEARTBEAT = 2.0
 #: Seconds after which a worker that does not answer its heartbeat is mute: C code holds the interpreter.
 MUTE = 1.0
+#: Seconds between two looks at how much memory a worker takes; and for which it may take too much.
+MEMORY, MEMORY_GRACE = 0.1, 2.0
 _SIGKILL = -9
 
 
@@ -98,6 +107,8 @@ class Workers:
         self._wanted = asyncio.Event()
         self._protocol_error: ProtocolError | None = None
         self._mismatch: str | None = None
+        #: Why the worker was ended, where that was done here.
+        self._verdict: str | None = None
         self._last_failure: str | None = None
         self.state: WorkerState = "none"
         session.add_message_interceptor(self._intercept)
@@ -181,11 +192,15 @@ class Workers:
             self._current = worker
             reader = self._session.attach(worker.transport, worker.pid)
             self._standbys.follow(worker.standby)
-            heart = asyncio.get_running_loop().create_task(self._listen_to_heart(worker), name="heart")
+            loop = asyncio.get_running_loop()
+            heart = loop.create_task(self._listen_to_heart(worker), name="heart")
+            watch = loop.create_task(self._watch_memory(worker), name="memory")
+            self._verdict = None
             try:
                 end = await self._until_exit(worker, reader)
             finally:
                 heart.cancel()
+                watch.cancel()
             if self._leaving:
                 return
             self._current = None
@@ -288,6 +303,27 @@ class Workers:
             finally:
                 answer.cancel()
 
+    async def _watch_memory(self, worker: Worker) -> None:
+        """See that a worker keeps to its limit: its cell gets an error first; if that does not help, it is ended."""
+        limit = self._launcher.memory
+        told: float | None = None
+        while limit is not None:
+            await asyncio.sleep(MEMORY)
+            size = memory.used(worker.pid, limit)
+            if size <= limit:
+                told = None
+                continue
+            now = asyncio.get_running_loop().time()
+            text = f"the limit of {limit / 1e9:,.2f} GB of memory is exceeded ({size / 1e9:,.2f} GB are in use)"
+            if told is None:
+                told = now
+                with contextlib.suppress(TransportClosed):
+                    self._session.send(MemoryMessage(text=f"{text}; memory_limit sets it"))
+            elif now - told > MEMORY_GRACE:
+                self._verdict = f"the worker process was ended: {text}"
+                worker.kill()
+                return
+
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""
         # Each cell that is tried meanwhile tries again, and is told; the log is told once.
@@ -312,7 +348,9 @@ class Workers:
         task.add_done_callback(self._reapers.discard)
 
     def _death(self, end: Exit, fate: str, execution_id: str) -> ExecutionFailed:
-        if self._protocol_error is not None:
+        if self._verdict is not None:
+            text = self._verdict
+        elif self._protocol_error is not None:
             text = f"the worker broke the protocol and was ended: {self._protocol_error}"
         else:
             text = f"the worker process {end.description} (peak memory {end.peak_memory / 1e6:,.0f} MB)"

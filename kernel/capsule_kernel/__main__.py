@@ -41,10 +41,14 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     from capsule_durable.launcher import Launcher
+    from capsule_durable.memory import usual_limit
     from capsule_durable.sandbox import enter
 
     sandbox, session = enter(settings.profile, Path(arguments.connection_file), Path(settings.home), os.environ)
-    launcher = Launcher(settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment)
+    limit = settings.memory_limit if settings.memory_limit is not None else usual_limit()
+    launcher = Launcher(
+        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, limit or None
+    )
     try:
         first = launcher.launch()
     except OSError:

@@ -1,4 +1,4 @@
-"""What an interrupt (SIGINT) does to this process.
+"""What an interrupt (SIGINT) does to this process, and what a breach of its limit of memory.
 
 User code is interrupted by ``KeyboardInterrupt``, wherever the main thread happens to be. The worker's own code must
 not be: an exception between two halves of a frame would corrupt the protocol. So an interrupt raises only while a cell
@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+#: The signal for a breach; programs do not use it.
+_BREACH = signal.SIGRTMIN + 9
 
 
 class InterruptGate:
@@ -35,6 +37,11 @@ class InterruptGate:
         self._outside: Any = signal.SIG_IGN
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
+        #: What to raise where a cell that awaits is interrupted.
+        self._error: BaseException | None = None
+        self._breach_text = ""
+        self._breached = False
+        signal.signal(_BREACH, self._raise_breach)
 
     def __enter__(self) -> None:
         if threading.get_ident() != self._main or not self._running:
@@ -50,6 +57,10 @@ class InterruptGate:
         if self._depth:
             return
         signal.signal(signal.SIGINT, self._outside)
+        if self._breached:
+            self._breached = False
+            if self._running:
+                signal.raise_signal(_BREACH)
         if self._pending:
             self._pending = False
             if self._running:
@@ -64,9 +75,17 @@ class InterruptGate:
             finally:
                 self._pending = False
 
+    def breach(self, text: str) -> None:
+        """Raise ``MemoryError`` with a text in user code, if any runs. For any thread.
+
+        A signal does it, since the thread that runs user code may be in the middle of anything.
+        """
+        self._breach_text = text
+        signal.pthread_kill(self._main, _BREACH)
+
     def start(self) -> None:
         """From here on user code runs and may be interrupted; replaces a handler that an earlier cell set."""
-        self._pending = False
+        self._pending = self._breached = False
         self._interrupted = False
         self._running = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,27 +107,43 @@ class InterruptGate:
             self._task = None
             signal.signal(signal.SIGINT, before)
 
-    def take_interrupted(self) -> bool:
-        """Whether the cancellation that just arrived stands for an interrupt; asking takes the answer back."""
+    def take_interrupted(self) -> BaseException | None:
+        """Return the interrupt for which the cancellation stands that just arrived, if for any; once."""
         interrupted, self._interrupted = self._interrupted, False
-        return interrupted
+        error, self._error = self._error, None
+        return (error or KeyboardInterrupt()) if interrupted else None
 
     def _note(self, _signum: int, _frame: types.FrameType | None) -> None:
         self._pending = True
 
     def _interrupt_task(self, _signum: int, _frame: types.FrameType | None) -> None:
         """Interrupt a cell that awaits: where it is suspended, by a cancellation that is turned around."""
-        task = self._task
-        if task is None:
-            return
+        if self._task is not None and not self._cancel(self._task):
+            raise KeyboardInterrupt
+
+    def _cancel(self, task: asyncio.Task[Any]) -> bool:
+        """Cancel a cell that is suspended; return whether that was all, since no other code runs."""
         loop = task.get_loop()
         current = asyncio.current_task(loop)
-        if current is not task:
-            self._interrupted = True
-            loop.call_soon_threadsafe(task.cancel)
-            if current is None:
+        if current is task:
+            return False
+        self._interrupted = True
+        loop.call_soon_threadsafe(task.cancel)
+        return current is None
+
+    def _raise_breach(self, _signum: int, _frame: types.FrameType | None) -> None:
+        if not self._running:
+            return
+        if self._depth:
+            self._breached = True
+            return
+        error = MemoryError(self._breach_text)
+        if self._task is not None:
+            self._error = error
+            if self._cancel(self._task):
                 return
-        raise KeyboardInterrupt
+            self._error = None
+        raise error
 
 
 def _ignore(_signum: int, _frame: types.FrameType | None) -> None:
@@ -130,6 +165,6 @@ def _interruptible(coro: Coroutine[Any, Any, T], gate: InterruptGate) -> Generat
         try:
             value = yield awaited
         except asyncio.CancelledError as cancelled:
-            error = KeyboardInterrupt() if gate.take_interrupted() else cancelled
+            error = gate.take_interrupted() or cancelled
         except BaseException as exc:
             error = exc

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import os
+import resource
 import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +255,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
-        with self.outlet.gate.ignoring():
+        with self.outlet.gate.ignoring(), _reserve():
             value = sys.exc_info()[1]
             if not args and value is not None and _holds_group(value):
                 # IPython prints these to stderr, where no client finds an error.
@@ -284,13 +287,29 @@ class ZMQInteractiveShell(InteractiveShell):
         self.outlet.publish(self.last_error)
 
 
+@contextlib.contextmanager
+def _reserve() -> Iterator[None]:
+    """Have memory for a traceback, where the cell has taken all that it may: what it has taken is held by its error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def _hint(error: Any) -> list[str]:
-    """Return what there is to say to who misses a variable of the environment that cells do not get."""
-    if type(error) is not KeyError or error.args[0] not in os.environ.get(WITHHELD, "").split():
-        return []
-    name = error.args[0]
-    how = f'add it to the setting pass_environment (capsule.toml: pass_environment = ["{name}"]) and restart the kernel'
-    return [f"capsule: cells do not get the variable {name}, which may be a key. To hand it on, {how}."]
+    """Return what there is to say to who has met a limit of the kernel's, and cannot know that."""
+    if type(error) is KeyError and error.args[0] in os.environ.get(WITHHELD, "").split():
+        name = error.args[0]
+        how = f'the setting pass_environment (capsule.toml: pass_environment = ["{name}"]), and restart the kernel'
+        return [f"capsule: cells do not get the variable {name}, which may be a key. To hand it on, add it to {how}."]
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if isinstance(error, MemoryError) and not str(error) and limit != resource.RLIM_INFINITY:
+        return [
+            f"capsule: a process may ask for {limit / 1e9:,.2f} GB of memory. The setting memory_limit changes that."
+        ]
+    return []
 
 
 def _holds_group(error: BaseException | None) -> bool:

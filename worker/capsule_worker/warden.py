@@ -4,11 +4,11 @@ It is started once, by exec, before anything of the notebook's runs, and stays a
 of it. It waits for them and for the copies of themselves that they leave (``PR_SET_CHILD_SUBREAPER``), tells the front
 how each has ended, and when the front is gone, however it went, it ends everything and then itself.
 
-The front asks for a worker by a datagram: its cookie and the seconds for draining as JSON, with the descriptors in
-``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd), or
-``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S, "peak": KIB}``, as
-``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer": NAME, "why":
-TEXT}``; an empty text says that they are.
+The front asks for a worker by a datagram: its cookie, the seconds for draining and the bytes of memory that it may have
+as JSON, with the descriptors in ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the
+process (a pidfd), or ``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S,
+"peak": KIB}``, as ``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer":
+NAME, "why": TEXT}``; an empty text says that they are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -28,6 +29,10 @@ from capsule_worker import reaper, seccomp
 #: What comes with a request for a worker, in this order.
 HANDED = ("fd", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
 _PR_SET_CHILD_SUBREAPER = 36
+#: Of a limit of memory, how much is refused at once. Below it the front watches: what is asked for need not be used.
+_REFUSED = 1.25
+#: Bytes beyond that for telling of the error.
+_RESERVE = 256 << 20
 #: Bytes of the longest request.
 _MOST = 1 << 16
 
@@ -87,6 +92,7 @@ def watch(control: socket.socket, cookie: str, *, confine: bool) -> Order | None
                 for fd in (waking, woken):
                     os.close(fd)
                 control.close()
+                _limit(asked.get("memory"))
                 handed = _settle_in(asked["cookie"], dict(zip(HANDED, fds)))  # noqa: B905  # 3.9 knows no strict
                 return Order(handed, asked["drain_timeout"], started)
             for fd in fds:
@@ -130,6 +136,14 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
         os.dup2(fd, standard)
         os.close(fd)
     return fds
+
+
+def _limit(memory: int | None) -> None:
+    """Have memory refused that goes well beyond what is allowed: a cell that asks for it all at once gets an error."""
+    if memory is not None:
+        refused = int(memory * _REFUSED)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (refused, refused + _RESERVE))
 
 
 def _wait(control: socket.socket) -> None:

@@ -377,6 +377,13 @@ class InterruptMessage(_Model):
     execution_id: str | None = None
 
 
+class MemoryMessage(_Model):
+    """Too much memory is in use: raise ``MemoryError`` in the running cell, with this text."""
+
+    type: Literal["memory"] = "memory"
+    text: str
+
+
 class InterruptReplyMessage(_Model):
     """Whether there was anything to interrupt."""
 
@@ -424,6 +431,7 @@ ToWorker = Union[
     CommandReplyMessage,
     HeartbeatMessage,
     InterruptMessage,
+    MemoryMessage,
     ShutdownMessage,
 ]
 

@@ -1,0 +1,109 @@
+"""Cells that take too much memory get an error; if that does not help they are ended, and the variables come back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from clients.waiting import poll_until
+from integration.kernels import Kernel, kernel
+
+from capsule_durable import memory
+from capsule_durable.settings import Settings
+
+MB = 1_000_000
+
+
+@pytest.fixture(params=["open", "notebook"])
+def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    with kernel(tmp_path / "home", profile=request.param, memory_limit="400MB") as opened:
+        opened.ok("kept = [1]\nimport time")
+        opened.ok("kept.append(2)")
+        yield opened
+
+
+def test_too_much_at_once_is_refused(one: Kernel) -> None:
+    done = one.run("large = bytearray(600_000_000)")
+    assert done.reply["ename"] == "MemoryError"
+    assert "memory_limit" in "".join(done.reply["traceback"])
+    assert one.text("print(kept, 'large' in globals())") == "[1, 2] False\n"
+
+
+def test_a_cell_that_takes_more_and_more_gets_an_error_and_the_variables_stay(one: Kernel) -> None:
+    done = one.run(
+        "def grow():\n    taken = []\n    while True: taken.append(b'x' * 1_000_000); time.sleep(0.001)\ngrow()"
+    )
+    assert done.reply["ename"] == "MemoryError"
+    assert "the limit of 0.40 GB of memory is exceeded" in done.reply["evalue"]
+    assert "memory_limit" in done.reply["evalue"]
+    assert one.text("print(kept)") == "[1, 2]\n"
+
+
+def test_a_cell_that_awaits_gets_it_too(one: Kernel) -> None:
+    done = one.run(
+        "import asyncio\nasync def grow():\n    taken = []\n"
+        "    while True:\n        taken.append(b'x' * 1_000_000)\n        await asyncio.sleep(0.001)\nawait grow()"
+    )
+    assert done.reply["ename"] == "MemoryError"
+    assert one.text("print(kept)") == "[1, 2]\n"
+
+
+def test_a_cell_that_goes_on_is_ended_and_the_variables_come_back(one: Kernel) -> None:
+    done = one.run(
+        "def hold(taken):\n    try:\n        while len(taken) < 430: taken.append(b'x' * 1_000_000)\n"
+        "        time.sleep(60)\n    except MemoryError: pass\n"
+        "taken = []\nfor _ in range(10): hold(taken)"
+    )
+    assert done.reply["ename"] == "WorkerDied"
+    assert "the limit of 0.40 GB of memory is exceeded" in done.reply["evalue"]
+    assert "variables are back" in done.reply["evalue"]
+    assert one.text("print(kept)") == "[1, 2]\n"
+
+
+def test_what_a_cell_starts_counts(one: Kernel) -> None:
+    done = one.run(
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; x = b\"x\" * 450_000_000; time.sleep(60)'])\n"
+        "child.wait()"
+    )
+    assert done.reply["ename"] in ("MemoryError", "WorkerDied")
+    assert one.text("print(kept)") == "[1, 2]\n"
+
+
+def test_many_such_cells_leave_nothing(tmp_path: Path) -> None:
+    with kernel(tmp_path / "home", profile="notebook", memory_limit="300MB") as one:
+        one.ok("kept = 1\nimport time")
+        for _ in range(10):
+            one.run("taken = []\nwhile True: taken.append(b'x' * 1_000_000); time.sleep(0.0005)")
+        assert one.text("print(kept)") == "1\n"
+        front = psutil.Process(one.front)
+        one.ok("del taken")
+        one.ok("pass")
+        # The warden, two of bubblewrap's at most, the worker, the spare, and two copies.
+        poll_until(lambda: len(front.children(recursive=True)) <= 7, "no more processes than before")
+        poll_until(lambda: _size(front) < 500 * MB, "no more memory than before")
+
+
+def _size(front: psutil.Process) -> int:
+    size = 0
+    for each in front.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            size += each.memory_full_info().pss
+    return size
+
+
+def test_the_usual_limit_is_most_of_what_there_is() -> None:
+    total = psutil.virtual_memory().total
+    assert 0.5 * memory.USUAL * total < memory.usual_limit() <= total
+    assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
+
+
+def test_a_process_and_its_children_are_counted() -> None:
+    pid = os.getpid()
+    resident = memory.used(pid, 1 << 60)
+    assert resident >= psutil.Process(pid).memory_info().rss // 2
+    assert 0 < memory.used(pid, 0) <= 2 * resident
