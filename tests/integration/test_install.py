@@ -265,7 +265,7 @@ def test_the_kernel_of_somebody_else_is_neither_replaced_nor_removed(user: Envir
     ("arguments", "said"),
     [
         (["--user", "--sys-prefix"], "capsule: give one of --user, --sys-prefix and --prefix\n"),
-        (["--profile", "closed"], "capsule: there is no profile 'closed'; there is: open\n"),
+        (["--profile", "closed"], "capsule: there is no profile 'closed'; there is: notebook, open\n"),
         (["--display-name", " "], "capsule: --display-name is empty\n"),
         (["--name", "a/b"], "capsule: 'a/b' cannot be the name of a kernel"),
         (["--nonsense"], "No such option: --nonsense"),
@@ -404,10 +404,11 @@ def findings(result: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, s
 
 def test_the_doctor_finds_a_new_installation_well(user: Environment) -> None:
     found = findings(user.capsule("doctor", "--json"))
-    assert list(found) == ["versions", "configuration", "runtime directory", "kernelspec capsule", "kernel capsule"]
+    first = ["versions", "configuration", "isolation", "runtime directory"]
+    assert list(found) == [*first, "kernelspec capsule", "kernel capsule"]
     assert {status for status, _, _ in found.values()} == {"ok"}
     assert f"capsule-worker {__version__}" in found["versions"][1]
-    assert "no sandbox" in found["configuration"][1]
+    assert "no sandbox" in found["isolation"][1]
     assert "1+1 = 2" in found["kernel capsule"][1]
 
 

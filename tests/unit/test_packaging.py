@@ -14,8 +14,9 @@ import pytest
 
 import capsule_kernel
 import capsule_worker
+from capsule_durable import sandbox
 from capsule_durable.settings import Settings
-from capsule_kernel import doctor, kernelspec
+from capsule_kernel import kernelspec
 
 ROOT = Path(__file__).parents[2]
 KERNELSPEC = ROOT / "kernelspec"
@@ -47,8 +48,10 @@ def test_the_command_is_there() -> None:
     assert project(ROOT)["project"]["scripts"] == {"capsule": "capsule_kernel.cli:main"}
 
 
-def test_the_doctor_has_words_for_every_profile() -> None:
-    assert set(doctor._ISOLATION) == set(get_args(Settings.model_fields["profile"].annotation))
+def test_there_are_words_for_every_profile() -> None:
+    assert set(sandbox.PROFILES) == set(get_args(Settings.model_fields["profile"].annotation))
+    for profile in sandbox.PROFILES:
+        assert sandbox.Sandbox(profile).summary().startswith(f"{profile}: ")
 
 
 def test_what_capsule_install_copies_is_what_the_distribution_brings() -> None:
