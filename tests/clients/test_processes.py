@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
@@ -39,10 +40,14 @@ def _pid(manager: KernelManager) -> int:
 
 def _with_grandchildren(kernel: Conversation, family: Family) -> None:
     kernel.start(GRANDCHILDREN)
-    poll_until(
-        lambda: [p for p in family.meet() if p.is_running() and "600" in p.cmdline()],
-        "the grandchild is there",
-    )
+    poll_until(lambda: any(map(_is_grandchild, family.meet())), "the grandchild is there")
+
+
+def _is_grandchild(process: psutil.Process) -> bool:
+    try:
+        return "600" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def test_shutdown_answers_and_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:

@@ -99,6 +99,20 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(house: House) -> No
     assert str(worker.pid) not in house.text
 
 
+async def test_cells_go_on_though_the_parent_of_their_process_is_killed(house: House) -> None:
+    assert (await house.run("x = 1\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)")).status == "ok"
+    assert (await house.run("print(x)")).status == "ok"
+    assert house.text == "1\n"
+    with pytest.raises(WorkerDied):
+        await house.run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert (await house.run("2")).status == "ok"
+    cookie = house.runtime._launcher.front_cookie
+    await house.runtime.close()
+    async with asyncio.timeout(DEADLINE):
+        while _marked(cookie):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_forged_result_settles_nothing_but_the_running_cell(house: House) -> None:
     code = (
         PROTOCOL_SOCKET + "from capsule_worker.protocol import encode, messages as m\n"

@@ -133,10 +133,11 @@ class Kernel:
         self.manager.provisioner.process.wait()
         poll_until(lambda: not any(_runs(process) for process in processes), "all processes gone")
 
-    def begin(self, code: str) -> None:
-        """Run a cell until it prints something."""
-        request = self.talk.client.execute(code)
+    def begin(self, code: str) -> str:
+        """Run a cell until it prints something; return the request."""
+        request: str = self.talk.client.execute(code)
         self.talk.listen_until(lambda: self.talk.exchange(request).text(), "output")
+        return request
 
     def kill_front(self) -> None:
         """Kill the front at once, and have Jupyter start it again, as its restarter does."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -390,6 +392,21 @@ def test_a_damaged_pack_costs_the_variable_that_lies_there_and_no_other(shared: 
     done = shared.run("len(lost)")
     assert done.reply["ename"] == "NotRestoredError"
     assert "damaged" in done.reply["evalue"]
+
+
+def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -> None:
+    slow = "import time\nclass Slow:\n    def __reduce__(self):\n        time.sleep(0.7)\n        return Slow, ()\n"
+    with kernel(home) as one:
+        one.ok(UNSAVEABLE)
+        pid = int(one.text("import os\nprint(os.getpid())"))
+        one.ok(slow + "slow = Slow()")
+        # It begins while the checkpoint is being written, and awaits when that is done.
+        request = one.begin("import asyncio\nhalf = 1\nprint('there')\nawait asyncio.sleep(100)\nwhole = 2")
+        time.sleep(3)
+        os.kill(pid, signal.SIGKILL)
+        (died,) = one.talk.finish(request)
+        assert "as they were after In [3]" in died.reply["evalue"]
+        assert one.text("print('half' in globals(), type(slow).__name__)") == "False Slow\n"
 
 
 def test_a_full_disk_is_told_once_and_cells_go_on(small_disk: Path) -> None:

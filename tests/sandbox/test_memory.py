@@ -54,7 +54,7 @@ def test_a_cell_that_awaits_gets_it_too(one: Kernel) -> None:
 
 def test_a_cell_that_goes_on_is_ended_and_the_variables_come_back(one: Kernel) -> None:
     done = one.run(
-        "def hold(taken):\n    try:\n        while len(taken) < 430: taken.append(b'x' * 1_000_000)\n"
+        "def hold(taken):\n    try:\n        while len(taken) < 390: taken.append(b'x' * 1_000_000)\n"
         "        time.sleep(60)\n    except MemoryError: pass\n"
         "taken = []\nfor _ in range(10): hold(taken)"
     )

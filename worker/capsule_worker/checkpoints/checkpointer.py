@@ -114,8 +114,9 @@ class Checkpointer:
         self._warned = False
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
-        #: Set when a checkpoint should be begun outside of the loop.
-        self.due = False
+        #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
+        self._in_cell = False
+        self._due = False
 
     # -- configuration ---------------------------------------------------------------------------------------
 
@@ -147,9 +148,14 @@ class Checkpointer:
         return self._known.head
 
     @property
+    def due(self) -> bool:
+        """Whether a checkpoint should be begun, outside of the loop."""
+        return self._due and not self._in_cell
+
+    @property
     def settled(self) -> bool:
         """Whether a copy of this process would have nothing to do: nothing is written or loaded now."""
-        busy = self._write is not None or self._commits or self._restorer is not None or self.due
+        busy = self._write is not None or self._commits or self._restorer is not None or self._due
         return self._keep is not None and not busy
 
     @property
@@ -200,6 +206,7 @@ class Checkpointer:
             number: as in ``In [number]``.
             execution_id: the execution's.
         """
+        self._in_cell = True
         if self._keep is None and self._restorer is None:
             return
         if isinstance(self._write, WriteHere):
@@ -226,12 +233,13 @@ class Checkpointer:
 
     def after_cell(self, seconds: float) -> None:
         """Take notice that the cell has ended, which took ``seconds``; a checkpoint is due."""
+        self._in_cell = False
         if self._keep is None:
             return
         self._at_risk += seconds
         self._note()
         # A cell that only asks about checkpoints is nothing to go back behind.
-        self.due = bool(self._changed) or not self._code.lstrip().startswith("%capsule")
+        self._due |= bool(self._changed) or not self._code.lstrip().startswith("%capsule")
 
     def _note(self) -> None:
         """Find out which names are bound to something else than before."""
@@ -255,7 +263,7 @@ class Checkpointer:
         """Begin a checkpoint of what has changed, unless one is being written: then it begins after that."""
         if self._keep is None or not self._build_on_staged():
             return
-        self.due = False
+        self._due = False
         try:
             self._begin()
         # A fault of ours must cost checkpoints, and not the variables.
@@ -517,7 +525,7 @@ class Checkpointer:
         self._finish(write)
         # After a failure the next cell is waited for: what is wrong with a disk takes its time.
         if not self.current and not self._warned:
-            self.due = True
+            self._due = True
             self._loop.stop()
 
     def _finish(self, write: Write) -> None:
