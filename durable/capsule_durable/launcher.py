@@ -212,7 +212,7 @@ class Launcher:
         """Have a worker started, in a session of its own. Call it from the main thread.
 
         Raises:
-            OSError: the interpreter cannot be started.
+            OSError: the interpreter cannot be started; ``SandboxRefused`` if the sandbox cannot be held.
         """
         warden = self._get_warden()
         cookie = self._next_cookie()
@@ -267,13 +267,14 @@ class Launcher:
         if self._warden is not None and self._warden.process.poll() is None:
             return self._warden
         self.close()
+        self.sandbox.check()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         said = os.memfd_create("capsule-warden")
         fd = theirs.fileno()
         cookie = f"{self.front_cookie}."
         command = [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"]
         if self.sandbox.profile != "open":
-            command.append("--confine")
+            command.append("--confine=always" if self.sandbox.profile == "restricted" else "--confine=if-possible")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,21 @@ from capsule_durable.checkpoints.entries import new_session_id
 from capsule_durable.home import SESSIONS, ensure
 
 #: Of what a person may ask for, by name.
-PROFILES = ("notebook", "open")
+PROFILES = ("notebook", "restricted", "open")
 #: Devices that cells may use, beside the harmless ones: those of GPUs and other accelerators.
 _DEVICES = ("nvidia*", "dri", "kfd", "accel*", "dxg", "habanalabs")
+#: Directories that are empty and their own in the profile ``restricted``, and what programs keep there, since it can be
+#: kept nowhere else.
+_SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108  # mounts, no files
+_IN_SCRATCH = {"IPYTHONDIR": "/tmp/ipython", "MPLCONFIGDIR": "/tmp/matplotlib", "XDG_CACHE_HOME": "/tmp/cache"}  # noqa: S108
 #: Seconds that a program may take which does nothing.
 _PROBE_TIMEOUT = 10.0
 #: The file in which it is kept what could be had, in the directory for data.
 _FILE = "sandbox.json"
+
+
+class SandboxRefused(OSError):
+    """What a profile promises cannot be held here, so nothing is started. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,19 @@ class Sandbox:
     layers: tuple[Layer, ...] = ()
     prefix: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """See that what the profile promises is held.
+
+        Raises:
+            SandboxRefused: it is not, and the profile is one that holds all or nothing.
+        """
+        for layer in self.layers:
+            if self.profile == "restricted" and not layer.enforced:
+                raise SandboxRefused(
+                    f"the profile restricted cannot be held here, since {layer.name} are missing: {layer.why}. To mend"
+                    f" that, {layer.mend}; or choose another profile"
+                )
+
     def summary(self, more: Iterable[Layer] = ()) -> str:
         """Return what holds and what does not, in a line.
 
@@ -80,15 +102,19 @@ class Places:
         session: what of it they do see, since their worker writes checkpoints there; None for nothing.
         secrets: other directories, and files, that they do not see.
         fixed: directories that they see, and cannot change.
+        directory: where cells begin; in the profile ``restricted`` they can write there, and nowhere else.
     """
 
     home: Path
     session: Path | None = None
     secrets: Sequence[Path] = ()
     fixed: Sequence[Path] = ()
+    directory: Path | None = None
 
 
-def places(connection_file: Path, home: Path, session: Path | None, environ: Mapping[str, str]) -> Places:
+def places(
+    connection_file: Path, home: Path, session: Path | None, environ: Mapping[str, str], directory: Path | None = None
+) -> Places:
     """Return what is to be hidden from the cells of a kernel, and what is to be kept as it is.
 
     Args:
@@ -96,6 +122,7 @@ def places(connection_file: Path, home: Path, session: Path | None, environ: Map
         home: the directory for data.
         session: the session's directory in it.
         environ: the environment.
+        directory: where cells begin.
     """
     data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
     configuration = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
@@ -107,6 +134,7 @@ def places(connection_file: Path, home: Path, session: Path | None, environ: Map
         secrets=[runtime, connection_file.absolute(), Path("/run")],
         # What starts the next kernel, outside of any sandbox.
         fixed=[data / "kernels", configuration / "capsule"],
+        directory=directory,
     )
 
 
@@ -123,7 +151,7 @@ def plan(profile: str, where: Places) -> Sandbox:
     if program is None:
         mend = "install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
         return Sandbox(profile, (Layer("namespaces", enforced=False, why="there is no bubblewrap", mend=mend),))
-    prefix = (program, *_flags(where))
+    prefix = (program, *_flags(where, restricted=profile == "restricted"))
     why = _probe(prefix, where)
     if why:
         mend = "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
@@ -144,7 +172,7 @@ def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str,
         return Sandbox(profile), None
     session = new_session_id(time.time())
     directory = home / SESSIONS / session
-    where = places(connection_file, home, directory, environ)
+    where = places(connection_file, home, directory, environ, Path.cwd())
     try:
         for path in (home, home / SESSIONS, directory):
             ensure(path)
@@ -156,29 +184,43 @@ def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str,
     return plan(profile, where), session
 
 
-def _flags(where: Places) -> list[str]:
+def _flags(where: Places, *, restricted: bool) -> list[str]:
     """Return bubblewrap's arguments. The order counts: what comes later lies above."""
     flags = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1", "--cap-drop", "ALL"]
+    flags += ["--unshare-net", "--ro-bind", "/", "/"] if restricted else ["--bind", "/", "/"]
     # Of devices only what is harmless, and what calculates: root may read a whole disk by its device.
-    flags += ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    flags += ["--dev", "/dev", "--proc", "/proc"]
     for pattern in _DEVICES:
-        for device in map(str, sorted(Path("/dev").glob(pattern))):
-            flags += ["--dev-bind-try", device, device]
+        for device in sorted(Path("/dev").glob(pattern)):
+            flags += ["--dev-bind-try", *[str(device)] * 2]
     for path in ("/proc/sys", "/sys"):
         flags += ["--ro-bind", path, path]
-    for fixed in where.fixed:
-        flags += ["--ro-bind-try", str(fixed), str(fixed)]
+    if restricted:
+        flags += _room(where.directory)
+    # What this process is made of may be in a place where cells write.
+    for fixed in (*where.fixed, *([Path(sys.prefix)] if restricted else [])):
+        flags += ["--ro-bind-try", *[str(fixed)] * 2]
     for secret in (where.home, *where.secrets):
-        path = str(secret.resolve())
         if secret.is_dir():
-            flags += ["--tmpfs", path]
+            flags += ["--tmpfs", str(secret.resolve())]
         elif secret.exists():
-            flags += ["--ro-bind", os.devnull, path]
+            flags += ["--ro-bind", os.devnull, str(secret.resolve())]
     # Where the names of hosts are looked up.
-    flags += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
+    flags += ["--ro-bind-try", *["/run/systemd/resolve"] * 2]
     if where.session is not None:
-        path = str(where.session.resolve())
-        flags += ["--bind", path, path]
+        flags += ["--bind", *[str(where.session.resolve())] * 2]
+    return flags
+
+
+def _room(directory: Path | None) -> list[str]:
+    """Return the arguments for places to write where all else is as it is."""
+    flags = []
+    for path in _SCRATCH:
+        flags += ["--tmpfs", path]
+    for name, value in _IN_SCRATCH.items():
+        flags += ["--setenv", name, value]
+    if directory is not None and directory != Path("/"):
+        flags += ["--bind", *[str(directory.resolve())] * 2]
     return flags
 
 
@@ -189,7 +231,7 @@ def _probe(prefix: Sequence[str], where: Places) -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
     # What differs from kernel to kernel makes no difference.
     own = {str(path.resolve()) for path in (where.session, *where.secrets) if path is not None and not path.is_dir()}
-    own |= {str(where.session.resolve())} if where.session is not None else set()
+    own |= {str(path.resolve()) for path in (where.session, where.directory) if path is not None}
     alike = [
         boot,
         str(Path(prefix[0]).stat().st_mtime),

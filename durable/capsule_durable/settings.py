@@ -37,8 +37,10 @@ class Settings(BaseModel):
         default_factory=lambda: sys.executable,
         description="The interpreter of the environment in which cells run",
     )
-    profile: Literal["notebook", "open"] = Field(
-        "open", description="Isolation of cells: notebook (the kernel is out of their reach), or open (none)"
+    profile: Literal["notebook", "restricted", "open"] = Field(
+        "open",
+        description="Isolation of cells: notebook (the kernel is out of their reach), restricted (also no network, and"
+        " nothing is written but in the working directory), or open (none)",
     )
     pass_environment: tuple[str, ...] = Field(
         (), description="Variables that cells get beside the usual ones, as OPENAI_API_KEY or AWS_* (profile notebook)"

@@ -41,6 +41,7 @@ class Kernel:
         notebook: the path of its notebook.
         connection_file: the path of its connection file.
         by_way_of: a program that starts it, with arguments.
+        directory: where it is started.
         settings: of the kernel.
     """
 
@@ -50,6 +51,7 @@ class Kernel:
         notebook: str = "",
         connection_file: str = "",
         by_way_of: tuple[str, ...] = (),
+        directory: Path | None = None,
         **settings: object,
     ) -> None:
         self.home = home
@@ -57,7 +59,8 @@ class Kernel:
         variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
         self.manager = Manager(kernel_name="capsule", connection_file=connection_file)
         self.manager.by_way_of = by_way_of
-        self.manager.start_kernel(env=kernel_environment() | variables)
+        where = {"cwd": str(directory)} if directory is not None else {}
+        self.manager.start_kernel(env=kernel_environment() | variables, **where)
         self._connect()
 
     def _connect(self) -> None:

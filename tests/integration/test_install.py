@@ -265,7 +265,7 @@ def test_the_kernel_of_somebody_else_is_neither_replaced_nor_removed(user: Envir
     ("arguments", "said"),
     [
         (["--user", "--sys-prefix"], "capsule: give one of --user, --sys-prefix and --prefix\n"),
-        (["--profile", "closed"], "capsule: there is no profile 'closed'; there is: notebook, open\n"),
+        (["--profile", "closed"], "capsule: there is no profile 'closed'; there is: notebook, restricted, open\n"),
         (["--display-name", " "], "capsule: --display-name is empty\n"),
         (["--name", "a/b"], "capsule: 'a/b' cannot be the name of a kernel"),
         (["--nonsense"], "No such option: --nonsense"),

@@ -24,7 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
     parser.add_argument("--cookie", help="the beginning of their cookies")
-    parser.add_argument("--confine", action="store_true", help="refuse system calls that notebooks have no use for")
+    parser.add_argument(
+        "--confine", choices=["always", "if-possible"], help="refuse system calls that notebooks have no use for"
+    )
     parser.add_argument("--fd", type=int, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, help="reading end of the pipe at descriptor 2")
@@ -40,7 +42,7 @@ def main() -> None:
     order: warden.Order | None
     if arguments.warden is not None:
         os.set_inheritable(arguments.warden, False)
-        order = warden.watch(socket.socket(fileno=arguments.warden), arguments.cookie, confine=arguments.confine)
+        order = warden.watch(socket.socket(fileno=arguments.warden), arguments.cookie, arguments.confine)
         if order is None:
             return
     else:

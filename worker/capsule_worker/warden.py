@@ -52,21 +52,22 @@ class Order:
     started: float
 
 
-def watch(control: socket.socket, cookie: str, *, confine: bool) -> Order | None:
+def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | None:
     """Start workers and wait for them, until the front is gone; then end everything.
 
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
         cookie: the beginning of all workers' cookies.
-        confine: whether to refuse system calls that notebooks have no use for.
+        confine: whether to refuse system calls that notebooks have no use for: ``if-possible``, or ``always``, in which
+            case nothing is started where that is not possible.
 
     Returns:
         In a worker, what it begins with; None in this process, at its end.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if confine:
-        _confine(control)
+    if confine is not None:
+        _confine(control, required=confine == "always")
     # The end of a child wakes up the poll below.
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -99,13 +100,15 @@ def watch(control: socket.socket, cookie: str, *, confine: bool) -> Order | None
                 os.close(fd)
 
 
-def _confine(control: socket.socket) -> None:
+def _confine(control: socket.socket, *, required: bool) -> None:
     """Refuse system calls, and tell whether they are."""
     why = ""
     try:
         seccomp.enforce()
     except OSError as error:
         why = error.strerror or str(error)
+    if why and required:
+        raise SystemExit(f"the profile cannot be held here, since system calls cannot be refused: {why}")
     _tell(control, {"layer": "system calls", "why": why})
 
 
