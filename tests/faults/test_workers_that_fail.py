@@ -26,9 +26,9 @@ pytestmark = pytest.mark.asyncio
 DEADLINE = 60
 #: With ``flush``: text that is still waiting would be sent behind a frame that breaks the protocol.
 PROTOCOL_SOCKET = (
-    "import socket, gc, sys\n"
+    "import gc, sys\nfrom capsule_worker.channel import Channel\n"
     "sys.stdout.flush()\n"
-    "sock = next(o for o in gc.get_objects() if isinstance(o, socket.socket))\n"
+    "sock = next(o for o in gc.get_objects() if isinstance(o, Channel))._sock\n"
 )
 
 

@@ -399,13 +399,14 @@ def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -
     with kernel(home) as one:
         one.ok(UNSAVEABLE)
         pid = int(one.text("import os\nprint(os.getpid())"))
+        one.ok("%capsule checkpoint before")  # nothing is being written
         one.ok(slow + "slow = Slow()")
         # It begins while the checkpoint is being written, and awaits when that is done.
         request = one.begin("import asyncio\nhalf = 1\nprint('there')\nawait asyncio.sleep(100)\nwhole = 2")
         time.sleep(3)
         os.kill(pid, signal.SIGKILL)
         (died,) = one.talk.finish(request)
-        assert "as they were after In [3]" in died.reply["evalue"]
+        assert "as they were after In [4]" in died.reply["evalue"]
         assert one.text("print('half' in globals(), type(slow).__name__)") == "False Slow\n"
 
 

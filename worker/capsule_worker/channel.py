@@ -31,7 +31,7 @@ class Channel:
         self._sock = sock
         self._sock.setblocking(False)
         self.gate = gate
-        self._on_lost = on_lost
+        self.on_lost = on_lost
         self._queue: deque[memoryview] = deque()
         self._lock = threading.Lock()
         self._sender: int | None = None
@@ -121,7 +121,7 @@ class Channel:
                     return False
                 continue
             except OSError:
-                self._on_lost()
+                self.on_lost()
                 return False
             if sent == len(rest):
                 queue.popleft()

@@ -48,8 +48,8 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
 HISTORY_INTERVAL = 0.25
 #: Seconds without a cell after which a copy of this process is left. Cells that follow each other need not wait for it.
 STANDBY_DELAY = 0.1
-#: Seconds that the last checkpoint may take when the worker is asked to leave.
-LAST_CHECKPOINT = 4.0
+#: Seconds that the last checkpoint may take when the worker is asked to leave; and when the front is gone.
+LAST_CHECKPOINT, LAST_WRITES = 4.0, 2.0
 
 
 class Server:
@@ -92,6 +92,7 @@ class Server:
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
         self._banner = self._shell.banner
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
+        self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
@@ -160,6 +161,16 @@ class Server:
                     self._take(message)
         except ProtocolError as error:
             print(f"capsule-worker: the front broke the protocol: {error}", file=sys.__stderr__)
+        self._leave_alone()
+
+    def _leave_alone(self) -> None:
+        """Leave when the front is gone, with what is being saved on disk. For any thread."""
+        deadline = time.monotonic() + LAST_WRITES
+        if threading.current_thread() is not threading.main_thread():
+            # What the cell before has changed may be about to be saved, there.
+            while self._executing is None and self._checkpointer.due and time.monotonic() < deadline:
+                time.sleep(0.001)
+        self._checkpointer.let_write(deadline)
         leave()
 
     def _take(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message

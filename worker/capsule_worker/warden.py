@@ -33,6 +33,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _REFUSED = 1.25
 #: Bytes beyond that for telling of the error.
 _RESERVE = 256 << 20
+#: Seconds that workers may take to leave.
+_LEAVING = 3.0
 #: Bytes of the longest request.
 _MOST = 1 << 16
 
@@ -86,6 +88,7 @@ def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | N
             except OSError:
                 request, fds = b"", []
             if not request:
+                _let_leave()
                 reaper.end_everything(cookie, spare=os.getpid())
                 return None
             started, asked = time.monotonic(), json.loads(request)
@@ -98,6 +101,15 @@ def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | N
                 return Order(handed, asked["drain_timeout"], started)
             for fd in fds:
                 os.close(fd)
+
+
+def _let_leave() -> None:
+    """Wait for workers, which leave by themselves when the front is gone, with what they were saving on disk."""
+    deadline = time.monotonic() + _LEAVING
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.005)
 
 
 def _confine(control: socket.socket, *, required: bool) -> None:

@@ -340,6 +340,16 @@ class Checkpointer:
             self._finish(write)
         return True
 
+    def let_write(self, deadline: float) -> None:
+        """Wait until the threads of this process have written what they are writing. For any thread.
+
+        Args:
+            deadline: by ``time.monotonic()``.
+        """
+        for write in [*list(self._commits), self._write]:
+            if isinstance(write, WriteHere):
+                write.wait(max(0.0, deadline - time.monotonic()))
+
     def _build_on_staged(self) -> bool:
         """Take for granted what a thread has staged; return whether nothing is in the way of another checkpoint."""
         write = self._write
