@@ -197,8 +197,7 @@ def _flags(where: Places, *, restricted: bool) -> list[str]:
         flags += ["--ro-bind", path, path]
     if restricted:
         flags += _room(where.directory)
-    # What this process is made of may be in a place where cells write.
-    for fixed in (*where.fixed, *([Path(sys.prefix)] if restricted else [])):
+    for fixed in (*where.fixed, *(_made_of() if restricted else [])):
         flags += ["--ro-bind-try", *[str(fixed)] * 2]
     for secret in (where.home, *where.secrets):
         if secret.is_dir():
@@ -210,6 +209,11 @@ def _flags(where: Places, *, restricted: bool) -> list[str]:
     if where.session is not None:
         flags += ["--bind", *[str(where.session.resolve())] * 2]
     return flags
+
+
+def _made_of() -> list[Path]:
+    """Return the directories of which this process is made: they may be where cells write, or where all is empty."""
+    return [path for path in dict.fromkeys(map(Path, (sys.prefix, *sys.path))) if path.is_absolute() and path.is_dir()]
 
 
 def _room(directory: Path | None) -> list[str]:
