@@ -32,7 +32,6 @@ MORE = {
     "a file of the environment": "import sys\nopen(sys.prefix + '/planted', 'w')\nprint('ESCAPED')",
     "a file of the system": "open('/etc/planted', 'w')\nprint('ESCAPED')",
     "rights of a file": "import os\nos.chmod('/etc/hostname', 0o777)\nprint('ESCAPED')",
-    "a file beside the working directory": "open('../planted', 'w')\nprint('ESCAPED')",
     "temporary files of others": "import os\nprint('ESCAPED' if {marker!r} in os.listdir('/tmp') else '')",
 }
 #: Code that works.
@@ -105,6 +104,12 @@ def test_what_is_written_is_there(one: Kernel, known: dict[str, object]) -> None
     one.ok(f"import os\nos.chdir({known['work']!r})")
     one.ok("open('kept.txt', 'w').write('kept')")
     assert (Path(str(known["work"])) / "kept.txt").read_text() == "kept"
+
+
+def test_beside_the_working_directory_nothing_is_written(one: Kernel, known: dict[str, object]) -> None:
+    beside = Path(str(known["work"])).parent / "planted"
+    one.run(f"open({str(beside)!r}, 'w').write('x')")
+    assert not beside.exists()
 
 
 def test_variables_survive(one: Kernel) -> None:

@@ -21,7 +21,7 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker import attribution, introspection, reaper, standby
+from capsule_worker import attribution, introspection, limits, reaper, standby
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
@@ -75,6 +75,8 @@ class Server:
         standby: socket.socket,
         drain_timeout: float,
     ) -> None:
+        limits.relax()
+        limits.end_with_threads()
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -243,7 +245,8 @@ class Server:
         self._stdin.allowed = message.allow_stdin
         result: m.ResultMessage | m.ErrorMessage
         try:
-            result = await self._runner.run(message)
+            with limits.enforced():
+                result = await self._runner.run(message)
         except Exception as error:
             result = self._fault(error, execution_id=message.id)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import hashlib
 import os
 import resource
@@ -11,7 +10,6 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
+from capsule_worker import limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
@@ -255,7 +254,9 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
-        with self.outlet.gate.ignoring(), _reserve():
+        with self.outlet.gate.ignoring():
+            # What the cell has taken is held by its error: a traceback needs more.
+            limits.relax()
             value = sys.exc_info()[1]
             if not args and value is not None and _holds_group(value):
                 # IPython prints these to stderr, where no client finds an error.
@@ -285,17 +286,6 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
         self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
-
-
-@contextlib.contextmanager
-def _reserve() -> Iterator[None]:
-    """Have memory for a traceback, where the cell has taken all that it may: what it has taken is held by its error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _hint(error: Any) -> list[str]:
