@@ -229,7 +229,7 @@ def _room(directory: Path | None) -> list[str]:
 
 
 def _probe(prefix: Sequence[str], where: Places) -> str:
-    """Return why a program does not run behind ``prefix``; empty if it does. It is tried once for each boot."""
+    """Return why a program does not run behind ``prefix``; empty if it does, which is kept until the next boot."""
     boot = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -251,6 +251,8 @@ def _probe(prefix: Sequence[str], where: Places) -> str:
         why = done.stderr.decode("utf-8", "replace").strip()[:500] if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
+    if why:
+        return why  # a person may mend it at any time
     with contextlib.suppress(OSError):
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps({key: why}))

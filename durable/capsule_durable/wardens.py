@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -73,8 +74,9 @@ class Reports:
         return warden.listener if isinstance(warden.listener, cls) else cls(warden)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more. Who still waits is told that there is nothing to wait for."""
         self._loop.remove_reader(self._warden.control)
+        self._give_up(self._warden.process.poll())
 
     async def started(self, cookie: str) -> Process:
         """Return the process of a worker.
@@ -133,14 +135,17 @@ class Reports:
     def _lose(self) -> None:
         """The warden has ended, and tells nothing more."""
         self._loop.remove_reader(self._warden.control)
-        try:
+        returncode = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
             returncode = self._warden.process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            returncode = -9
-        self._lost = NotStarted(returncode, self._warden.text())
+        self._give_up(returncode)
+
+    def _give_up(self, returncode: int | None) -> None:
+        self._lost = NotStarted(-9 if returncode is None else returncode, self._warden.text())
         for started in self._started.values():
             if not started.done():
                 started.set_exception(self._lost)
+                started.exception()  # nobody may be waiting, and that is all right
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_result(End(-9, 0))
