@@ -37,6 +37,7 @@ from capsule_durable.errors import (
     rejection_text,
 )
 from capsule_durable.lifecycle import CellEvent, CellState, next_cell_state
+from capsule_durable.limits import Cell
 from capsule_durable.session import Session
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -88,9 +89,13 @@ class _Cell:
 
     outcome_id: str
     state: CellState = "created"
+    #: When it was sent, by ``time.monotonic()``.
+    since: float = 0.0
 
     def advance(self, event: CellEvent) -> None:
         self.state = next_cell_state(self.state, event)
+        if event == "send":
+            self.since = time.monotonic()
 
 
 @dataclass(slots=True)
@@ -321,6 +326,11 @@ class Bridge:
                 error = failure_from_message(message)
                 if not self.executions.fail(execution_id, error):
                     logger.debug("late, repeated or unknown error of execution %s", execution_id)
+
+    @property
+    def cell(self) -> Cell | None:
+        """The execution that runs in the worker, if one does."""
+        return next((Cell(name, cell.since) for name, cell in self._cells.items() if cell.state == "running"), None)
 
     def is_running(self, execution_id: str) -> bool:
         """Whether the execution was sent, and is not settled; a result that comes earlier is forged."""

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from capsule_durable import environment as variables
+from capsule_durable.limits import Limits
 from capsule_durable.sandbox import Layer, Sandbox
 
 #: The environment variable by which everything that a worker starts is found again; see capsule_worker.reaper.
@@ -78,14 +80,24 @@ class Process:
     inner: int
 
     @classmethod
-    def of(cls, fd: int, inner: int) -> Process:
-        """Return the process of a pidfd. Its id here is 0 if it has ended."""
+    def of(cls, fd: int, inner: int, ancestor: int) -> Process:
+        """Return the process of a pidfd that was handed over. Its id here is 0 if it has ended.
+
+        Args:
+            fd: the descriptor; it is closed if it is not accepted.
+            inner: its id as the warden knows it.
+            ancestor: the process that it must descend from. Who hands descriptors over may be in the power of a cell,
+                and have this process end one that is none of its business.
+
+        Raises:
+            OSError: it is of no process, or of another one.
+        """
         with open(f"/proc/self/fdinfo/{fd}") as info:  # noqa: PTH123  # no need to import more
-            for line in info:
-                name, _, value = line.partition(":")
-                if name == "Pid":
-                    return cls(fd, max(0, int(value)), inner)
-        raise OSError(f"descriptor {fd} is of no process")
+            found = [int(value) for name, _, value in (line.partition(":") for line in info) if name == "Pid"]
+        if not found or (found[0] > 0 and not _descends(found[0], ancestor)):
+            os.close(fd)
+            raise OSError(f"descriptor {fd} is of no process that was started here")
+        return cls(fd, max(0, found[0]), inner)
 
 
 @dataclass
@@ -176,8 +188,16 @@ class Warden:
     said: int
     #: Layers of the isolation of which it has told.
     layers: list[Layer] = field(default_factory=list)
+    #: A descriptor of it, when it has told: ``process`` may be a program that started it.
+    fd: int | None = None
     #: Who listens to it.
     listener: Listener | None = None
+
+    def kill(self) -> None:
+        """End it, now. Where it is the first process of a namespace all others in there end with it."""
+        if self.fd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.fd, signal.SIGKILL)
 
     def text(self) -> str:
         """Return what it wrote."""
@@ -194,7 +214,7 @@ class Launcher:
         sandbox: what stands between them and the kernel.
         session: the id that the kernel's session is to have, if its directory is made already.
         pass_environment: variables that cells get beside the usual ones, by names and patterns.
-        memory: how many bytes a worker and what it starts may take; None for as many as there are.
+        limits: what a worker and all that it starts may take.
     """
 
     python: str = sys.executable
@@ -202,7 +222,7 @@ class Launcher:
     sandbox: Sandbox = field(default_factory=lambda: Sandbox("open"))
     session: str | None = None
     pass_environment: Sequence[str] = ()
-    memory: int | None = None
+    limits: Limits = field(default_factory=Limits)
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -217,7 +237,8 @@ class Launcher:
         warden = self._get_warden()
         cookie = self._next_cookie()
         ends = _Ends.make()
-        request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "memory": self.memory}
+        limits = self.limits.for_the_system(apart=bool(self.sandbox.prefix))
+        request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)
         except OSError:
@@ -260,7 +281,17 @@ class Launcher:
             if warden.listener is not None:
                 warden.listener.close()
             warden.control.close()
+            if warden.fd is not None:
+                os.close(warden.fd)
+                warden.fd = None
         return warden
+
+    def end_all(self) -> bool:
+        """End everything in the sandbox at once; return whether there is one in which that can be done."""
+        if self._warden is None or not self.sandbox.prefix:
+            return False
+        self._warden.kill()
+        return True
 
     def _get_warden(self) -> Warden:
         """Return the warden; start it, by exec, if there is none."""
@@ -273,8 +304,8 @@ class Launcher:
         fd = theirs.fileno()
         cookie = f"{self.front_cookie}."
         command = [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"]
-        if self.sandbox.profile != "open":
-            command.append("--confine=always" if self.sandbox.profile == "restricted" else "--confine=if-possible")
+        if self.sandbox.confinement is not None:
+            command.append(f"--confine={self.sandbox.confinement}")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,
@@ -307,6 +338,16 @@ class Launcher:
         # All are of one length: workers, and their copies, write their own over their original's.
         self._count += 1
         return f"{self.front_cookie}.{self._count:08d}."
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Whether a process descends from another one, or is it; also if it has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        while pid > 1 and pid != ancestor:
+            with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  # no need to import more
+                pid = int(stat.read().rpartition(")")[2].split()[1])
+        return pid == ancestor
+    return True
 
 
 def _pipe() -> tuple[int, int]:

@@ -28,6 +28,7 @@ from capsule_durable.errors import (
     TransportClosed,
 )
 from capsule_durable.launcher import Launched, Launcher
+from capsule_durable.limits import Cell
 from capsule_durable.record import Record
 from capsule_durable.session import Session
 from capsule_durable.settings import Settings
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
+#: Seconds after its limit at which a cell is given up whose worker is still there.
+TIMEOUT_RESERVE = 60.0
 #: Seconds after which an engine is tried again that could not be had.
 ENGINE_RETRY = 30.0
 
@@ -125,6 +128,11 @@ class Runtime:
         for notice in notices:
             self.warn(notice)
         return await self._attempts.execute(request, said)
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell that runs in the worker, if one does."""
+        return self.bridge.cell
 
     @property
     def isolation(self) -> str:
@@ -250,7 +258,10 @@ class Runtime:
         loop = asyncio.get_running_loop()
         if self._retry_engine is not None and loop.time() >= self._retry_engine:
             await self._try_engine_again()
-        timeout = self.settings.execution_timeout or functions.DEFAULT_TIMEOUT
+        timeout = functions.DEFAULT_TIMEOUT
+        if self.settings.execution_timeout is not None:
+            # The worker is ended before: this is for where that does not help.
+            timeout = self.settings.execution_timeout + TIMEOUT_RESERVE
         while True:
             try:
                 return await functions.run_cell(self._engine.resonate, self.bridge, request, timeout, inputs)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from capsule_durable.checkpoints.entries import new_session_id
@@ -21,10 +22,23 @@ from capsule_durable.home import SESSIONS, ensure
 PROFILES = ("notebook", "restricted", "open")
 #: Devices that cells may use, beside the harmless ones: those of GPUs and other accelerators.
 _DEVICES = ("nvidia*", "dri", "kfd", "accel*", "dxg", "habanalabs")
+#: Where programs keep keys, which cells do not see in the profile ``restricted`` if nothing else is said.
+KEYS = (
+    *("~/.ssh", "~/.gnupg", "~/.netrc", "~/.pgpass", "~/.git-credentials", "~/.pypirc", "~/.npmrc"),
+    *("~/.aws", "~/.azure", "~/.boto", "~/.config/gcloud", "~/.databrickscfg", "~/.kaggle", "~/.oci", "~/.snowflake"),
+    *("~/.config/gh", "~/.config/rclone", "~/.docker", "~/.kube", "~/.s3cfg", "~/.vault-token"),
+    *("~/.cache/huggingface/token", "~/.huggingface"),
+)
 #: Directories that are empty and their own in the profile ``restricted``, and what programs keep there, since it can be
 #: kept nowhere else.
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108  # mounts, no files
 _IN_SCRATCH = {"IPYTHONDIR": "/tmp/ipython", "MPLCONFIGDIR": "/tmp/matplotlib", "XDG_CACHE_HOME": "/tmp/cache"}  # noqa: S108
+#: What mends layers that wardens see to.
+_MENDS = {
+    "scopes": "use Linux 6.12 or newer, with Landlock among its security modules",
+    "files": "install bubblewrap; or start notebooks in a directory of their own",
+    "system calls": "use a Linux with CONFIG_SECCOMP_FILTER on x86_64 or aarch64",
+}
 #: Seconds that a program may take which does nothing.
 _PROBE_TIMEOUT = 10.0
 #: The file in which it is kept what could be had, in the directory for data.
@@ -58,13 +72,17 @@ class Sandbox:
 
     Args:
         profile: one of ``PROFILES``.
-        layers: what it consists of, as far as this profile wants it.
+        layers: what it consists of, as far as this profile wants it, and the front sees to it.
         prefix: what stands before the command of the warden.
+        confinement: what the warden is to give up, as ``capsule_worker.confinement`` has it; None for nothing.
+        scratch: directories in there that are in memory.
     """
 
     profile: str
     layers: tuple[Layer, ...] = ()
     prefix: tuple[str, ...] = ()
+    confinement: str | None = None
+    scratch: tuple[str, ...] = ()
 
     def check(self) -> None:
         """See that what the profile promises is held.
@@ -93,16 +111,44 @@ class Sandbox:
         return f"{self.profile}: " + "; ".join([*([f"{held} hold"] if held else []), *([lost] if lost else [])])
 
 
-@dataclass(frozen=True)
-class Places:
-    """Directories and files, as absolute paths.
+def told(name: str, why: str) -> Layer:
+    """Return a layer of which a warden has told.
 
     Args:
-        home: the directory for data, which cells do not see.
+        name: the layer's.
+        why: why it does not hold; empty if it does.
+    """
+    return Layer(name, enforced=not why, why=why, mend=_MENDS.get(name, "") if why else "")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a person wants beside what a profile says: paths, where ``~`` stands for the home directory.
+
+    Args:
+        hidden: what cells do not see; None for what is usual in the profile.
+        readable: what of that, and of ``/run``, they do see.
+        writable: what they may change, though the profile says otherwise.
+    """
+
+    hidden: Sequence[str] | None = None
+    readable: Sequence[str] = ()
+    writable: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Directories and files, as absolute paths. Where two contradict each other, the one named later holds.
+
+    Args:
+        home: the directory for data, which cells do not see, whatever is said.
         session: what of it they do see, since their worker writes checkpoints there; None for nothing.
-        secrets: other directories, and files, that they do not see.
+        secrets: other directories, and files, that they do not see, whatever is said.
         fixed: directories that they see, and cannot change.
         directory: where cells begin; in the profile ``restricted`` they can write there, and nowhere else.
+        hidden: what they do not see.
+        readable: what of that they do see.
+        writable: what they may change.
     """
 
     home: Path
@@ -110,10 +156,19 @@ class Places:
     secrets: Sequence[Path] = ()
     fixed: Sequence[Path] = ()
     directory: Path | None = None
+    hidden: Sequence[Path] = ()
+    readable: Sequence[Path] = ()
+    writable: Sequence[Path] = ()
 
 
 def places(
-    connection_file: Path, home: Path, session: Path | None, environ: Mapping[str, str], directory: Path | None = None
+    connection_file: Path,
+    home: Path,
+    session: Path | None,
+    environ: Mapping[str, str],
+    directory: Path | None = None,
+    rules: Rules | None = None,
+    profile: str = "notebook",
 ) -> Places:
     """Return what is to be hidden from the cells of a kernel, and what is to be kept as it is.
 
@@ -123,7 +178,11 @@ def places(
         session: the session's directory in it.
         environ: the environment.
         directory: where cells begin.
+        rules: what a person wants.
+        profile: one of ``PROFILES``.
     """
+    rules = rules or Rules()
+    usual = KEYS if profile == "restricted" else ()
     data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
     configuration = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     runtime = Path(environ.get("JUPYTER_RUNTIME_DIR") or data / "runtime")
@@ -131,10 +190,13 @@ def places(
         home=home,
         session=session,
         # Where other kernels' files are, and servers' with their tokens; and this kernel's file, wherever it is.
-        secrets=[runtime, connection_file.absolute(), Path("/run")],
+        secrets=[runtime, connection_file.absolute()],
         # What starts the next kernel, outside of any sandbox.
         fixed=[data / "kernels", configuration / "capsule"],
         directory=directory,
+        hidden=[Path("/run"), *_expanded(rules.hidden if rules.hidden is not None else usual)],
+        readable=_expanded(rules.readable),
+        writable=_expanded(rules.writable),
     )
 
 
@@ -150,16 +212,35 @@ def plan(profile: str, where: Places) -> Sandbox:
     program = shutil.which("bwrap")
     if program is None:
         mend = "install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
-        return Sandbox(profile, (Layer("namespaces", enforced=False, why="there is no bubblewrap", mend=mend),))
+        missing = Layer("namespaces", enforced=False, why="there is no bubblewrap", mend=mend)
+        return Sandbox(profile, (missing,), confinement=_without_namespaces(where))
     prefix = (program, *_flags(where, restricted=profile == "restricted"))
     why = _probe(prefix, where)
     if why:
         mend = "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
-        return Sandbox(profile, (Layer("namespaces", enforced=False, why=why, mend=mend),))
-    return Sandbox(profile, (Layer("namespaces", enforced=True),), prefix)
+        missing = Layer("namespaces", enforced=False, why=why, mend=mend)
+        return Sandbox(profile, (missing,), confinement=_without_namespaces(where))
+    scratch = ("/dev", *(path for flag, path in pairwise(prefix) if flag == "--tmpfs"))
+    required = ["system calls"] if profile == "restricted" else []
+    return Sandbox(profile, (Layer("namespaces", enforced=True),), prefix, json.dumps({"required": required}), scratch)
 
 
-def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str, str]) -> tuple[Sandbox, str | None]:
+def _without_namespaces(where: Places) -> str:
+    """Return what the warden is to give up where it is in no namespaces of its own."""
+    shown = [where.session] if where.session is not None else []
+    given_up: dict[str, object] = {
+        "hidden": [where.home, *where.secrets, *where.hidden],
+        "fixed": [*where.fixed, *where.readable],
+        "shown": [*shown, *where.writable],
+        "directory": where.directory or Path.cwd(),
+        "devices": _DEVICES,
+    }
+    return json.dumps(given_up, default=str)
+
+
+def enter(
+    profile: str, connection_file: Path, home: Path, environ: Mapping[str, str], rules: Rules | None = None
+) -> tuple[Sandbox, str | None]:
     """Return the isolation of a kernel's cells, and the id of its session, whose directory they see.
 
     Args:
@@ -167,12 +248,13 @@ def enter(profile: str, connection_file: Path, home: Path, environ: Mapping[str,
         connection_file: the kernel's.
         home: the directory for data.
         environ: the environment.
+        rules: what a person wants.
     """
     if profile == "open":
         return Sandbox(profile), None
     session = new_session_id(time.time())
     directory = home / SESSIONS / session
-    where = places(connection_file, home, directory, environ, Path.cwd())
+    where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile)
     try:
         for path in (home, home / SESSIONS, directory):
             ensure(path)
@@ -190,25 +272,40 @@ def _flags(where: Places, *, restricted: bool) -> list[str]:
     flags += ["--unshare-net", "--ro-bind", "/", "/"] if restricted else ["--bind", "/", "/"]
     # Of devices only what is harmless, and what calculates: root may read a whole disk by its device.
     flags += ["--dev", "/dev", "--proc", "/proc"]
-    for pattern in _DEVICES:
-        for device in sorted(Path("/dev").glob(pattern)):
-            flags += ["--dev-bind-try", *[str(device)] * 2]
-    for path in ("/proc/sys", "/sys"):
-        flags += ["--ro-bind", path, path]
+    devices = [device for pattern in _DEVICES for device in sorted(Path("/dev").glob(pattern))]
+    flags += _binding("--dev-bind-try", devices)
+    flags += _binding("--ro-bind", map(Path, ("/proc/sys", "/sys")))
     if restricted:
         flags += _room(where.directory)
-    for fixed in (*where.fixed, *(_made_of() if restricted else [])):
-        flags += ["--ro-bind-try", *[str(fixed)] * 2]
-    for secret in (where.home, *where.secrets):
-        if secret.is_dir():
-            flags += ["--tmpfs", str(secret.resolve())]
-        elif secret.exists():
-            flags += ["--ro-bind", os.devnull, str(secret.resolve())]
+    flags += _hiding(where.hidden)
     # Where the names of hosts are looked up.
-    flags += ["--ro-bind-try", *["/run/systemd/resolve"] * 2]
+    flags += _binding("--ro-bind-try", [Path("/run/systemd/resolve"), *where.readable])
+    flags += _binding("--bind-try", where.writable)
+    flags += _binding("--ro-bind-try", [*where.fixed, *(_made_of() if restricted else [])])
+    flags += _hiding([where.home, *where.secrets])
     if where.session is not None:
-        flags += ["--bind", *[str(where.session.resolve())] * 2]
+        flags += _binding("--bind", [where.session.resolve()])
     return flags
+
+
+def _binding(flag: str, paths: Iterable[Path]) -> list[str]:
+    """Return the arguments by which what is there is there, in another way."""
+    return [word for path in paths for word in (flag, str(path), str(path))]
+
+
+def _hiding(paths: Iterable[Path]) -> list[str]:
+    """Return the arguments by which directories and files are empty."""
+    flags = []
+    for path in paths:
+        if path.is_dir():
+            flags += ["--tmpfs", str(path.resolve())]
+        elif path.exists():
+            flags += ["--ro-bind", os.devnull, str(path.resolve())]
+    return flags
+
+
+def _expanded(paths: Iterable[str]) -> list[Path]:
+    return [Path(path).expanduser().absolute() for path in paths]
 
 
 def _made_of() -> list[Path]:

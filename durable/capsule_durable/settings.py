@@ -6,6 +6,7 @@ variables, the kernelspec's arguments.
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ import platformdirs
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.limits import Limits, usual_memory, usual_processes
+from capsule_durable.sandbox import Rules
 
 ENVIRONMENT_PREFIX = "CAPSULE_"
 FILE_NAME = "capsule.toml"
@@ -50,6 +53,24 @@ class Settings(BaseModel):
         ge=0,
         description="What a cell and all that it starts may take, as 8GB; 0 for all there is (default: 85 %)",
     )
+    process_limit: int | None = Field(
+        None,
+        ge=0,
+        description="How many processes and threads cells may have; 0 for any number (default: 256 a processor, and"
+        " 4096 at least)",
+    )
+    file_size_limit: ByteSize | None = Field(None, gt=0, description="How large a file may get that a cell writes")
+    open_file_limit: int | None = Field(None, ge=64, description="How many files a process of a cell may have open")
+    cpu_limit: float | None = Field(
+        None, gt=0, description="How many seconds of processor time a cell may use, with all that it starts"
+    )
+    hidden_paths: tuple[str, ...] | None = Field(
+        None,
+        description="Files and directories that cells do not see (default: none; in the profile restricted those in"
+        " which programs keep keys, as ~/.ssh)",
+    )
+    readable_paths: tuple[str, ...] = Field((), description="What they may read of that, and of /run")
+    writable_paths: tuple[str, ...] = Field((), description="What they may change beside the working directory")
     home: str = Field(
         default_factory=lambda: str(platformdirs.user_data_path("capsule")),
         description="The directory for promises, checkpoints and their catalogue",
@@ -87,6 +108,31 @@ class Settings(BaseModel):
     def _listed(cls, names: Any) -> Any:
         """In a variable names are a text."""
         return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
+
+    @field_validator("hidden_paths", "readable_paths", "writable_paths", mode="before")
+    @classmethod
+    def _path(cls, paths: Any) -> Any:
+        """In a variable paths are a text, as in PATH."""
+        return tuple(filter(None, paths.split(os.pathsep))) if isinstance(paths, str) else paths
+
+    @property
+    def limits(self) -> Limits:
+        """What a worker and all that it starts may take."""
+        memory = self.memory_limit if self.memory_limit is not None else usual_memory()
+        processes = self.process_limit if self.process_limit is not None else usual_processes()
+        return Limits(
+            memory or None,
+            processes or None,
+            self.file_size_limit,
+            self.open_file_limit,
+            self.execution_timeout,
+            self.cpu_limit,
+        )
+
+    @property
+    def rules(self) -> Rules:
+        """What cells may see and change beside what the profile says."""
+        return Rules(self.hidden_paths, self.readable_paths, self.writable_paths)
 
     @field_validator("home")
     @classmethod

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import msgpack  # type: ignore[import-untyped]
+from pydantic import TypeAdapter
 
 from capsule_durable.launcher import Process
+
+logger = logging.getLogger(__name__)
 
 #: Copies that wait at most: of the state now, for a death; and of the one before, for an undo.
 _MOST = 2
 #: Seconds that a copy may take to be there.
 _ARRIVAL = 5.0
+
+
+class Note(TypedDict):
+    """What is told of a copy; see ``Standby``."""
+
+    execution_id: str
+    execution_count: int
+    checkpoint: str | None
+    current: bool
+
+
+_NOTE = TypeAdapter(Note)
 
 
 @dataclass
@@ -46,15 +62,18 @@ class Standbys:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._front: socket.socket | None = None
+        self._ancestor = 0
         self._waiting: list[Standby] = []
 
-    def follow(self, front: socket.socket) -> None:
+    def follow(self, front: socket.socket, ancestor: int) -> None:
         """Take notice of the copies that a worker leaves.
 
         Args:
             front: where it tells of them; it may be closed before all was read.
+            ancestor: the process that they descend from.
         """
         self.clear()
+        self._ancestor = ancestor
         self._front = front.dup()
         self._front.setblocking(False)
         self._loop.add_reader(self._front, self._announced, self._front)
@@ -96,8 +115,15 @@ class Standbys:
         if not data:
             self._loop.remove_reader(front)
             return False
-        note: dict[str, Any] = msgpack.unpackb(data)
-        sock = socket.socket(fileno=fds[0])
+        try:
+            note = _NOTE.validate_python(msgpack.unpackb(data), strict=True)
+            sock = socket.socket(fileno=fds.pop())
+        # A cell can reach this socket, too. msgpack reports nonsense by many types.
+        except Exception as error:
+            logger.warning("what a worker tells of its copies makes no sense: %s", error)
+            _close(fds)
+            self._loop.remove_reader(front)
+            return False
         sock.setblocking(False)
         standby = Standby(sock, there=self._loop.create_future(), **note)
         # One of the state now, and one of the state before the latest cell that changed something.
@@ -117,9 +143,14 @@ class Standbys:
             return
         except OSError:
             data, fds = b"", []
-        if data:
-            standby.there.set_result(Process.of(fds[0], int(data)))
-            return
+        if data and not standby.there.done():
+            try:
+                standby.there.set_result(Process.of(fds.pop(), int(data), self._ancestor))
+            except (OSError, ValueError, IndexError) as error:
+                logger.warning("what tells of a copy makes no sense: %s", error)
+            else:
+                return
+        _close(fds)
         if standby in self._waiting:
             self._waiting.remove(standby)
         self._drop(standby)
@@ -132,3 +163,8 @@ class Standbys:
             standby.there.set_result(None)
         elif (process := standby.there.result()) is not None:
             os.close(process.fd)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

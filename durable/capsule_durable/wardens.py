@@ -10,11 +10,10 @@ import socket
 import subprocess
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.launcher import Process, Warden
-from capsule_durable.sandbox import Layer
+from capsule_durable.sandbox import told as told_of
 
 #: Ends of processes for which nobody has asked that are remembered.
 _REMEMBERED = 1000
@@ -114,23 +113,28 @@ class Reports:
         if not data:
             self._lose()
             return
-        told: dict[str, Any] = json.loads(data)
-        match told:
+        top = self._warden.process.pid
+        match json.loads(data):
             case {"started": str(cookie), "pid": int(inner)}:
-                self._future(cookie).set_result(Process.of(fds[0], inner))
+                self._future(cookie).set_result(Process.of(fds[0], inner, top))
+            case {"warden": int(inner)}:
+                self._warden.fd = Process.of(fds[0], inner, top).fd
             case {"layer": str(name), "why": str(why)}:
-                self._warden.layers.append(Layer(name, enforced=not why, why=why))
+                self._warden.layers.append(told_of(name, why))
             case {"refused": str(cookie), "reason": reason}:
                 self._future(cookie).set_exception(NotStarted(1, str(reason)))
             case {"ended": int(inner), "status": int(status), "peak": int(peak)}:
-                end = End(os.waitstatus_to_exitcode(status), peak * 1024)
-                waiting = self._waiting.get(inner)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(end)
-                    return
-                self._ended[inner] = end
-                if len(self._ended) > _REMEMBERED:
-                    self._ended.popitem(last=False)
+                self._remember(inner, End(os.waitstatus_to_exitcode(status), peak * 1024))
+
+    def _remember(self, inner: int, end: End) -> None:
+        """Tell who waits for a process's end, or who will ask for it."""
+        waiting = self._waiting.get(inner)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(end)
+            return
+        self._ended[inner] = end
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
 
     def _lose(self) -> None:
         """The warden has ended, and tells nothing more."""

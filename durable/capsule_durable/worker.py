@@ -80,6 +80,11 @@ class Worker:
         return self._launched.standby
 
     @property
+    def ancestor(self) -> int:
+        """The process that it and its copies descend from."""
+        return self._launched.warden.process.pid
+
+    @property
     def pid(self) -> int:
         """The process id; 0 if there is no process."""
         return self._process.pid if self._process is not None else 0

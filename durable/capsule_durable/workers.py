@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from capsule_durable import memory
 from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.lifecycle import WorkerEvent, WorkerState, next_worker_state
+from capsule_durable.limits import Breach, Cell, Meter
 from capsule_durable.session import Session
 from capsule_durable.standbys import Standby, Standbys
 from capsule_durable.worker import Exit, Worker
@@ -22,7 +22,7 @@ from capsule_worker.protocol.journal import StreamName
 from capsule_worker.protocol.messages import (
     ErrorMessage,
     HeartbeatMessage,
-    MemoryMessage,
+    LimitMessage,
     ReadyMessage,
     ResultMessage,
 )
@@ -43,13 +43,17 @@ WRITERS_TIMEOUT = 5.0
 HEARTBEAT = 2.0
 #: Seconds after which a worker that does not answer its heartbeat is mute: C code holds the interpreter.
 MUTE = 1.0
-#: Seconds between two looks at how much memory a worker takes; and for which it may take too much.
-MEMORY, MEMORY_GRACE = 0.1, 2.0
+#: Seconds between two looks at what a worker takes; and for which it may be beyond a limit.
+LOOK, GRACE = 0.1, 2.0
 _SIGKILL = -9
 
 
 class Listener(Protocol):
     """Who wants to know about the lives of workers."""
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell that runs in the worker, if one does."""
 
     async def prepare(self, ready: ReadyMessage) -> None:
         """A worker is there; it runs cells when this is done."""
@@ -191,10 +195,10 @@ class Workers:
             self._advance("launch")
             self._current = worker
             reader = self._session.attach(worker.transport, worker.pid)
-            self._standbys.follow(worker.standby)
+            self._standbys.follow(worker.standby, worker.ancestor)
             loop = asyncio.get_running_loop()
             heart = loop.create_task(self._listen_to_heart(worker), name="heart")
-            watch = loop.create_task(self._watch_memory(worker), name="memory")
+            watch = loop.create_task(self._watch_limits(worker), name="limits")
             self._verdict = None
             try:
                 end = await self._until_exit(worker, reader)
@@ -303,26 +307,31 @@ class Workers:
             finally:
                 answer.cancel()
 
-    async def _watch_memory(self, worker: Worker) -> None:
-        """See that a worker keeps to its limit: its cell gets an error first; if that does not help, it is ended."""
-        limit = self._launcher.memory
-        told: float | None = None
-        while limit is not None:
-            await asyncio.sleep(MEMORY)
-            size = memory.used(worker.pid, limit)
-            if size <= limit:
-                told = None
-                continue
-            now = asyncio.get_running_loop().time()
-            text = f"the limit of {limit / 1e9:,.2f} GB of memory is exceeded ({size / 1e9:,.2f} GB are in use)"
-            if told is None:
-                told = now
-                with contextlib.suppress(TransportClosed):
-                    self._session.send(MemoryMessage(text=f"{text}; memory_limit sets it"))
-            elif now - told > MEMORY_GRACE:
-                self._verdict = f"the worker process was ended: {text}"
-                worker.kill()
-                return
+    async def _watch_limits(self, worker: Worker) -> None:
+        """See that a worker keeps to its limits: its cell gets an error first; if that does not help, it is ended."""
+        if not self._launcher.limits.is_watched:
+            return
+        meter = Meter(self._launcher.limits, worker.pid, self._launcher.sandbox.scratch)
+        now = asyncio.get_running_loop().time
+        told: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(LOOK)
+            breaches = {breach.setting: breach for breach in meter.look(self._listener.cell)}
+            told = {setting: since for setting, since in told.items() if setting in breaches}
+            for setting, breach in breaches.items():
+                if setting not in told:
+                    told[setting] = now()
+                    with contextlib.suppress(TransportClosed):
+                        self._session.send(LimitMessage(error=breach.error, text=f"{breach.text}; {setting} sets it"))
+                elif now() - told[setting] > GRACE:
+                    self._end(worker, breach)
+                    return
+
+    def _end(self, worker: Worker, breach: Breach) -> None:
+        """End a worker that is beyond a limit, and what it has made."""
+        self._verdict = f"the worker process was ended: {breach.text}"
+        if not breach.ends_all or not self._launcher.end_all():
+            worker.kill()
 
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""

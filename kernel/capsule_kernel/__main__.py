@@ -7,6 +7,8 @@ machinery, the worker imports IPython, on another core.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -41,23 +43,32 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     from capsule_durable.launcher import Launcher
-    from capsule_durable.memory import usual_limit
     from capsule_durable.sandbox import enter
 
-    sandbox, session = enter(settings.profile, Path(arguments.connection_file), Path(settings.home), os.environ)
-    limit = settings.memory_limit if settings.memory_limit is not None else usual_limit()
+    connection_file = Path(arguments.connection_file)
+    sandbox, session = enter(settings.profile, connection_file, Path(settings.home), os.environ, settings.rules)
     launcher = Launcher(
-        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, limit or None
+        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, settings.limits
     )
     try:
         first = launcher.launch()
     except OSError:
         first = None  # tried again, and reported, when there is a client to tell
 
+    _hide_memory()
     from capsule_kernel.app import run
 
     run(arguments.connection_file, settings, launcher, first)
     return 0
+
+
+def _hide_memory() -> None:
+    """Have this process's memory, environment and descriptors kept from other programs of this user, and no dump made.
+
+    What has the key and passwords in it is nobody's business, in no profile (``PR_SET_DUMPABLE``).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -96,29 +96,37 @@ def isolation() -> Iterator[Finding]:
         settings, _ = load(os.environ, {}, Path.cwd())
     except ConfigurationError:
         return  # said already
-    where = sandbox.places(Path(jupyter_runtime_dir()) / "kernel.json", Path(settings.home), None, os.environ)
+    where = sandbox.places(
+        Path(jupyter_runtime_dir()) / "kernel.json",
+        Path(settings.home),
+        None,
+        os.environ,
+        Path.cwd(),
+        settings.rules,
+        settings.profile,
+    )
     plan = sandbox.plan(settings.profile, where)
-    if not plan.layers:
+    if plan.confinement is None:
         yield Finding("isolation", "ok", plan.summary())
         return
-    plan = dataclasses.replace(plan, layers=(*plan.layers, _system_calls(settings.python)))
-    for layer in plan.layers:
+    for layer in (*plan.layers, *_given_up(plan, settings.python)):
         check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
         # In this one nothing runs without all of them.
         missing: Literal["problem", "warning"] = "problem" if plan.profile == "restricted" else "warning"
         yield Finding(check, "ok" if layer.enforced else missing, detail, layer.mend)
 
 
-def _system_calls(python: str) -> sandbox.Layer:
-    """Find out whether system calls can be refused, in a process that ends at once."""
+def _given_up(plan: sandbox.Sandbox, python: str) -> list[sandbox.Layer]:
+    """Find out what a warden can give up, in a process that ends at once."""
+    assert plan.confinement is not None
+    command = [*plan.prefix, python, "-m", "capsule_worker.confinement", plan.confinement]
     try:
-        done = subprocess.run(  # noqa: S603  # the interpreter that the user chose
-            [python, "-m", "capsule_worker.seccomp"], capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return sandbox.Layer("system calls", enforced=False, why=str(error))
-    why = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
-    return sandbox.Layer("system calls", enforced=not done.returncode, why=why)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
+        return [sandbox.Layer("system calls", enforced=False, why=said)]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    return [sandbox.told(each["layer"], each["why"]) for each in told]
 
 
 def runtime_directory(directory: Path) -> Finding:

@@ -13,7 +13,7 @@ import pytest
 from clients.waiting import poll_until
 from integration.kernels import Kernel, kernel
 
-from capsule_durable import memory
+from capsule_durable import limits
 from capsule_durable.settings import Settings
 
 MB = 1_000_000
@@ -105,12 +105,12 @@ def _size(front: psutil.Process) -> int:
 
 def test_the_usual_limit_is_most_of_what_there_is() -> None:
     total = psutil.virtual_memory().total
-    assert 0.5 * memory.USUAL * total < memory.usual_limit() <= total
+    assert 0.5 * limits.USUAL * total < limits.usual_memory() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
 
 
 def test_a_process_and_its_children_are_counted() -> None:
     pid = os.getpid()
-    resident = memory.used(pid, 1 << 60)
+    resident = limits.memory(limits.family(pid), 1 << 60)
     assert resident >= psutil.Process(pid).memory_info().rss // 2
-    assert 0 < memory.used(pid, 0) <= 2 * resident
+    assert 0 < limits.memory(limits.family(pid), 0) <= 2 * resident

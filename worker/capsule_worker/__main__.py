@@ -24,9 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
     parser.add_argument("--cookie", help="the beginning of their cookies")
-    parser.add_argument(
-        "--confine", choices=["always", "if-possible"], help="refuse system calls that notebooks have no use for"
-    )
+    parser.add_argument("--confine", metavar="JSON", help="what to give up; see capsule_worker.confinement")
     parser.add_argument("--fd", type=int, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, help="reading end of the pipe at descriptor 2")

@@ -1,4 +1,4 @@
-"""What an interrupt (SIGINT) does to this process, and what a breach of its limit of memory.
+"""What an interrupt (SIGINT) does to this process, and what a breach of a limit.
 
 User code is interrupted by ``KeyboardInterrupt``, wherever the main thread happens to be. The worker's own code must
 not be: an exception between two halves of a frame would corrupt the protocol. So an interrupt raises only while a cell
@@ -39,7 +39,7 @@ class InterruptGate:
         self._interrupted = False
         #: What to raise where a cell that awaits is interrupted.
         self._error: BaseException | None = None
-        self._breach_text = ""
+        self._breach = Exception()
         self._breached = False
         signal.signal(_BREACH, self._raise_breach)
 
@@ -75,12 +75,12 @@ class InterruptGate:
             finally:
                 self._pending = False
 
-    def breach(self, text: str) -> None:
-        """Raise ``MemoryError`` with a text in user code, if any runs. For any thread.
+    def breach(self, error: Exception) -> None:
+        """Raise an error in user code, if any runs. For any thread.
 
         A signal does it, since the thread that runs user code may be in the middle of anything.
         """
-        self._breach_text = text
+        self._breach = error
         signal.pthread_kill(self._main, _BREACH)
 
     def start(self) -> None:
@@ -137,7 +137,7 @@ class InterruptGate:
         if self._depth:
             self._breached = True
             return
-        error = MemoryError(self._breach_text)
+        error = self._breach
         if self._task is not None:
             self._error = error
             if self._cancel(self._task):

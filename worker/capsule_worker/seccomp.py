@@ -12,7 +12,6 @@ import ctypes
 import errno
 import platform
 import struct
-import sys
 
 #: For each machine: what it calls itself in a filter (``AUDIT_ARCH``), and the numbers of calls, by name.
 _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
@@ -44,6 +43,7 @@ _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
             "open_by_handle_at": 304,
             "setns": 308,
             "finit_module": 313,
+            "prlimit64": 302,
             "kexec_file_load": 320,
             "bpf": 321,
             "userfaultfd": 323,
@@ -75,6 +75,7 @@ _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
             "open_by_handle_at": 265,
             "setns": 268,
             "finit_module": 273,
+            "prlimit64": 261,
             "bpf": 280,
             "userfaultfd": 282,
             "kexec_file_load": 294,
@@ -97,7 +98,7 @@ _NEW = {
     "quotactl_fd": 443,
 }
 #: Those that are looked at more closely; all others of the above are refused.
-_SPECIAL = ("ioctl", "socket", "clone", "clone3", "unshare")
+_SPECIAL = ("ioctl", "socket", "clone", "clone3", "unshare", "prlimit64")
 #: ``CLONE_NEW*``: of user, pid, network, ipc, uts, cgroup and mount namespaces; for ``unshare`` also of times.
 _NAMESPACES, _TIMES = 0x7E020000, 0x80
 #: ``TIOCSTI`` and ``TIOCLINUX``: typing into a terminal, and pasting into one.
@@ -115,11 +116,12 @@ _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 Instruction = tuple[int, int, int, int]
 
 
-def program(machine: str) -> list[Instruction]:
+def program(machine: str, *, alone: bool = False) -> list[Instruction]:
     """Return the filter: for each instruction its code, how many to skip if it is true, if not, and the operand.
 
     Args:
         machine: as ``platform.machine()`` has it.
+        alone: whether there are no namespaces: then limits of processes by number are refused as well.
 
     Raises:
         OSError: this machine's calls are not known.
@@ -142,17 +144,21 @@ def program(machine: str) -> list[Instruction]:
         *_closer(calls["unshare"], _FIRST, [(_ANY_BIT, _NAMESPACES | _TIMES)], errno.EPERM),
         *_closer(calls["ioctl"], _SECOND, [(_EQUAL, request) for request in _TYPING], errno.EPERM),
         *_closer(calls["socket"], _FIRST, [(_EQUAL, family) for family in _FAMILIES], errno.EAFNOSUPPORT, unless=True),
+        *(_closer(calls["prlimit64"], _FIRST, [(_EQUAL, 0)], errno.EPERM, unless=True) if alone else []),
         (_RETURN, 0, 0, _ALLOW),
     ]
 
 
-def enforce() -> None:
+def enforce(*, alone: bool = False) -> None:
     """Refuse these calls from now on, here and in all that is started from here.
+
+    Args:
+        alone: see ``program``.
 
     Raises:
         OSError: this system cannot do it; the text says why.
     """
-    instructions = program(platform.machine())
+    instructions = program(platform.machine(), alone=alone)
     packed = b"".join(struct.pack("HBBI", *one) for one in instructions)
     code = ctypes.create_string_buffer(packed, len(packed))
     given = struct.pack("HP", len(instructions), ctypes.addressof(code))
@@ -187,10 +193,3 @@ def _closer(
         *([(_RETURN, 0, 0, _ALLOW)] if unless else []),
     ]
     return [(_EQUAL, 0, len(inside) + 1, call), (_LOAD, 0, 0, argument), *inside]
-
-
-if __name__ == "__main__":
-    try:
-        enforce()
-    except OSError as error:
-        sys.exit(error.strerror)

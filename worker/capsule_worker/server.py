@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import builtins
 import contextlib
 import faulthandler
 import os
@@ -189,8 +190,8 @@ class Server:
             case m.InterruptMessage():
                 interrupted = self._interrupt(message.execution_id)
                 self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
-            case m.MemoryMessage():
-                self._gate.breach(message.text)
+            case m.LimitMessage():
+                self._gate.breach(getattr(builtins, message.error)(message.text))
             case m.HeartbeatMessage():
                 self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
             case m.ShutdownMessage():

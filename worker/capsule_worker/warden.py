@@ -4,11 +4,11 @@ It is started once, by exec, before anything of the notebook's runs, and stays a
 of it. It waits for them and for the copies of themselves that they leave (``PR_SET_CHILD_SUBREAPER``), tells the front
 how each has ended, and when the front is gone, however it went, it ends everything and then itself.
 
-The front asks for a worker by a datagram: its cookie, the seconds for draining and the bytes of memory that it may have
-as JSON, with the descriptors in ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the
-process (a pidfd), or ``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S,
-"peak": KIB}``, as ``os.wait4`` has it. Where system calls are to be refused, the first that it is told is ``{"layer":
-NAME, "why": TEXT}``; an empty text says that they are.
+The front asks for a worker by a datagram: its cookie, the seconds for draining and its limits as JSON, with the
+descriptors in ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd),
+or ``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S, "peak": KIB}``, as
+``os.wait4`` has it. Before all that it is told the warden's own process, ``{"warden": N}`` with a descriptor, and what
+the warden has given up: ``{"layer": NAME, "why": TEXT}``, where an empty text says that it has.
 """
 
 from __future__ import annotations
@@ -17,22 +17,17 @@ import contextlib
 import ctypes
 import json
 import os
-import resource
 import select
 import signal
 import socket
 import time
 from dataclasses import dataclass
 
-from capsule_worker import reaper, seccomp
+from capsule_worker import confinement, limits, reaper
 
 #: What comes with a request for a worker, in this order.
 HANDED = ("fd", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
-_PR_SET_CHILD_SUBREAPER = 36
-#: Of a limit of memory, how much is refused at once. Below it the front watches: what is asked for need not be used.
-_REFUSED = 1.25
-#: Bytes beyond that for telling of the error.
-_RESERVE = 256 << 20
+_PR_SET_CHILD_SUBREAPER, _PR_SET_DUMPABLE = 36, 4
 #: Seconds that workers may take to leave.
 _LEAVING = 3.0
 #: Bytes of the longest request.
@@ -60,16 +55,20 @@ def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | N
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
         cookie: the beginning of all workers' cookies.
-        confine: whether to refuse system calls that notebooks have no use for: ``if-possible``, or ``always``, in which
-            case nothing is started where that is not possible.
+        confine: what to give up, as ``Confinement.to_json`` has it; None for nothing.
 
     Returns:
         In a worker, what it begins with; None in this process, at its end.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Cells are not to look into this process, which talks to the front.
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _tell_process(control, {"warden": os.getpid()}, os.getpid())
+    limits.leave_no_core()
     if confine is not None:
-        _confine(control, required=confine == "always")
+        _confine(control, confinement.Confinement.from_json(confine))
     # The end of a child wakes up the poll below.
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -96,7 +95,7 @@ def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | N
                 for fd in (waking, woken):
                     os.close(fd)
                 control.close()
-                _limit(asked.get("memory"))
+                limits.impose(asked["limits"])
                 handed = _settle_in(asked["cookie"], dict(zip(HANDED, fds)))  # noqa: B905  # 3.9 knows no strict
                 return Order(handed, asked["drain_timeout"], started)
             for fd in fds:
@@ -112,16 +111,12 @@ def _let_leave() -> None:
                 time.sleep(0.005)
 
 
-def _confine(control: socket.socket, *, required: bool) -> None:
-    """Refuse system calls, and tell whether they are."""
-    why = ""
-    try:
-        seccomp.enforce()
-    except OSError as error:
-        why = error.strerror or str(error)
-    if why and required:
-        raise SystemExit(f"the profile cannot be held here, since system calls cannot be refused: {why}")
-    _tell(control, {"layer": "system calls", "why": why})
+def _confine(control: socket.socket, what: confinement.Confinement) -> None:
+    """Give things up, and tell which could be."""
+    for layer, why in confinement.confine(what):
+        if why and layer in what.required:
+            raise SystemExit(f"the profile cannot be held here, since {layer} are missing: {why}")
+        _tell(control, {"layer": layer, "why": why})
 
 
 def _start(control: socket.socket, cookie: str) -> bool:
@@ -133,14 +128,13 @@ def _start(control: socket.socket, cookie: str) -> bool:
         return False
     if not child:
         return True
-    process = os.pidfd_open(child)
-    _tell(control, {"started": cookie, "pid": child}, process)
-    os.close(process)
+    _tell_process(control, {"started": cookie, "pid": child}, child)
     return False
 
 
 def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
     """Become a worker, and return the descriptors that are left."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -153,14 +147,6 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
     return fds
 
 
-def _limit(memory: int | None) -> None:
-    """Have memory refused that goes well beyond what is allowed: a cell that asks for it all at once gets an error."""
-    if memory is not None:
-        refused = int(memory * _REFUSED)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_DATA, (refused, refused + _RESERVE))
-
-
 def _wait(control: socket.socket) -> None:
     """Take notice of all children that have ended."""
     while True:
@@ -171,6 +157,12 @@ def _wait(control: socket.socket) -> None:
         if not pid:
             return
         _tell(control, {"ended": pid, "status": status, "peak": usage.ru_maxrss})
+
+
+def _tell_process(control: socket.socket, what: dict[str, object], pid: int) -> None:
+    process = os.pidfd_open(pid)
+    _tell(control, what, process)
+    os.close(process)
 
 
 def _tell(control: socket.socket, what: dict[str, object], *fds: int) -> None:

@@ -377,10 +377,11 @@ class InterruptMessage(_Model):
     execution_id: str | None = None
 
 
-class MemoryMessage(_Model):
-    """Too much memory is in use: raise ``MemoryError`` in the running cell, with this text."""
+class LimitMessage(_Model):
+    """The running cell is beyond a limit: raise ``error`` in it, with this text."""
 
-    type: Literal["memory"] = "memory"
+    type: Literal["limit"] = "limit"
+    error: Literal["MemoryError", "TimeoutError", "OSError"]
     text: str
 
 
@@ -431,7 +432,7 @@ ToWorker = Union[
     CommandReplyMessage,
     HeartbeatMessage,
     InterruptMessage,
-    MemoryMessage,
+    LimitMessage,
     ShutdownMessage,
 ]
 
