@@ -239,7 +239,13 @@ def _without_namespaces(where: Places) -> str:
 
 
 def enter(
-    profile: str, connection_file: Path, home: Path, environ: Mapping[str, str], rules: Rules | None = None
+    profile: str,
+    connection_file: Path,
+    home: Path,
+    environ: Mapping[str, str],
+    rules: Rules | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[Sandbox, str | None]:
     """Return the isolation of a kernel's cells, and the id of its session, whose directory they see.
 
@@ -249,6 +255,7 @@ def enter(
         home: the directory for data.
         environ: the environment.
         rules: what a person wants.
+        keep: whether checkpoints are to be kept.
     """
     if profile == "open":
         return Sandbox(profile), None
@@ -256,14 +263,15 @@ def enter(
     directory = home / SESSIONS / session
     where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile)
     try:
-        for path in (home, home / SESSIONS, directory):
+        for path in (home, home / SESSIONS, directory) if keep else (home,):
             ensure(path)
     except OSError:
-        where = replace(where, session=None)  # then no checkpoints are kept, which is told where they would be
+        keep = False  # which is told where they would be
+    where = where if keep else replace(where, session=None)
     for path in where.fixed:
         with contextlib.suppress(OSError):
             path.mkdir(parents=True, exist_ok=True)  # what is not there cannot be kept as it is
-    return plan(profile, where), session
+    return plan(profile, where), session if keep else None
 
 
 def _flags(where: Places, *, restricted: bool) -> list[str]:

@@ -41,7 +41,7 @@ class Settings(BaseModel):
         description="The interpreter of the environment in which cells run",
     )
     profile: Literal["notebook", "restricted", "open"] = Field(
-        "open",
+        "notebook",
         description="Isolation of cells: notebook (the kernel is out of their reach), restricted (also no network, and"
         " nothing is written but in the working directory), or open (none)",
     )

@@ -46,7 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     from capsule_durable.sandbox import enter
 
     connection_file = Path(arguments.connection_file)
-    sandbox, session = enter(settings.profile, connection_file, Path(settings.home), os.environ, settings.rules)
+    sandbox, session = enter(
+        settings.profile,
+        connection_file,
+        Path(settings.home),
+        os.environ,
+        settings.rules,
+        keep=settings.checkpoints != "off",
+    )
     launcher = Launcher(
         settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, settings.limits
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -57,6 +58,22 @@ class Family:
             left = [_describe(process) for process in self.alive()]
             msg = f"{len(left)} processes outlived the kernel: {left}"
             raise AssertionError(msg) from error
+
+
+def outside(front: int, inner: int) -> int:
+    """Return the id that a process has here which a cell knows by another one: cells may see only their own.
+
+    Args:
+        front: the process of the kernel that started it.
+        inner: its id there.
+    """
+    for process in psutil.Process(front).children(recursive=True):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            ids = next(line for line in lines if line.startswith("NSpid:")).split()[1:]
+            if int(ids[-1]) == inner:
+                return int(process.pid)
+    raise AssertionError(f"process {front} has no descendant that is {inner} to itself")
 
 
 def _runs(process: psutil.Process) -> bool:

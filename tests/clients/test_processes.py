@@ -11,6 +11,7 @@ import psutil
 import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from .processes import outside
 from .waiting import poll_until
 
 if TYPE_CHECKING:
@@ -160,11 +161,10 @@ def memory_group() -> Iterator[Path]:
 
 @pytest.mark.capsule_only
 def test_a_worker_that_runs_out_of_memory_is_said_to_have(shared_kernel: Opened, memory_group: Path) -> None:
-    _, kernel = shared_kernel
-    exchange = kernel.run(
-        f"import os\nopen({str(memory_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-        "hoard = [bytearray(b'x') * (50 << 20) for _ in range(16)]"
-    )
+    manager, kernel = shared_kernel
+    worker = outside(_pid(manager), int(kernel.run("import os; os.getpid()").result))
+    (memory_group / "cgroup.procs").write_text(str(worker))
+    exchange = kernel.run("hoard = [bytearray(b'x') * (50 << 20) for _ in range(16)]")
     assert exchange.reply["ename"] == "WorkerDied"
     assert "SIGKILL" in exchange.reply["evalue"]
     assert "out of memory" in exchange.reply["evalue"]

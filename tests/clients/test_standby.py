@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+
+from .processes import outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,9 +169,10 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 
 
 def test_a_standby_that_is_killed_leaves_the_checkpoint(family: Family, open_kernel: Callable[..., Opened]) -> None:
-    _, kernel = open_kernel()
-    pid = int(kernel.run("x = 5\nimport os; os.getpid()").result)
-    warden = int(kernel.run("os.getppid()").result)
+    manager, kernel = open_kernel()
+    front = manager.provisioner.process.pid
+    pid = outside(front, int(kernel.run("x = 5\nimport os; os.getpid()").result))
+    warden = psutil.Process(pid).ppid()
     time.sleep(1)
     copies = [
         each

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 from clients.conversation import Conversation, Exchange
 from clients.kernels import kernel_environment
+from clients.processes import outside
 from clients.waiting import DEADLINE, poll_until
 from jupyter_client.manager import KernelManager
 
@@ -73,6 +74,14 @@ class Kernel:
     def front(self) -> int:
         """The process id of the front."""
         return int(self.manager.provisioner.process.pid)
+
+    def kill_worker(self, pid: int) -> None:
+        """Kill a process of the kernel's.
+
+        Args:
+            pid: its id, as a cell has it.
+        """
+        os.kill(outside(self.front, pid), signal.SIGKILL)
 
     @property
     def connection_file(self) -> str:

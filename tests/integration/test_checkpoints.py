@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +101,7 @@ def test_a_death_between_two_cells_is_told_with_the_next_one(home: Path) -> None
     with kernel(home, checkpoints="sync") as one:
         one.ok(UNSAVEABLE)
         pid = int(one.text("x = 41\nimport os\nprint(os.getpid())"))
-        os.kill(pid, 9)
+        one.kill_worker(pid)
         done = one.run("print(x + 1)")
         told = done.text("stderr") + str(done.reply.get("evalue", ""))
         assert "killed by SIGKILL" in told
@@ -209,7 +207,11 @@ def test_in_mode_off_nothing_is_kept_and_that_is_said(home: Path) -> None:
             assert refused == f"%capsule {words.split()[0]}: no checkpoints are kept: the setting `checkpoints` is off"
         assert "no checkpoints are kept" in one.died()
         assert one.run("x").reply["ename"] == "NameError"
-        assert {path.name.partition("-")[0] for path in home.iterdir()} == {"engine.sqlite3", "kernels.lock"}
+        assert {path.name.partition("-")[0] for path in home.iterdir()} == {
+            "engine.sqlite3",
+            "kernels.lock",
+            "sandbox.json",
+        }
 
 
 def test_a_home_that_cannot_be_used_is_told_once_and_cells_run(tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -
         # It begins while the checkpoint is being written, and awaits when that is done.
         request = one.begin("import asyncio\nhalf = 1\nprint('there')\nawait asyncio.sleep(100)\nwhole = 2")
         time.sleep(3)
-        os.kill(pid, signal.SIGKILL)
+        one.kill_worker(pid)
         (died,) = one.talk.finish(request)
         assert "as they were after In [4]" in died.reply["evalue"]
         assert one.text("print('half' in globals(), type(slow).__name__)") == "False Slow\n"

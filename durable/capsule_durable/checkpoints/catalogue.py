@@ -31,7 +31,7 @@ from capsule_durable.checkpoints.entries import (
     new_session_id,
     resolve,
 )
-from capsule_durable.checkpoints.files import alive, is_from, sizes, sync
+from capsule_durable.checkpoints.files import Folder, alive, is_from, sync
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.checkpoints.schema import FORM
 from capsule_durable.errors import ProtocolError
@@ -44,6 +44,9 @@ from capsule_worker.protocol.manifest import Manifest
 __all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "UnknownCheckpoint", "UnknownSession", "runs"]
 
 FILE_NAME = "catalogue.sqlite3"
+
+#: What writers that have crashed leave behind.
+_LEFT = (mf.DRAFT_SUFFIX, mf.DRAFT_SUFFIX + mf.DAMAGED_SUFFIX, mf.CLAIM_SUFFIX + mf.DAMAGED_SUFFIX)
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +184,8 @@ class Catalogue:
 
     def disk_use(self, session_id: str) -> int:
         """Return how many bytes a session's packs take."""
-        return sum(sizes((self.directory(session_id) / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}")).values())
+        with Folder(self.directory(session_id) / mf.PACKS) as packs:
+            return sum(packs.sizes(mf.PACK_SUFFIX).values())
 
     # -- checkpoints -----------------------------------------------------------------------------------------
 
@@ -195,26 +199,26 @@ class Catalogue:
             UnknownSession: there is none.
         """
         self.session(session_id)
-        incoming = self.directory(session_id) / mf.INCOMING
         adopted = []
-        for path in sorted(incoming.glob(f"*{mf.MANIFEST_SUFFIX}")):
-            try:
-                found = self._read(path, session_id)
-            except ProtocolError as error:
-                self._set_aside(path, str(error))
-                continue
-            if found is None:
-                continue
-            data, manifest = found
-            if self._add(path, data, manifest):
-                adopted.append(manifest)
-            with self._database.using():
-                path.unlink(missing_ok=True)
-        drafts = list(incoming.glob(f"*{mf.DRAFT_SUFFIX}"))
-        newest = self.newest(session_id) if drafts else None
-        for path in drafts:
-            if newest is not None and is_from(path, newest.number):
-                self._set_aside(path, "its writer ended before it was complete")
+        with Folder(self.directory(session_id) / mf.INCOMING) as incoming:
+            for name in incoming.names(mf.MANIFEST_SUFFIX):
+                try:
+                    found = self._read(incoming, name, session_id)
+                except ProtocolError as error:
+                    self._set_aside(incoming, name, str(error))
+                    continue
+                if found is None:
+                    continue
+                data, manifest = found
+                if self._add(incoming, name, data, manifest):
+                    adopted.append(manifest)
+                with self._database.using():
+                    incoming.remove(name)
+            drafts = incoming.names(mf.DRAFT_SUFFIX)
+            newest = self.newest(session_id) if drafts else None
+            for name in drafts:
+                if newest is not None and is_from(name, newest.number):
+                    self._set_aside(incoming, name, "its writer ended before it was complete")
         return adopted
 
     def finish(self, session_id: str) -> None:
@@ -223,18 +227,19 @@ class Catalogue:
         Call it only where no machine has failed since, and when no writer of that worker is left.
         """
         directory = self.directory(session_id)
-        for path in sorted((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}")):
-            try:
-                manifest = mf.load(path.read_bytes())
-                for pack in manifest.packs:
-                    sync(directory / mf.PACKS / (pack + mf.PACK_SUFFIX))
-                sync(path)
-            except (ProtocolError, OSError) as error:
-                self._set_aside(path, f"its writer ended before it was complete: {error}")
-                continue
-            path.rename(path.with_suffix(mf.MANIFEST_SUFFIX))
-        sync(directory / mf.PACKS)
-        sync(directory / mf.INCOMING)
+        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+            for name in incoming.names(mf.DRAFT_SUFFIX):
+                try:
+                    found = self._read(incoming, name, session_id)
+                    for pack in found[1].packs if found is not None else ():
+                        packs.sync(pack + mf.PACK_SUFFIX)
+                    incoming.sync(name)
+                except (ProtocolError, OSError) as error:
+                    self._set_aside(incoming, name, f"its writer ended before it was complete: {error}")
+                    continue
+                incoming.rename(name, name.removesuffix(mf.DRAFT_SUFFIX) + mf.MANIFEST_SUFFIX)
+            packs.sync()
+            incoming.sync()
 
     def adopt_all(self) -> None:
         """List what any session wrote since, also where its kernel was killed before it could do so.
@@ -387,28 +392,30 @@ class Catalogue:
         """
         self.session(session_id)
         directory = self.directory(session_id)
-        # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
-        with self._database.writing() as connection:
-            candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
-            packs = sizes((directory / mf.PACKS).glob(f"*{mf.PACK_SUFFIX}"))
-            needed = self._needed_by_incoming(session_id)
-            gone = dropped(candidates, policy, now, {path.stem: size for path, size in packs.items()})
-            needed.update(*(one.packs for one in candidates if one.id not in gone))
-            rows.drop(connection, gone)
-        surplus = {path: size for path, size in packs.items() if path.stem not in needed}
-        if writing:
-            newest = max((one.number for one in candidates), default=0)
-            surplus = {path: size for path, size in surplus.items() if is_from(path, max(newest, known))}
-        kept = sum(packs.values()) - sum(surplus.values())
-        with self._database.using():
-            if not writing:
-                incoming = directory / mf.INCOMING
-                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}"))
-                surplus |= sizes(incoming.glob(f"*{mf.DRAFT_SUFFIX}{mf.DAMAGED_SUFFIX}"))
-                surplus |= sizes(incoming.glob(f"*{mf.CLAIM_SUFFIX}{mf.DAMAGED_SUFFIX}"))
-            for path in surplus:
-                path.unlink(missing_ok=True)
-        return Collected(dropped=gone, freed=sum(surplus.values()), kept=kept)
+        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+            # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
+            with self._database.writing() as connection:
+                candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
+                found = {name.removesuffix(mf.PACK_SUFFIX): size for name, size in packs.sizes(mf.PACK_SUFFIX).items()}
+                needed = self._needed_by_incoming(incoming, session_id)
+                gone = dropped(candidates, policy, now, found)
+                needed.update(*(one.packs for one in candidates if one.id not in gone))
+                rows.drop(connection, gone)
+            surplus = {pack: size for pack, size in found.items() if pack not in needed}
+            if writing:
+                newest = max((one.number for one in candidates), default=0)
+                surplus = {pack: size for pack, size in surplus.items() if is_from(pack, max(newest, known))}
+            freed = sum(surplus.values())
+            kept = sum(found.values()) - freed
+            with self._database.using():
+                for pack in surplus:
+                    packs.remove(pack + mf.PACK_SUFFIX)
+                if not writing:
+                    left = incoming.sizes(*_LEFT)
+                    freed += sum(left.values())
+                    for name in left:
+                        incoming.remove(name)
+        return Collected(dropped=gone, freed=freed, kept=kept)
 
     def forget_sessions(self, policy: Retention, now: float) -> list[str]:
         """Remove sessions that nobody needs, with all their data, and return their ids.
@@ -454,7 +461,7 @@ class Catalogue:
             row = connection.execute(f"{rows.ENTRIES} WHERE {condition}", (session_id,)).fetchone()
         return None if row is None else rows.entry_of(row)
 
-    def _read(self, path: Path, session_id: str) -> tuple[bytes, Manifest] | None:
+    def _read(self, incoming: Folder, name: str, session_id: str) -> tuple[bytes, Manifest] | None:
         """Return a manifest's bytes and content; None: another process has taken it.
 
         Raises:
@@ -462,7 +469,7 @@ class Catalogue:
         """
         with self._database.using():
             try:
-                with path.open("rb") as file:
+                with incoming.open(name) as file:
                     data = file.read(mf.MAX_MANIFEST + 1)
             except FileNotFoundError:
                 return None
@@ -471,39 +478,38 @@ class Catalogue:
             raise ProtocolError(f"it belongs to session {manifest.session!r}")
         return data, manifest
 
-    def _add(self, path: Path, data: bytes, manifest: Manifest) -> bool:
+    def _add(self, incoming: Folder, name: str, data: bytes, manifest: Manifest) -> bool:
         """Make a row of a manifest, and the checkpoint its session's head; return whether it was not there."""
         with self._database.writing() as connection:
             # Without its file it was taken by another process, and may have been dropped since.
-            if not path.exists():
+            if not incoming.has(name):
                 return False
             added = connection.execute(rows.ADD, rows.values(manifest, data)).rowcount == 1
             if added:
                 connection.execute(rows.MOVE_HEAD, (manifest.session,))
         return added
 
-    def _needed_by_incoming(self, session_id: str) -> set[str]:
+    def _needed_by_incoming(self, incoming: Folder, session_id: str) -> set[str]:
         """Return the packs that checkpoints need which are whole, or nearly so, but not in the catalogue yet."""
         needed: set[str] = set()
-        incoming = self.directory(session_id) / mf.INCOMING
-        for path in [*incoming.glob(f"*{mf.MANIFEST_SUFFIX}"), *incoming.glob(f"*{mf.DRAFT_SUFFIX}")]:
+        for name in incoming.names(mf.MANIFEST_SUFFIX, mf.DRAFT_SUFFIX):
             try:
-                found = self._read(path, session_id)
+                found = self._read(incoming, name, session_id)
             except ProtocolError:
                 continue
             if found is not None:
                 needed |= found[1].packs
-        for path in incoming.glob(f"*{mf.CLAIM_SUFFIX}"):
-            needed |= _claimed(path)
+        for name in incoming.names(mf.CLAIM_SUFFIX):
+            needed |= _claimed(incoming, name)
         return needed
 
-    def _set_aside(self, path: Path, why: str) -> None:
-        logger.warning("%s is of no use: %s", path, why)
+    def _set_aside(self, incoming: Folder, name: str, why: str) -> None:
+        logger.warning("%s is of no use: %s", incoming.path / name, why)
         with self._database.using():
             try:
-                path.rename(path.with_name(path.name + mf.DAMAGED_SUFFIX))
+                incoming.rename(name, name + mf.DAMAGED_SUFFIX)
             except FileNotFoundError:
-                logger.debug("%s was gone already", path)
+                logger.debug("%s was gone already", incoming.path / name)
 
 
 def runs(session: SessionRow) -> bool:
@@ -511,15 +517,15 @@ def runs(session: SessionRow) -> bool:
     return session.ended is None and alive(session.pid)
 
 
-def _claimed(path: Path) -> set[str]:
+def _claimed(incoming: Folder, name: str) -> set[str]:
     """Return the packs that a writer needs, if it lives: it holds a lock on its claim."""
     try:
-        with path.open("rb") as file:
+        with incoming.open(name) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return set(file.read().decode().split())
-            path.unlink(missing_ok=True)
+                return set(file.read(mf.MAX_MANIFEST).decode("utf-8", "replace").split())
+            incoming.remove(name)
     except FileNotFoundError:
         pass
     return set()

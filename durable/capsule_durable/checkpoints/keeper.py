@@ -22,7 +22,7 @@ from capsule_durable.checkpoints import commands, steps
 from capsule_durable.checkpoints.catalogue import Catalogue, runs
 from capsule_durable.checkpoints.commands import CommandError
 from capsule_durable.checkpoints.entries import Entry, SessionRow, resolve_session
-from capsule_durable.checkpoints.files import booted, link, sync, wait_for_writers
+from capsule_durable.checkpoints.files import Folder, booted, wait_for_writers
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import DATA_MIME, Table
 from capsule_durable.errors import CapsuleError
@@ -479,14 +479,13 @@ class Keeper:
         # The worker may be writing one checkpoint now, which needs nothing of this one.
         self._held = self._number + 1
         if entry.session != session.id:
-            theirs = catalogue.directory(entry.session) / mf.PACKS
-            mine = catalogue.directory(session.id) / mf.PACKS
-            for pack in manifest.packs:
-                name = pack + mf.PACK_SUFFIX
-                # What is lost costs the variables in it, and they are named when they do not come back.
-                with contextlib.suppress(FileNotFoundError):
-                    link(theirs / name, mine / name)
-            sync(mine)
+            directories = (catalogue.directory(one) / mf.PACKS for one in (entry.session, session.id))
+            with Folder(next(directories)) as theirs, Folder(next(directories)) as mine:
+                for pack in manifest.packs:
+                    # What is lost costs the variables in it, and they are named when they do not come back.
+                    with contextlib.suppress(FileNotFoundError):
+                        mine.link(theirs, pack + mf.PACK_SUFFIX)
+                mine.sync()
         return manifest
 
     def _latest(self) -> mf.Manifest | None:

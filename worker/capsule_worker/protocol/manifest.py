@@ -8,7 +8,7 @@ to the next.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgpack  # type: ignore[import-untyped]
 import zstandard
@@ -56,10 +56,14 @@ class Variable(_Model):
     digest: bytes = b""
 
 
+#: The name of a pack, without its suffix: no path.
+PackName = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{0,80}$")]
+
+
 class Location(_Model):
     """Where bytes lie: ``size`` of them at ``offset`` of a pack, with their xxh3-128 hash."""
 
-    pack: str
+    pack: PackName
     offset: int
     size: int
     digest: bytes
@@ -81,7 +85,7 @@ class Group(_Model):
     modules: list[str] = Field(default_factory=list)
     record: Location
     #: All packs that hold chunks of this group.
-    packs: list[str] = Field(default_factory=list)
+    packs: list[PackName] = Field(default_factory=list)
     #: Bytes of its content.
     size: int = 0
 
