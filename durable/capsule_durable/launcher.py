@@ -31,8 +31,8 @@ PIPE_SIZE = 1 << 20
 #: What the socket holds in each direction, in bytes.
 SOCKET_SIZE = 1 << 18
 _F_SETPIPE_SZ = 1031
-#: The environment variable that names those which cells do not get.
-WITHHELD = "CAPSULE_WITHHELD"
+#: Environment variables for ``capsule_worker.hints``: the names of those which cells do not get, and the profile.
+WITHHELD, PROFILE = "CAPSULE_WITHHELD", "CAPSULE_ISOLATION"
 
 
 @dataclass
@@ -331,7 +331,7 @@ class Launcher:
             passed = {name: value for name, value in os.environ.items() if name not in variables.SECRETS}
         else:
             passed, withheld = variables.split(os.environ, self.pass_environment)
-            passed[WITHHELD] = " ".join(withheld)
+            passed |= {WITHHELD: " ".join(withheld), PROFILE: self.sandbox.profile}
         return passed | {COOKIE: self._next_cookie()}
 
     def _next_cookie(self) -> str:

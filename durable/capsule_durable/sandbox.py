@@ -29,6 +29,8 @@ KEYS = (
     *("~/.config/gh", "~/.config/rclone", "~/.docker", "~/.kube", "~/.s3cfg", "~/.vault-token"),
     *("~/.cache/huggingface/token", "~/.huggingface"),
 )
+#: What programs make in the home directory when they are used first; without namespaces cells could not.
+_USUAL = ("~/.cache", "~/.config", "~/.ipython", "~/.jupyter", "~/.local/bin", "~/.local/lib", "~/.local/share")
 #: Directories that are empty and their own in the profile ``restricted``, and what programs keep there, since it can be
 #: kept nowhere else.
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108  # mounts, no files
@@ -268,10 +270,17 @@ def enter(
     except OSError:
         keep = False  # which is told where they would be
     where = where if keep else replace(where, session=None)
-    for path in where.fixed:
+    _make(where.fixed)  # what is not there cannot be kept as it is
+    sandbox = plan(profile, where)
+    if not sandbox.prefix:
+        _make(Path(path).expanduser() for path in _USUAL)
+    return sandbox, session if keep else None
+
+
+def _make(paths: Iterable[Path]) -> None:
+    for path in paths:
         with contextlib.suppress(OSError):
-            path.mkdir(parents=True, exist_ok=True)  # what is not there cannot be kept as it is
-    return plan(profile, where), session if keep else None
+            path.mkdir(parents=True, exist_ok=True)
 
 
 def _flags(where: Places, *, restricted: bool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Kernel:
         connection_file: the path of its connection file.
         by_way_of: a program that starts it, with arguments.
         directory: where it is started.
+        environ: more variables for it.
         settings: of the kernel.
     """
 
@@ -53,11 +54,12 @@ class Kernel:
         connection_file: str = "",
         by_way_of: tuple[str, ...] = (),
         directory: Path | None = None,
+        environ: Mapping[str, str] | None = None,
         **settings: object,
     ) -> None:
         self.home = home
         variables = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
-        variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook}
+        variables |= {"CAPSULE_HOME": str(home), "JPY_SESSION_NAME": notebook, **(environ or {})}
         self.manager = Manager(kernel_name="capsule", connection_file=connection_file)
         self.manager.by_way_of = by_way_of
         where = {"cwd": str(directory)} if directory is not None else {}

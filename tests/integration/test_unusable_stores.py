@@ -18,7 +18,7 @@ from capsule_durable.engine import FILE
 
 from .kernels import Kernel, kernel
 
-NO_LOCKS = (sys.executable, str(Path(__file__).parents[1] / "faults" / "no_locks.py"))
+NO_LOCKS = (sys.executable, str(Path(__file__).parents[1] / "faults" / "without.py"), "locks")
 
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
 

@@ -10,6 +10,7 @@ cells begin, and where temporary files are, that cannot be borne, and the layer 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -18,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capsule_worker.hints import CLOSED
+
 if TYPE_CHECKING:
     from landlockpy import AccessFS, Ruleset
 
 #: Where a machine is set up: to be read only.
 _SYSTEM = ("/proc", "/sys")
 #: Devices that are harmless.
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "fd", "stdin", "stdout", "stderr")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm")
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 24, 38, 0x20080522
 #: Of ``/run``, where sockets of the system's services are, only where the names of hosts are looked up.
 _LOOKED_UP = "/run/systemd/resolve"
 
@@ -63,6 +67,8 @@ def confine(what: Confinement) -> Iterator[tuple[str, str]]:
         yield "scopes", _why(_scope, what)
     if what.hidden is not None:
         yield "files", _why(_hide, what)
+        if os.geteuid() == 0:
+            yield "capabilities", _why(_drop_capabilities, what)
     yield "system calls", _why(_refuse_calls, what)
 
 
@@ -126,6 +132,19 @@ def _hide(what: Confinement) -> None:
             rules.restrict()
     except LandlockError as error:
         raise OSError(0, str(error)) from error
+    os.environ[CLOSED] = os.pathsep.join(map(str, above))
+
+
+def _drop_capabilities(_what: Confinement) -> None:
+    """Be root in name only, as in a user namespace: see capabilities(7)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in range(64):
+        libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _check_landlock(version: int) -> None:
@@ -149,13 +168,15 @@ def _usable_devices(patterns: Sequence[str]) -> Iterator[Path]:
 
 def _allow(rules: Ruleset, path: Path, access: AccessFS) -> None:
     """Allow something for a file, or for all below a directory; what is not there need not be allowed."""
-    from landlockpy import AccessFS
+    from landlockpy import AccessFS, LandlockError
 
     if not path.exists():
         return
     if not path.is_dir():
         access &= AccessFS.EXECUTE | AccessFS.WRITE_FILE | AccessFS.READ_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
-    rules.allow_path(path, access)
+    # Links to pipes and the like need no leave, and get none.
+    with contextlib.suppress(OSError, LandlockError):
+        rules.allow_path(path, access)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import hashlib
 import os
-import resource
 import sys
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from traitlets import CBool, Instance, Type, default
 
 from capsule_worker import limits
 from capsule_worker.capsule_magics import CapsuleMagics
+from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
 from capsule_worker.outlet import Outlet
@@ -37,8 +37,6 @@ from capsule_worker.protocol.messages import (
     UpdateOutput,
 )
 
-#: The environment variable that names those which cells do not get; see ``capsule_durable.launcher``.
-WITHHELD = "CAPSULE_WITHHELD"
 #: More lines than a session has.
 _NEVER_FULL = 1 << 30
 
@@ -278,7 +276,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
-        lines += _hint(evalue)
+        lines += hints(evalue)
         try:
             text = str(evalue)
         except Exception as error:
@@ -286,20 +284,6 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
         self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
-
-
-def _hint(error: Any) -> list[str]:
-    """Return what there is to say to who has met a limit of the kernel's, and cannot know that."""
-    if type(error) is KeyError and error.args[0] in os.environ.get(WITHHELD, "").split():
-        name = error.args[0]
-        how = f'the setting pass_environment (capsule.toml: pass_environment = ["{name}"]), and restart the kernel'
-        return [f"capsule: cells do not get the variable {name}, which may be a key. To hand it on, add it to {how}."]
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    if isinstance(error, MemoryError) and not str(error) and limit != resource.RLIM_INFINITY:
-        return [
-            f"capsule: a process may ask for {limit / 1e9:,.2f} GB of memory. The setting memory_limit changes that."
-        ]
-    return []
 
 
 def _holds_group(error: BaseException | None) -> bool:
