@@ -8,6 +8,8 @@ import resource
 import socket
 from pathlib import Path
 
+from capsule_worker import limits
+
 #: Environment variables: the names of those which cells do not get; the profile of the sandbox; and the directories in
 #: which nothing new can be made. See ``capsule_durable.launcher`` and ``capsule_worker.confinement``.
 WITHHELD, PROFILE, CLOSED = "CAPSULE_WITHHELD", "CAPSULE_ISOLATION", "CAPSULE_CLOSED"
@@ -22,7 +24,11 @@ def hints(error: BaseException) -> list[str]:
             f"cells do not get the variable {error.args[0]}, which may be a key. To hand it on, add it to the setting"
             f' pass_environment (capsule.toml: pass_environment = ["{error.args[0]}"]), and restart the kernel.'
         )
-    elif isinstance(error, MemoryError) and not str(error) and (limit := _limit(resource.RLIMIT_DATA)) is not None:
+    elif (
+        isinstance(error, MemoryError)
+        and not str(error)
+        and (limit := limits.of_cells(resource.RLIMIT_DATA)) is not None
+    ):
         hint = f"a process may ask for {limit / 1e9:,.2f} GB of memory. The setting memory_limit changes that."
     elif isinstance(error, OSError):
         hint = _about_the_system(error)
@@ -42,11 +48,11 @@ def _about_the_system(error: OSError) -> str | None:
 
 
 def _about_limits(error: OSError) -> str | None:
-    if error.errno == errno.EFBIG and (limit := _limit(resource.RLIMIT_FSIZE)) is not None:
+    if error.errno == errno.EFBIG and (limit := limits.of_cells(resource.RLIMIT_FSIZE)) is not None:
         return f"a file may get {limit / 1e9:,.2f} GB large. The setting file_size_limit changes that."
-    if error.errno == errno.EMFILE and (limit := _limit(resource.RLIMIT_NOFILE)) is not None:
+    if error.errno == errno.EMFILE and (limit := limits.of_cells(resource.RLIMIT_NOFILE)) is not None:
         return f"a process may have {limit:,} files open. The setting open_file_limit may change that."
-    if isinstance(error, BlockingIOError) and (limit := _limit(resource.RLIMIT_NPROC)) is not None:
+    if isinstance(error, BlockingIOError) and (limit := limits.of_cells(resource.RLIMIT_NPROC)) is not None:
         return f"cells may have {limit:,} processes and threads. The setting process_limit changes that."
     return None
 
@@ -60,11 +66,6 @@ def _about_restrictions(error: OSError) -> str | None:
     if error.errno in _NO_NETWORK or isinstance(error, socket.gaierror):
         return "in the profile restricted cells have no network."
     return None
-
-
-def _limit(kind: int) -> int | None:
-    limit = resource.getrlimit(kind)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _is_closed(name: object) -> bool:

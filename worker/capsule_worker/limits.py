@@ -14,15 +14,16 @@ from collections.abc import Iterator, Mapping
 
 #: Of a limit of memory, how much is refused at once. Below it the front watches: what is asked for need not be used.
 _REFUSED = 1.25
-#: Bytes beyond that for what is ours between cells, and for telling of the error.
-_RESERVE = 256 << 20
-#: What each limit is to the system.
+#: What each limit is to the system, and what lies beyond it for what is ours between cells, and for telling of errors:
+#: bytes, and files.
 _RESOURCES = {
-    "file_size": resource.RLIMIT_FSIZE,
-    "open_files": resource.RLIMIT_NOFILE,
-    "processes": resource.RLIMIT_NPROC,
+    "memory": (resource.RLIMIT_DATA, 256 << 20),
+    "open_files": (resource.RLIMIT_NOFILE, 64),
+    "file_size": (resource.RLIMIT_FSIZE, 0),
+    "processes": (resource.RLIMIT_NPROC, 0),
 }
-_memory = resource.getrlimit(resource.RLIMIT_DATA)
+#: Those that were imposed: what is refused to cells, and what to this process.
+_imposed: dict[int, tuple[int, int]] = {}
 
 
 def leave_no_core() -> None:
@@ -36,23 +37,22 @@ def impose(limits: Mapping[str, int]) -> None:
     Args:
         limits: ``memory`` and ``file_size`` in bytes, ``open_files`` and ``processes``; each may be missing.
     """
-    global _memory  # noqa: PLW0603  # it is the process's
-    for name, kind in _RESOURCES.items():
-        if name in limits:
-            most = _at_most(limits[name], resource.getrlimit(kind)[1])
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(kind, (most, most))
-    if "memory" in limits:
-        refused = int(limits["memory"] * _REFUSED)
+    for name, (kind, reserve) in _RESOURCES.items():
+        if name not in limits:
+            continue
+        hard = resource.getrlimit(kind)[1]
+        wanted = int(limits[name] * _REFUSED) if name == "memory" else limits[name]
+        soft, hard = _at_most(wanted, hard), _at_most(wanted + reserve, hard)
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_DATA, (refused, refused + _RESERVE))
-    _memory = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(kind, (soft, hard))
+            _imposed[kind] = (soft, hard)
 
 
 @contextlib.contextmanager
 def enforced() -> Iterator[None]:
-    """Refuse a cell memory beyond the limit."""
-    resource.setrlimit(resource.RLIMIT_DATA, _memory)
+    """Refuse a cell what goes beyond the limits."""
+    for kind, limit in _imposed.items():
+        resource.setrlimit(kind, limit)
     try:
         yield
     finally:
@@ -61,7 +61,17 @@ def enforced() -> Iterator[None]:
 
 def relax() -> None:
     """Have the reserve: what a cell has taken may still be there."""
-    resource.setrlimit(resource.RLIMIT_DATA, (_memory[1], _memory[1]))
+    for kind, (_, hard) in _imposed.items():
+        resource.setrlimit(kind, (hard, hard))
+
+
+def of_cells(kind: int) -> int | None:
+    """Return what is refused to cells.
+
+    Args:
+        kind: a limit of the system's, as ``resource.RLIMIT_DATA``.
+    """
+    return _imposed[kind][0] if kind in _imposed else None
 
 
 def end_with_threads() -> None:

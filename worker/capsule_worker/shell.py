@@ -23,7 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
-from capsule_worker import limits
+from capsule_worker import interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
@@ -250,6 +250,16 @@ class ZMQInteractiveShell(InteractiveShell):
         super().show_usage_error(exc)
         self.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
 
+    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
+        """Return what is to be shown, without the frame of ours that raised it for a limit."""
+        etype, value, stack = super()._get_exc_info(exc_tuple)
+        frame = stack
+        while frame is not None and frame.tb_next is not None:
+            if frame.tb_next.tb_frame.f_code.co_filename == interrupts.__file__:
+                frame.tb_next = None
+            frame = frame.tb_next
+        return etype, value, stack
+
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show the exception that is being handled; a second interrupt must not spoil the report of the first."""
         with self.outlet.gate.ignoring():
@@ -263,8 +273,12 @@ class ZMQInteractiveShell(InteractiveShell):
                     stack = stack.tb_next
                 lines = traceback.format_exception(type(value), value, stack)
                 self._showtraceback(type(value), value, "".join(lines).splitlines())
-            else:
-                super().showtraceback(*args, **kwargs)
+                return
+            super().showtraceback(*args, **kwargs)
+            if self.last_error is None and value is not None:
+                # It met an error of its own, as where no file can be opened any more, which is on stderr.
+                lines = traceback.format_exception_only(value)
+                self._showtraceback(type(value), value, "".join(lines).splitlines())
 
     def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Keep the traceback that was shown; IPython would make it a second time."""

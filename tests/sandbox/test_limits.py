@@ -1,0 +1,184 @@
+"""What a cell takes beyond a limit is refused; what cannot be refused ends in an error, and then with its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from clients.waiting import poll_until
+from integration.kernels import Kernel, kernel
+
+from capsule_durable.limits import Breach, Cell, Limits, Meter
+
+from .houses import House, a_kernel, users
+
+#: Catches everything, and goes on.
+STUBBORN = "import time\nwhile True:\n    try:\n        while True: {work}\n    except BaseException: pass"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def running(one: Kernel) -> int:
+    """Return how many processes a kernel has, without those that have ended and nobody took notice of."""
+    count = 0
+    for each in psutil.Process(one.front).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            count += each.status() != psutil.STATUS_ZOMBIE
+    return count
+
+
+def traceback(one: Kernel, code: str, ename: str) -> str:
+    """Run a cell that fails, and return its traceback."""
+    done = one.run(code)
+    assert done.reply["ename"] == ename, done.reply
+    return "\n".join(done.reply["traceback"])
+
+
+@pytest.mark.parametrize("profile", ["open", "notebook"])
+def test_a_file_gets_no_larger_than_its_limit(home: Path, tmp_path: Path, profile: str) -> None:
+    with kernel(home, profile=profile, file_size_limit="10MB") as one:
+        said = traceback(one, f"open({str(tmp_path / 'large')!r}, 'wb').write(bytes(20_000_000))", "OSError")
+        assert "File too large" in said
+        assert "file_size_limit" in said
+        assert (tmp_path / "large").stat().st_size <= 10_000_000
+        one.ok("x = 1")
+
+
+def test_no_more_files_are_open_than_the_limit_says(home: Path) -> None:
+    with kernel(home, open_file_limit=128) as one:
+        said = traceback(one, "files = []\nfor _ in range(200): files.append(open('/dev/null'))", "OSError")
+        assert "Too many open files" in said
+        assert "open_file_limit" in said
+        one.ok("for file in files: file.close()")
+
+
+@pytest.mark.parametrize("user", users())
+def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
+    """Whom the system does not count, root, is counted by the front."""
+    storm = (
+        "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(30); os._exit(0)\ntime.sleep(60)"
+    )
+    with a_kernel(House("notebook"), user, process_limit=120) as (one, _):
+        one.ok("kept = [1]")
+        one.ok("kept.append(2)")
+        done = one.run(storm)
+        assert done.reply["ename"] in ("OSError", "BlockingIOError", "WorkerDied")
+        said = done.reply["evalue"] + "\n".join(done.reply["traceback"])
+        assert "process" in said
+        assert "limit" in said
+        assert one.text("print(kept)") == "[1, 2]\n"
+        poll_until(lambda: running(one) < 60, "the storm is over")
+
+
+def test_a_storm_that_nothing_stops_is_ended_with_all_that_it_has_made(home: Path) -> None:
+    storm = (
+        "import os, time\ndef grow(left):\n    for _ in range(left):\n        try:\n"
+        "            if os.fork() == 0:\n                os.setsid(); time.sleep(60); os._exit(0)\n"
+        "        except OSError: pass\ngrow(300)\nwhile True:\n    try: time.sleep(60)\n    except OSError: pass"
+    )
+    with kernel(home, profile="notebook", process_limit=150) as one:
+        one.ok("kept = [1]")
+        one.ok("kept.append(2)")
+        told = one.died(storm)
+        assert "the limit of 150 processes and threads is exceeded" in told
+        assert one.text("print(kept)") == "[1, 2]\n"
+        poll_until(lambda: running(one) < 20, "nothing of it is left")
+
+
+@pytest.mark.parametrize("profile", ["open", "notebook"])
+def test_a_cell_that_takes_too_long_gets_an_error(home: Path, profile: str) -> None:
+    with kernel(home, profile=profile, execution_timeout=1) as one:
+        one.ok("import asyncio, time\nkept = 1")
+        for code in ("time.sleep(60)", "while True: pass", "await asyncio.sleep(60)"):
+            said = traceback(one, code, "TimeoutError")
+            assert "the limit of 1 s for a cell is exceeded; execution_timeout sets it" in said
+        assert one.text("print(kept)") == "1\n"
+
+
+@pytest.mark.parametrize("profile", ["open", "notebook"])
+def test_one_that_goes_on_is_ended_and_the_variables_come_back(home: Path, profile: str) -> None:
+    with kernel(home, profile=profile, execution_timeout=1) as one:
+        one.ok("kept = [1]")
+        one.ok("kept.append(2)")
+        for work in ("time.sleep(60)", "time.sleep(0.001)"):
+            told = one.died(STUBBORN.format(work=work))
+            assert "the limit of 1 s for a cell is exceeded" in told
+            assert "variables are back" in told
+            assert one.text("print(kept)") == "[1, 2]\n"
+
+
+def test_what_c_code_takes_too_long_is_ended(home: Path) -> None:
+    with kernel(home, execution_timeout=1) as one:
+        one.ok("kept = 1")
+        told = one.died("import ctypes\nctypes.PyDLL(None).sleep(60)")
+        assert "the limit of 1 s for a cell is exceeded" in told
+        assert one.text("print(kept)") == "1\n"
+
+
+def test_processor_time_is_limited_with_that_of_child_processes(home: Path) -> None:
+    with kernel(home, cpu_limit=1) as one:
+        one.ok("import subprocess, sys, time\ntime.sleep(1.5)\nkept = 1")
+        said = traceback(one, "while True: pass", "TimeoutError")
+        assert "the limit of 1 s of processor time for a cell is exceeded; cpu_limit sets it" in said
+        # What earlier cells have used does not count.
+        one.ok("sum(range(1_000_000))")
+        started = time.monotonic()
+        traceback(one, "subprocess.run([sys.executable, '-c', 'while True: pass'])", "TimeoutError")
+        assert time.monotonic() - started < 30
+        assert one.text("print(kept)") == "1\n"
+
+
+def test_files_in_memory_count(home: Path) -> None:
+    fill = (
+        "import time\nwith open('/dev/shm/large', 'wb') as file:\n"
+        "    for _ in range(60): file.write(bytes(10_000_000)); time.sleep(0.01)\n"
+    )
+    with kernel(home, profile="notebook", memory_limit="300MB") as one:
+        one.ok("kept = [1]")
+        one.ok("kept.append(2)")
+        assert "of them by temporary files" in traceback(one, fill, "MemoryError")
+        # Where they stay, all that is in the sandbox ends, and they with it.
+        done = one.run(STUBBORN.format(work="time.sleep(1)"))
+        assert done.reply["ename"] == "WorkerDied"
+        assert "variables are back" in done.reply["evalue"]
+        assert one.text("import os\nprint(kept, os.path.exists('/dev/shm/large'))") == "[1, 2] False\n"
+
+
+# -- the meter ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sleeper() -> Iterator[psutil.Popen]:
+    with psutil.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> None:
+    now = 100.0
+    limits = Limits(memory=1000, processes=5, cell_time=10.0, cpu_time=10.0)
+    meter = Meter(limits, sleeper.pid, clock=lambda: now)
+    breaches = meter.look(Cell("e1", since=80.0))
+    assert [breach.setting for breach in breaches] == ["memory_limit", "execution_timeout"]
+    assert breaches[1] == Breach("the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError")
+    assert [breach.setting for breach in meter.look(None)] == ["memory_limit"]
+    assert [breach.setting for breach in meter.look(Cell("e2", since=95.0))] == ["memory_limit"]
+
+
+def test_no_limit_is_none(sleeper: psutil.Popen) -> None:
+    assert not Limits().is_watched
+    assert not Limits(file_size=1, open_files=1).is_watched
+    assert Meter(Limits(), sleeper.pid).look(Cell("e1", since=0.0)) == []
+
+
+def test_the_system_counts_processes_only_where_they_are_apart() -> None:
+    limits = Limits(memory=1, processes=2, file_size=3)
+    assert limits.for_the_system(apart=True) == {"memory": 1, "processes": 2, "file_size": 3}
+    assert limits.for_the_system(apart=False) == {"memory": 1, "file_size": 3}
