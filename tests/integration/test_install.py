@@ -404,11 +404,12 @@ def findings(result: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, s
 
 def test_the_doctor_finds_a_new_installation_well(user: Environment) -> None:
     found = findings(user.capsule("doctor", "--json"))
-    first = ["versions", "configuration", "isolation", "runtime directory"]
+    layers = [f"isolation: {layer}" for layer in ("namespaces", "scopes", "system calls")]
+    first = ["versions", "configuration", *layers, "runtime directory"]
     assert list(found) == [*first, "kernelspec capsule", "kernel capsule"]
     assert {status for status, _, _ in found.values()} == {"ok"}
     assert f"capsule-worker {__version__}" in found["versions"][1]
-    assert "no sandbox" in found["isolation"][1]
+    assert found["isolation: scopes"][1] == "profile notebook: holds"
     assert "1+1 = 2" in found["kernel capsule"][1]
 
 
@@ -510,7 +511,7 @@ def test_the_configuration_is_shown_with_where_each_value_comes_from(user: Envir
     settings = json.loads(result.stdout)
     assert settings["spare"] == {"value": False, "origin": str(user.home / "capsule.toml")}
     assert settings["drain_timeout"] == {"value": 7.0, "origin": "CAPSULE_DRAIN_TIMEOUT"}
-    assert settings["profile"] == {"value": "open", "origin": "default"}
+    assert settings["profile"] == {"value": "notebook", "origin": "default"}
     table = user.capsule("config").stdout
     for words in ("drain_timeout", "5.0", "capsule.toml", "How long a worker may take to leave"):
         assert words in table

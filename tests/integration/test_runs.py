@@ -296,7 +296,7 @@ def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:
     book.codes = ["import time\ntime.sleep(100)"]
     status, report, _ = capsule_run(book, "--timeout", "0.5")
     assert status == 1
-    assert "ExecutionTimeout" in report["cells"][0]["error"]
+    assert "TimeoutError: the limit of 0.5 s for a cell is exceeded" in report["cells"][0]["error"]
 
 
 @pytest.mark.parametrize(

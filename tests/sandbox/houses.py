@@ -119,19 +119,14 @@ def _inhabited(
     house: House, user: str, person: Path, known: dict[str, object], settings: dict[str, object]
 ) -> Iterator[tuple[Kernel, Mapping[str, object]]]:
     home, runtime, work = person / ".local/share/capsule", person / ".local/share/jupyter/runtime", person / "work"
-    for path in (
-        home / "checkpoints/another",
-        person / ".config/capsule",
-        runtime,
-        work,
-        person / "tmp",
-        person / ".ssh",
-    ):
+    own = (person / ".config/capsule", person / "tmp", person / ".ssh", person / "own/open", person / "more")
+    for path in (home / "checkpoints/another", runtime, work, *own):
         path.mkdir(parents=True)
     (home / "store").write_text("promises")
     (home / "checkpoints/another/data").write_text("secret")
-    for path in (person / ".ssh/id_test", person / "mine"):
+    for path in (person / ".ssh/id_test", person / "mine", person / "own/hidden"):
         path.write_text("secret")
+    (person / "own/open/text").write_text("read")
     environ = {"HOME": str(person), "TMPDIR": str(person / "tmp"), "THE_KEY": "the-secret"}
     way = [sys.executable, str(_HERE.parent / "faults/without.py"), house.without] if house.without else []
     if user == "user" and os.geteuid() == 0:
