@@ -97,8 +97,7 @@ class SocketTransport(asyncio.Protocol):
             for message in self._decoder.feed(data):
                 self._inbox.put(message)
         except ProtocolError as error:
-            self._inbox.finish(error)
-            self.close()
+            self.fail(error)
             return
         if len(self._inbox) > self.HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
@@ -122,6 +121,16 @@ class SocketTransport(asyncio.Protocol):
             with contextlib.suppress(RuntimeError):  # closing
                 self._transport.resume_reading()
         return await self._inbox.get()
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an incomplete frame have come."""
+        return self._decoder.pending
+
+    def fail(self, error: ProtocolError) -> None:
+        """End the connection since the other end has broken the protocol."""
+        self._inbox.finish(error)
+        self.close()
 
     def close(self) -> None:
         """End the connection; see ``Transport``."""

@@ -45,6 +45,8 @@ HEARTBEAT = 2.0
 MUTE = 1.0
 #: Seconds between two looks at what a worker takes; and for which it may be beyond a limit.
 LOOK, GRACE = 0.1, 2.0
+#: Bytes that answers to heartbeats take at most; and how many of them must have disappeared in a frame.
+_ANSWERS, _SWALLOWED = 2048, 5
 _SIGKILL = -9
 
 
@@ -293,17 +295,28 @@ class Workers:
 
         C code that holds the interpreter keeps the worker's own threads from running. If it also prints more than a
         pipe holds it would wait for ever for a reader, and its output would not be seen in any case.
+
+        One whose threads do run, and whose answers disappear in a frame that does not end, has broken the protocol.
         """
         while True:
             await asyncio.sleep(HEARTBEAT)
             message = HeartbeatMessage(id=self._session.next_request_id())
             answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
+            pending, swallowed = worker.transport.pending, 0
             try:
                 while not (await asyncio.wait({answer}, timeout=MUTE))[0]:
                     for name, text in worker.read_pipes():
                         self._listener.worker_wrote(name, text)
+                    grown, pending = worker.transport.pending - pending, worker.transport.pending
+                    swallowed = swallowed + 1 if 0 < grown < _ANSWERS and pending > grown else 0
+                    if swallowed == _SWALLOWED:
+                        worker.transport.fail(ProtocolError("a frame does not end"))
+                    elif pending:
+                        self._session.send(HeartbeatMessage(id=self._session.next_request_id()))
                 with contextlib.suppress(ExecutionFailed):
                     answer.result()
+            except TransportClosed:
+                return
             finally:
                 answer.cancel()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.text import visible
 from capsule_kernel.terminal import WrongUsage, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ def _ask(one: PendingInput) -> str:
     if not sys.stdin.isatty():
         # What comes through a pipe ends with its line.
         return sys.stdin.readline().removesuffix("\n")
+    prompt = visible(one.prompt)
     try:
-        return getpass.getpass(one.prompt) if one.password else input(one.prompt)
+        return getpass.getpass(prompt) if one.password else input(prompt)
     except EOFError:
         raise WrongUsage("no answer was given") from None
 

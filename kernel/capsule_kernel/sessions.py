@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.text import coloured, visible
 from capsule_kernel.terminal import plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ def outputs(
         print_json([{"cell": one.number, "outputs": jupyter_outputs(one.outputs)} for one in found])
         return
     for one in found:
-        print(f"In [{one.number}]: {_first_line(one.code)}")
-        print(as_text(one.outputs))
+        print(f"In [{one.number}]: {visible(_first_line(one.code))}")
+        print(coloured(as_text(one.outputs)))
 
 
 def export(
@@ -199,7 +200,7 @@ def _print_event(event: Event, as_json: bool) -> None:
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-    print(f"{event.n:6} {when} {event.session} {event.actor}: {event.what} {facts}".rstrip(), flush=True)
+    print(f"{event.n:6} {when} {event.session} {event.actor}: {event.what} {visible(facts)}".rstrip(), flush=True)
 
 
 def _first_line(code: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.text import visible
 
 
 class WrongUsage(CapsuleError):
@@ -16,7 +17,7 @@ class WrongUsage(CapsuleError):
 
 def note(text: str) -> None:
     """Tell a person something that is not the answer."""
-    print(f"capsule: {text}", file=sys.stderr, flush=True)
+    print(f"capsule: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def print_json(data: Any) -> None:
@@ -25,10 +26,10 @@ def print_json(data: Any) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text that is shown as it is, with no part of it taken for markup."""
+    """Return text that is shown as it is, with no part of it taken for markup, or obeyed by the terminal."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(visible(text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:

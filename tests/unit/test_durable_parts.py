@@ -15,6 +15,7 @@ import capsule_durable.functions
 from capsule_durable import ids
 from capsule_durable.errors import Rejection, WorkerDied, describe_exit, from_rejection, rejection_text
 from capsule_durable.settings import ConfigurationError, load
+from capsule_durable.text import coloured, visible
 
 
 def test_ids_follow_the_grammar_of_the_engine() -> None:
@@ -95,3 +96,12 @@ def test_durable_functions_touch_no_event_loop() -> None:
     assert not {name.split(".")[0] for name in imported} & forbidden
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not called & {"create_task", "run_until_complete", "get_running_loop", "get_event_loop", "new_event_loop"}
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_finds_nothing_to_obey() -> None:
+    assert visible("a\tb\nc") == "a\tb\nc"
+    assert visible("\x1b[2J\x07\x7f\x9b\u202e") == "\u241b[2J\u2407\u2421\ufffd\ufffd"
+    assert coloured("\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;t\x07") == "\x1b[1;31mred\x1b[0m \u241b[2J\u241b]0;t\u2407"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from capsule_durable.text import visible
+
 #: The mime type of what a table shows, for programs.
 DATA_MIME = "application/vnd.capsule+json"
 
@@ -32,16 +34,17 @@ class Table:
 
     def to_text(self) -> str:
         """Return it in columns of a fixed width."""
-        if not self.rows:
-            return f"{self.caption}: {self.empty}"
-        lines = [self.columns, *self.rows]
+        caption, rows = visible(self.caption), [[visible(cell) for cell in row] for row in self.rows]
+        if not rows:
+            return f"{caption}: {self.empty}"
+        lines = [self.columns, *rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))]
         head = [self.columns, ["-" * width for width in widths]] if any(self.columns) else []
-        ruled = [*head, *self.rows]
+        ruled = [*head, *rows]
         text = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in ruled
         ]
-        return "\n".join([self.caption, *text])
+        return "\n".join([caption, *text])
 
     def to_html(self) -> str:
         """Return it as an HTML table, with all texts escaped."""
