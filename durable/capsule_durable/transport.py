@@ -78,6 +78,8 @@ class SocketTransport(asyncio.Protocol):
         self._inbox = _Inbox()
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        #: How many messages have come.
+        self.received = 0
 
     @classmethod
     async def connect(cls, sock: socket.socket) -> SocketTransport:
@@ -96,6 +98,7 @@ class SocketTransport(asyncio.Protocol):
         try:
             for message in self._decoder.feed(data):
                 self._inbox.put(message)
+                self.received += 1
         except ProtocolError as error:
             self.fail(error)
             return

@@ -302,13 +302,14 @@ class Workers:
             await asyncio.sleep(HEARTBEAT)
             message = HeartbeatMessage(id=self._session.next_request_id())
             answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
-            pending, swallowed = worker.transport.pending, 0
+            pending, received, swallowed = worker.transport.pending, worker.transport.received, 0
             try:
                 while not (await asyncio.wait({answer}, timeout=MUTE))[0]:
                     for name, text in worker.read_pipes():
                         self._listener.worker_wrote(name, text)
                     grown, pending = worker.transport.pending - pending, worker.transport.pending
-                    swallowed = swallowed + 1 if 0 < grown < _ANSWERS and pending > grown else 0
+                    ended, received = worker.transport.received > received, worker.transport.received
+                    swallowed = swallowed + 1 if 0 < grown < _ANSWERS and not ended else 0
                     if swallowed == _SWALLOWED:
                         worker.transport.fail(ProtocolError("a frame does not end"))
                     elif pending:

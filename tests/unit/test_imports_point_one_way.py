@@ -17,7 +17,7 @@ import capsule_durable.store
 import capsule_kernel
 import capsule_worker
 from capsule_durable import launcher
-from capsule_worker import reaper, shell
+from capsule_worker import hints, reaper
 from capsule_worker.protocol import journal
 
 if TYPE_CHECKING:
@@ -109,4 +109,4 @@ def test_the_memory_that_the_front_makes_has_the_size_that_the_worker_maps() -> 
 
 
 def test_a_variable_that_both_ends_know_has_one_name() -> None:
-    assert launcher.WITHHELD == shell.WITHHELD
+    assert (launcher.WITHHELD, launcher.PROFILE) == (hints.WITHHELD, hints.PROFILE)
