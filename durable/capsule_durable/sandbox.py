@@ -171,6 +171,7 @@ def places(
     directory: Path | None = None,
     rules: Rules | None = None,
     profile: str = "notebook",
+    python: str = sys.executable,
 ) -> Places:
     """Return what is to be hidden from the cells of a kernel, and what is to be kept as it is.
 
@@ -182,9 +183,10 @@ def places(
         directory: where cells begin.
         rules: what a person wants.
         profile: one of ``PROFILES``.
+        python: the interpreter that runs cells.
     """
     rules = rules or Rules()
-    usual = KEYS if profile == "restricted" else ()
+    usual, kept = (KEYS, [*_made_of(), _prefix(python)]) if profile == "restricted" else ((), _apart_from(python))
     data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
     configuration = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     runtime = Path(environ.get("JUPYTER_RUNTIME_DIR") or data / "runtime")
@@ -194,7 +196,7 @@ def places(
         # Where other kernels' files are, and servers' with their tokens; and this kernel's file, wherever it is.
         secrets=[runtime, connection_file.absolute()],
         # What starts the next kernel, outside of any sandbox.
-        fixed=[data / "kernels", configuration / "capsule"],
+        fixed=[data / "kernels", configuration / "capsule", *kept],
         directory=directory,
         hidden=[Path("/run"), *_expanded(rules.hidden if rules.hidden is not None else usual)],
         readable=_expanded(rules.readable),
@@ -246,6 +248,7 @@ def enter(
     home: Path,
     environ: Mapping[str, str],
     rules: Rules | None = None,
+    python: str = sys.executable,
     *,
     keep: bool = True,
 ) -> tuple[Sandbox, str | None]:
@@ -257,20 +260,21 @@ def enter(
         home: the directory for data.
         environ: the environment.
         rules: what a person wants.
+        python: the interpreter that runs cells.
         keep: whether checkpoints are to be kept.
     """
     if profile == "open":
         return Sandbox(profile), None
     session = new_session_id(time.time())
     directory = home / SESSIONS / session
-    where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile)
+    where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile, python)
     try:
         for path in (home, home / SESSIONS, directory) if keep else (home,):
             ensure(path)
     except OSError:
         keep = False  # which is told where they would be
     where = where if keep else replace(where, session=None)
-    _make(where.fixed)  # what is not there cannot be kept as it is
+    _make(where.fixed[:2])  # what is not there cannot be kept as it is
     sandbox = plan(profile, where)
     if not sandbox.prefix:
         _make(Path(path).expanduser() for path in _USUAL)
@@ -298,7 +302,7 @@ def _flags(where: Places, *, restricted: bool) -> list[str]:
     # Where the names of hosts are looked up.
     flags += _binding("--ro-bind-try", [Path("/run/systemd/resolve"), *where.readable])
     flags += _binding("--bind-try", where.writable)
-    flags += _binding("--ro-bind-try", [*where.fixed, *(_made_of() if restricted else [])])
+    flags += _binding("--ro-bind-try", where.fixed)
     flags += _hiding([where.home, *where.secrets])
     if where.session is not None:
         flags += _binding("--bind", [where.session.resolve()])
@@ -323,6 +327,20 @@ def _hiding(paths: Iterable[Path]) -> list[str]:
 
 def _expanded(paths: Iterable[str]) -> list[Path]:
     return [Path(path).expanduser().absolute() for path in paths]
+
+
+def _prefix(python: str) -> Path:
+    """Return the directory of an interpreter's environment."""
+    return Path(python).absolute().parent.parent
+
+
+def _apart_from(python: str) -> list[Path]:
+    """Return what this process is made of, as far as it is no part of an environment in which cells install packages.
+
+    Where they share this one it is theirs to change, and what they put there is run by the next front.
+    """
+    theirs = _prefix(python)
+    return [] if theirs == Path(sys.prefix) else [path for path in _made_of() if not theirs.is_relative_to(path)]
 
 
 def _made_of() -> list[Path]:

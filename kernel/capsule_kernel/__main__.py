@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         Path(settings.home),
         os.environ,
         settings.rules,
+        settings.python,
         keep=settings.checkpoints != "off",
     )
     launcher = Launcher(

@@ -104,6 +104,7 @@ def isolation() -> Iterator[Finding]:
         Path.cwd(),
         settings.rules,
         settings.profile,
+        settings.python,
     )
     plan = sandbox.plan(settings.profile, where)
     if plan.confinement is None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import zmq
 from integration.kernels import Kernel, kernel
 
 from . import table
@@ -106,3 +108,22 @@ def test_the_way_to_a_restricted_kernel_is_named_where_a_layer_is_missing(tmp_pa
             assert done.reply["ename"] == "WorkerUnavailable"
             assert f"{missing} are missing" in done.reply["evalue"]
     assert shutil.which("bwrap")
+
+
+def test_nothing_is_planted_in_the_front_where_cells_have_an_environment_of_their_own(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "bin/python").symlink_to(Path(sys.executable).resolve())
+    (own / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    packages = own / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "all.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith(("site-packages", "worker")))
+    )
+    theirs = Path(zmq.__file__).parents[1]
+    with kernel(tmp_path / "home", profile="notebook", python=own / "bin/python") as one:
+        assert one.text("import sys\nprint(sys.prefix)") == f"{own}\n"
+        done = one.run(f"open({str(theirs / 'planted.pth')!r}, 'w')")
+        assert "Read-only file system" in done.reply["evalue"]
+        one.ok(f"open({str(packages / 'installed.py')!r}, 'w').close()")
+    assert not (theirs / "planted.pth").exists()

@@ -17,9 +17,11 @@ from capsule_durable import limits
 from capsule_durable.settings import Settings
 
 MB = 1_000_000
+#: Cells in a row that take too much.
+CELLS = int(os.environ.get("CAPSULE_TEST_CELLS") or 5)
 
 
-@pytest.fixture(params=["open", "notebook"])
+@pytest.fixture(params=["open", "notebook", "restricted"])
 def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
     with kernel(tmp_path / "home", profile=request.param, memory_limit="400MB") as opened:
         opened.ok("kept = [1]\nimport time")
@@ -32,6 +34,18 @@ def test_too_much_at_once_is_refused(one: Kernel) -> None:
     assert done.reply["ename"] == "MemoryError"
     assert "memory_limit" in "".join(done.reply["traceback"])
     assert one.text("print(kept, 'large' in globals())") == "[1, 2] False\n"
+
+
+def test_memory_that_the_system_does_not_count_counts(one: Kernel) -> None:
+    """What is shared is refused to nobody: only the front sees it."""
+    done = one.run(
+        "import mmap\nblock = mmap.mmap(-1, 700_000_000)\n"
+        "for start in range(0, len(block), 1 << 20):\n    block[start : start + 4096 * 200] = bytes(4096 * 200)\n"
+        "    time.sleep(0.002)\ntime.sleep(60)"
+    )
+    assert done.reply["ename"] == "MemoryError"
+    one.ok("del block")
+    assert one.text("print(kept)") == "[1, 2]\n"
 
 
 def test_a_cell_that_takes_more_and_more_gets_an_error_and_the_variables_stay(one: Kernel) -> None:
@@ -75,10 +89,11 @@ def test_what_a_cell_starts_counts(one: Kernel) -> None:
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_many_such_cells_leave_nothing(tmp_path: Path) -> None:
-    with kernel(tmp_path / "home", profile="notebook", memory_limit="300MB") as one:
+@pytest.mark.parametrize("profile", ["open", "notebook", "restricted"])
+def test_many_such_cells_leave_nothing(tmp_path: Path, profile: str) -> None:
+    with kernel(tmp_path / "home", profile=profile, memory_limit="300MB") as one:
         one.ok("kept = 1\nimport time")
-        for _ in range(10):
+        for _ in range(CELLS):
             one.run("taken = []\nwhile True: taken.append(b'x' * 1_000_000); time.sleep(0.0005)")
         assert one.text("print(kept)") == "1\n"
         front = psutil.Process(one.front)

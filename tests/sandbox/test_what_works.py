@@ -100,6 +100,30 @@ def test_what_notebooks_do_works(inhabited: tuple[House, str, Kernel, object], w
     inhabited[2].ok(WORKS[what])
 
 
+#: Starts a kernel, and runs a cell there.
+NESTED = """
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name={name!r})
+reply = client.execute_interactive('assert 6 * 7 == 42', timeout=60)['content']
+client.stop_channels(); manager.shutdown_kernel()
+print(reply['status'], reply.get('evalue', ''))
+"""
+
+
+@pytest.mark.parametrize("name", ["python3", "capsule"])
+def test_a_cell_starts_a_kernel_of_its_own(inhabited: tuple[House, str, Kernel, object], name: str) -> None:
+    house, _, one, _ = inhabited
+    done = one.run(NESTED.format(name=name))
+    if house.without:
+        # Its connection file would be where Jupyter's are.
+        assert done.reply["ename"] == "PermissionError"
+    elif house.profile == "restricted" and name == "capsule":
+        # It asks for what it cannot have in there, though it is in there.
+        assert "the profile restricted cannot be held here" in done.text()
+    else:
+        assert done.text().startswith("ok")
+
+
 def test_variables_survive(inhabited: tuple[House, str, Kernel, object]) -> None:
     one = inhabited[2]
     one.ok(f"survivor = [1, 2]\n{NO_STANDBY}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,18 @@ def test_a_session_has_its_directory_before_its_cells_begin(tmp_path: Path, monk
 def test_without_a_sandbox_nothing_is_made(tmp_path: Path) -> None:
     assert enter("open", tmp_path / "kernel.json", tmp_path / "home", {}) == (Sandbox("open"), None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_front_is_out_of_reach_where_cells_have_an_environment_of_their_own(tmp_path: Path) -> None:
+    def fixed(profile: str, python: Path) -> set[Path]:
+        where = places(tmp_path / "k", tmp_path, None, {}, None, None, profile, str(python))
+        return {path for path in where.fixed if path.name not in ("kernels", "capsule")}
+
+    own, other = Path(sys.prefix), tmp_path / "other"
+    assert fixed("notebook", own / "bin" / "python") == set()
+    assert {own, Path(sys.path[-1])} <= fixed("notebook", other / "bin" / "python")
+    # An environment below the front's: packages are installed there, and the front's own stay as they are.
+    below = fixed("notebook", own / "envs" / "one" / "bin" / "python")
+    assert own not in below
+    assert any(path.name == "site-packages" for path in below)
+    assert {own, other} <= fixed("restricted", other / "bin" / "python")
