@@ -212,7 +212,9 @@ class Record:
         self.show(execution_id, output)
 
     def _display(self, execution_id: str, output: Output) -> None:
-        self._keep(execution_id, output, 0)
+        # What an object says to its counterpart is for that one only.
+        if not isinstance(output, m.CommOutput):
+            self._keep(execution_id, output, 0)
         self.show(execution_id, output)
 
     def _keep(self, execution_id: str, output: Output, size: int) -> None:

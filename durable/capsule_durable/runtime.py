@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
+#: Seconds; what an object does at the client's word is waited for as long as the worker lives.
+_FOR_EVER = 30 * 86400.0
 #: Seconds after its limit at which a cell is given up whose worker is still there.
 TIMEOUT_RESERVE = 60.0
 #: Seconds after which an engine is tried again that could not be had.
@@ -82,9 +85,12 @@ class Runtime:
             self._could_not_keep,
             self.warn,
         )
-        self.session = Session(session_id, capabilities, self._ask_input)
+        self.session = Session(session_id, replace(capabilities, display=self._shown), self._ask_input)
         self.bridge.connect(self.session)
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
+        #: Comms that are open, as far as the client knows; and how many messages for them are under way.
+        self._comms: dict[str, str] = {}
+        self._telling = 0
         self.keeper = Keeper(
             settings, session_id, self._notebook, self.warn, launcher.session, lambda: {"isolation": launcher.isolation}
         )
@@ -291,7 +297,7 @@ class Runtime:
         if self._attempts.interrupt():
             return
         running, worker = self._running, self.workers.current
-        if running is None or worker is None:
+        if worker is None or (running is None and not self._telling):
             return
         # A signal needs nobody's leave, not even the interpreter's, and one that comes late hits nothing: the next
         # cell is sent only after this one's result has been read.
@@ -301,6 +307,57 @@ class Runtime:
             message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
             with contextlib.suppress(ExecutionFailed):
                 await self.session.ask(message, self.settings.question_timeout)
+
+    # -- comms -----------------------------------------------------------------------------------------------
+
+    async def tell(self, make: Callable[[str], m.CommMessage]) -> str:
+        """Tell an object of the notebook's what the client says to it; return under which id it is shown what it does.
+
+        That may take as long as a cell: in a worker that runs one it comes after that.
+
+        Args:
+            make: makes the message for a request id.
+
+        Raises:
+            ExecutionFailed: the worker cannot take it.
+        """
+        message = make(self.session.next_request_id())
+        if message.event == "close":
+            self._comms.pop(message.comm_id, None)
+        elif message.event == "open":
+            self._comms[message.comm_id] = message.target_name or ""
+        self._telling += 1
+        try:
+            await self.session.ask(message, _FOR_EVER)
+        finally:
+            self._telling -= 1
+        return message.id
+
+    @property
+    def comms(self) -> dict[str, str]:
+        """The comms that are open: the names of their targets, by id."""
+        return dict(self._comms)
+
+    def _shown(self, execution_id: str, output: m.Output) -> None:
+        """Take notice of comms that the worker opens and closes."""
+        if isinstance(output, m.CommOutput):
+            if output.event == "open":
+                self._comms[output.comm_id] = output.target_name or ""
+            elif output.event == "close":
+                self._comms.pop(output.comm_id, None)
+        self._capabilities.display(execution_id, output)
+
+    async def _close_lost_comms(self) -> None:
+        """Tell the client which comms ended with the worker before this one."""
+        if not self._comms:
+            return
+        known = await self.session.ask(m.CommInfoMessage(id=self.session.next_request_id()), RESTORE_TIMEOUT)
+        lost = [comm_id for comm_id in self._comms if comm_id not in known.targets]
+        for comm_id in lost:
+            self._shown("", m.CommOutput(event="close", comm_id=comm_id))
+        if lost:
+            what = "a widget, or another comm," if len(lost) == 1 else f"{len(lost)} widgets, or other comms,"
+            self.warn(f"{what} ended with the process: run the cells that show them again")
 
     def answer(self, question: Question, value: str) -> None:
         """Take the client's answer to a question."""
@@ -354,6 +411,7 @@ class Runtime:
         if first:
             self.note("session started", notebook=self._notebook, kernel=self.session.id)
         self.note("worker started", process=ready.pid)
+        await self._close_lost_comms()
         if keep is None:
             return
         self.session.send(keep)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,24 @@ class IOPub:
         asyncio.get_running_loop().add_reader(self._fd, self.greet)
 
     def send(
-        self, msg_type: str, content: dict[str, Any], parent: Any, metadata: Any = None, topic: bytes = b""
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        parent: Any,
+        metadata: Any = None,
+        topic: bytes = b"",
+        buffers: Sequence[bytes] = (),
     ) -> None:
         """Publish a message to everybody who has subscribed."""
         self.greet()
         self._session.send(
-            self.socket, msg_type, content, parent=parent, metadata=metadata, ident=topic or msg_type.encode()
+            self.socket,
+            msg_type,
+            content,
+            parent=parent,
+            metadata=metadata,
+            ident=topic or msg_type.encode(),
+            buffers=list(buffers),
         )
         # The descriptor signals only changes, and sending swallows them: look whether somebody came.
         self.greet()

@@ -45,6 +45,28 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
         allow_stdin=bool(content.get("allow_stdin", False)),
         cell_id=cell_id if isinstance(cell_id, str) else None,
         execution_count=count,
+        header=header_of(request),
+    )
+
+
+def header_of(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's header, with its date as text."""
+    return {name: value if isinstance(value, (str, int)) else str(value) for name, value in request["header"].items()}
+
+
+def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
+    """Return what a ``comm_open``, ``comm_msg`` or ``comm_close`` says. Raises ValueError for one that is malformed."""
+    said = request["content"]
+    return m.CommMessage(
+        id=request_id,
+        event=request["header"]["msg_type"].removeprefix("comm_"),
+        comm_id=said["comm_id"],
+        target_name=said.get("target_name"),
+        target_module=said.get("target_module"),
+        data=said.get("data") or {},
+        metadata=request.get("metadata") or {},
+        buffers=[bytes(each) for each in request.get("buffers") or ()],
+        header=header_of(request),
     )
 
 
@@ -99,10 +121,8 @@ def output_message(output: Output) -> tuple[str, dict[str, Any]]:
     match output:
         case m.StreamOutput():
             return "stream", {"name": output.name, "text": output.text}
-        case m.DisplayOutput():
-            return "display_data", _bundle(output)
-        case m.UpdateOutput():
-            return "update_display_data", _bundle(output)
+        case m.DisplayOutput() | m.UpdateOutput():
+            return "display_data" if output.kind == "display" else "update_display_data", _bundle(output)
         case m.ExecuteResultOutput():
             return "execute_result", {
                 "data": output.data,
@@ -111,6 +131,13 @@ def output_message(output: Output) -> tuple[str, dict[str, Any]]:
             }
         case m.ClearOutput():
             return "clear_output", {"wait": output.wait}
+        case m.CommOutput():
+            opening = {"target_name": output.target_name, "target_module": output.target_module}
+            return f"comm_{output.event}", {
+                "comm_id": output.comm_id,
+                "data": output.data,
+                **(opening if output.event == "open" else {}),
+            }
         case m.ErrorOutput():
             return "error", {"ename": output.ename, "evalue": output.evalue, "traceback": output.traceback}
 

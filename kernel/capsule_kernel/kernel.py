@@ -35,6 +35,7 @@ class CapsuleKernel(Kernel):
 
     implementation = "capsule"
     implementation_version = capsule_kernel.__version__
+    msg_types = [*Kernel.msg_types, "comm_open", "comm_msg", "comm_close"]  # noqa: RUF012  # as in the base class
     control_msg_types = [*Kernel.control_msg_types, "capsule_answer_request"]  # noqa: RUF012  # as in the base class
     # Output and replies leave from one thread, so there is no race that a pause would win.
     _execute_sleep = 0.0
@@ -198,8 +199,17 @@ class CapsuleKernel(Kernel):
 
     def _publish_output(self, execution_id: str, output: Output) -> None:
         msg_type, body = content.output_message(output)
+        metadata: dict[str, Any] = {}
+        buffers: list[bytes] = []
+        if isinstance(output, m.CommOutput):
+            metadata, buffers = output.metadata, output.buffers
         self._channels.iopub.send(
-            msg_type, body, self._parents.get(execution_id, {}), metadata={}, topic=self._topic(msg_type)
+            msg_type,
+            body,
+            self._parents.get(execution_id, {}),
+            metadata=metadata,
+            topic=self._topic(msg_type),
+            buffers=buffers,
         )
 
     def _remember(self, execution_id: str, parent: Any) -> None:
@@ -234,6 +244,32 @@ class CapsuleKernel(Kernel):
         self._channels.session.send(
             stream, "capsule_answer_reply", {"status": "ok", "taken": taken}, parent, ident=ident
         )
+
+    # -- comms -----------------------------------------------------------------------------------------------
+
+    async def comm_open(self, _stream: Any, _ident: Any, parent: Any) -> None:
+        """Hand what the client says to the object that it is for (Jupyter messaging, "Custom Messages")."""
+
+        def make(request_id: str) -> m.CommMessage:
+            message = content.comm_message(request_id, parent)
+            # Before it is sent: what it brings about is shown as its doing.
+            self._remember(request_id, parent)
+            return message
+
+        try:
+            await self.runtime.workers.ready()
+            await self.runtime.tell(make)
+        except (CapsuleError, ValueError, KeyError) as error:
+            logger.warning("a comm message was not delivered: %s", error)
+
+    comm_msg = comm_close = comm_open
+
+    async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Say which comms are open."""
+        wanted = parent["content"].get("target_name")
+        targets = self.runtime.comms.items()
+        comms = {comm_id: {"target_name": name} for comm_id, name in targets if wanted in (None, name)}
+        self._channels.session.send(stream, "comm_info_reply", {"status": "ok", "comms": comms}, parent, ident=ident)
 
     # -- questions about code and names ----------------------------------------------------------------------
 

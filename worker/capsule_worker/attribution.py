@@ -8,6 +8,8 @@ that runs, or ran last.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,6 +23,16 @@ def enter(execution_id: str) -> None:
     global _latest  # noqa: PLW0603  # the process runs one cell at a time; this is which
     _latest = execution_id
     _execution.set(execution_id)
+
+
+@contextmanager
+def beside(execution_id: str) -> Iterator[None]:
+    """Say that the code inside belongs to ``execution_id``, beside whatever cell runs or ran last."""
+    token = _execution.set(execution_id)
+    try:
+        yield
+    finally:
+        _execution.reset(token)
 
 
 def current() -> str:

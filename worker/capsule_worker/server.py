@@ -26,6 +26,7 @@ from capsule_worker import attribution, introspection, limits, reaper, standby
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
+from capsule_worker.comms import Comms, KernelOfShell
 from capsule_worker.execution import CellRunner, new_event_loop
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.outlet import Outlet
@@ -45,6 +46,8 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.IsCompleteMessage: introspection.is_complete,
 }
 
+#: Seconds of silence after which what objects have changed at the word of the client is saved.
+COMMS_OVER = 2.0
 #: Seconds between two writes to the history file: each is a commit to disk, and contends with the next cell.
 HISTORY_INTERVAL = 0.25
 #: Seconds without a cell after which a copy of this process is left. Cells that follow each other need not wait for it.
@@ -97,6 +100,8 @@ class Server:
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
         self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
+        self._comms = Comms(self._outlet)
+        self._shell.kernel = KernelOfShell(self._shell, self._comms)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.
@@ -116,6 +121,7 @@ class Server:
         self._copying = False
         self._copy_timer: asyncio.TimerHandle | None = None
         self._copy_due = False
+        self._comm_timer: asyncio.TimerHandle | None = None
 
     def run(self, started: float) -> None:
         """Say that this worker is ready, and serve until the front asks it to leave, or is gone.
@@ -201,6 +207,10 @@ class Server:
                     self._loop.call_soon_threadsafe(self._answer, message)
                 else:
                     self._answer_beside_cell(message)
+            case m.CommMessage():
+                self._loop.call_soon_threadsafe(self._take_comm, message)
+            case m.CommInfoMessage():
+                self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
             case m.KeepMessage():
                 self._loop.call_soon_threadsafe(self._checkpointer.keep, message)
             case m.CheckpointMessage() | m.RestoreMessage():
@@ -242,6 +252,7 @@ class Server:
         if self._executing != message.id:
             return  # it was sent to the process that this one is a copy of
         self._begun = True
+        self._comms.remember(message.id, message.header)
         self._pipes.before_cell()
         self._stdin.allowed = message.allow_stdin
         result: m.ResultMessage | m.ErrorMessage
@@ -263,6 +274,36 @@ class Server:
             self._copy_due = True
         if self._checkpointer.due or self._withheld is not None:
             self._loop.stop()
+
+    def _take_comm(self, message: m.CommMessage) -> None:
+        """Hand a message to the object that it is for; in the middle of a cell if that awaits."""
+        idle = self._executing is None
+        if idle:
+            self._gate.start()
+        try:
+            with limits.enforced() if idle else contextlib.nullcontext():
+                self._comms.take(message)
+        # What objects of the notebook do; comms tell of most of it themselves.
+        except BaseException:
+            with attribution.beside(message.id):
+                self._shell.showtraceback()
+        finally:
+            if idle:
+                self._gate.stop()
+        self._outlet.flush()
+        self._channel.send(m.CommReplyMessage(request_id=message.id))
+        if idle:
+            # They come by the dozen: what they change is saved when they are over.
+            if self._comm_timer is not None:
+                self._comm_timer.cancel()
+            self._comm_timer = self._loop.call_later(COMMS_OVER, self._save_after_comms)
+
+    def _save_after_comms(self) -> None:
+        self._comm_timer = None
+        self._checkpointer.after_comm()
+        if self._checkpointer.due:
+            self._loop.stop()
+        self._copy_soon()
 
     def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
         # What has no number of its own, such as a command from a terminal, comes after the cell that had one.

@@ -122,6 +122,8 @@ class ZMQInteractiveShell(InteractiveShell):
     #: What the magic ``%capsule`` works with.
     checkpointer: Any = AnyTrait()
     commands: Any = AnyTrait()
+    #: What libraries take for the kernel, which is another process.
+    kernel: Any = AnyTrait()
     displayhook_class = Type(ResultHook)
     display_pub_class = Type(OutletPublisher)
     colors_force = CBool(True)

@@ -241,6 +241,13 @@ class Checkpointer:
         # A cell that only asks about checkpoints is nothing to go back behind.
         self._due |= bool(self._changed) or not self._code.lstrip().startswith("%capsule")
 
+    def after_comm(self) -> None:
+        """Take notice that objects have taken messages of the client's: anything can have changed."""
+        if self._keep is None or self._in_cell:
+            return
+        self._note()
+        self._everything = self._due = True
+
     def _note(self) -> None:
         """Find out which names are bound to something else than before."""
         namespace = self._namespace

@@ -46,6 +46,8 @@ class ExecuteMessage(_Model):
     cell_id: str | None = None
     #: The prompt number of this cell; the front counts, so that the numbers go on in a new worker.
     execution_count: int | None = None
+    #: The header of the client's request: what is shown belongs to its id.
+    header: Json = Field(default_factory=dict)
 
 
 class ResultMessage(_Model):
@@ -135,8 +137,21 @@ class ErrorOutput(_Model):
     traceback: list[str]
 
 
+class CommOutput(_Model):
+    """What an object says to its counterpart at the client (``comm_open``, ``comm_msg``, ``comm_close``)."""
+
+    kind: Literal["comm"] = "comm"
+    event: Literal["open", "msg", "close"]
+    comm_id: str
+    target_name: str | None = None
+    target_module: str | None = None
+    data: Json = Field(default_factory=dict)
+    metadata: Json = Field(default_factory=dict)
+    buffers: list[bytes] = Field(default_factory=list)
+
+
 Output = Annotated[
-    StreamOutput | DisplayOutput | UpdateOutput | ExecuteResultOutput | ClearOutput | ErrorOutput,
+    StreamOutput | DisplayOutput | UpdateOutput | ExecuteResultOutput | ClearOutput | ErrorOutput | CommOutput,
     Field(discriminator="kind"),
 ]
 
@@ -169,6 +184,47 @@ class InputResponseMessage(_Model):
     input_id: str
     value: str | None = None
     error: str | None = None
+
+
+# -- comms ---------------------------------------------------------------------------------------------------
+
+
+class CommMessage(_Model):
+    """What the client says to an object of the notebook's. Answered when the object has taken it."""
+
+    type: Literal["comm"] = "comm"
+    id: str
+    event: Literal["open", "msg", "close"]
+    comm_id: str
+    target_name: str | None = None
+    target_module: str | None = None
+    data: Json = Field(default_factory=dict)
+    metadata: Json = Field(default_factory=dict)
+    buffers: list[bytes] = Field(default_factory=list)
+    #: The header of the client's message.
+    header: Json = Field(default_factory=dict)
+
+
+class CommReplyMessage(_Model):
+    """The object has taken it."""
+
+    type: Literal["comm_reply"] = "comm_reply"
+    request_id: str
+
+
+class CommInfoMessage(_Model):
+    """Ask which comms are open."""
+
+    type: Literal["comm_info"] = "comm_info"
+    id: str
+
+
+class CommInfoReplyMessage(_Model):
+    """The names of their targets, by the ids of the comms."""
+
+    type: Literal["comm_info_reply"] = "comm_info_reply"
+    request_id: str
+    targets: dict[str, str]
 
 
 # -- introspection -------------------------------------------------------------------------------------------
@@ -417,6 +473,8 @@ Reply = Union[
     HeartbeatReplyMessage,
     InterruptReplyMessage,
     ShutdownReplyMessage,
+    CommReplyMessage,
+    CommInfoReplyMessage,
 ]
 
 ToWorker = Union[
@@ -432,6 +490,10 @@ ToWorker = Union[
     CommandReplyMessage,
     HeartbeatMessage,
     InterruptMessage,
+    CommMessage,
+    CommReplyMessage,
+    CommInfoMessage,
+    CommInfoReplyMessage,
     LimitMessage,
     ShutdownMessage,
 ]

@@ -1,0 +1,233 @@
+"""Objects of the notebook and their counterparts at the client talk to each other: comms, and widgets by them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .test_standby import KILL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conversation import Conversation, Exchange, Heard
+    from .kernels import Opened
+
+#: Has a target that answers what it is told, with the same buffers.
+ECHO = """
+from comm import create_comm, get_comm_manager
+told = []
+def opened(comm, message):
+    told.append(message['content']['data'])
+    def hear(message):
+        print('heard', message['content']['data'])
+        comm.send({'echo': message['content']['data']}, metadata={'a': 1}, buffers=message['buffers'])
+    comm.on_msg(hear)
+    comm.on_close(lambda message: told.append('closed'))
+get_comm_manager().register_target('echo', opened)
+"""
+
+
+def say(kernel: Conversation, kind: str, buffers: list[bytes] | None = None, **content: Any) -> str:
+    """Send a comm message; return its id."""
+    message = kernel.client.session.msg(kind, content)
+    kernel.client.session.send(kernel.client.shell_channel.socket, message, buffers=buffers or [])
+    return str(message["header"]["msg_id"])
+
+
+def over(kernel: Conversation, request: str) -> Exchange:
+    """Wait until the kernel has taken a comm message."""
+    kernel.listen_until(lambda: "idle" in kernel.exchange(request).states, "taken")
+    return kernel.exchange(request)
+
+
+def comms_of(exchange: Exchange, kind: str = "comm_msg") -> list[Heard]:
+    """Return the comm messages that belong to a request."""
+    return [one for one in exchange.published if one.kind == kind]
+
+
+def model_of(exchange: Exchange) -> str:
+    """Return the id of the widget that a cell shows."""
+    (shown,) = exchange.of("display_data") or exchange.of("execute_result")
+    return str(shown["data"]["application/vnd.jupyter.widget-view+json"]["model_id"])
+
+
+def test_what_a_client_says_is_answered_with_its_buffers(kernel: Conversation) -> None:
+    kernel.run(ECHO)
+    over(kernel, say(kernel, "comm_open", comm_id="c1", target_name="echo", data={"x": 1}))
+    done = over(kernel, say(kernel, "comm_msg", [b"abc", b"\x00" * 1000], comm_id="c1", data={"n": 2}))
+    (answer,) = comms_of(done)
+    assert answer.content == {"comm_id": "c1", "data": {"echo": {"n": 2}}}
+    assert answer.message["metadata"] == {"a": 1}
+    assert [bytes(each) for each in answer.message["buffers"]] == [b"abc", b"\x00" * 1000]
+    assert done.kinds == ["stream", "comm_msg"]
+    assert done.states == ["busy", "idle"]
+    assert done.text() == "heard {'n': 2}\n"
+    over(kernel, say(kernel, "comm_close", comm_id="c1", data={}))
+    assert kernel.run("told").result == "[{'x': 1}, 'closed']"
+
+
+def test_a_target_that_nobody_has_closes_what_was_opened(kernel: Conversation) -> None:
+    done = over(kernel, say(kernel, "comm_open", comm_id="c2", target_name="no such", data={}))
+    (closed,) = comms_of(done, "comm_close")
+    assert closed.content["comm_id"] == "c2"
+    assert kernel.run("6 * 7").result == "42"
+
+
+def test_what_a_cell_opens_is_told_and_listed(kernel: Conversation) -> None:
+    done = kernel.run(
+        "from comm import create_comm\nprint('before')\n"
+        "ours = create_comm(target_name='ours', data={'a': [1, None]}, metadata={'version': '2'}, buffers=[b'xyz'])"
+    )
+    assert done.kinds == ["execute_input", "stream", "comm_open"]
+    (opened,) = comms_of(done, "comm_open")
+    assert opened.content["target_name"] == "ours"
+    assert opened.content["data"] == {"a": [1, None]}
+    assert opened.message["metadata"] == {"version": "2"}
+    assert [bytes(each) for each in opened.message["buffers"]] == [b"xyz"]
+    comm_id = opened.content["comm_id"]
+    (listed,) = kernel.finish(kernel.client.comm_info(target_name="ours"))
+    assert listed.reply["comms"] == {comm_id: {"target_name": "ours"}}
+    (others,) = kernel.finish(kernel.client.comm_info(target_name="others"))
+    assert others.reply["comms"] == {}
+    assert comms_of(kernel.run("ours.close()"), "comm_close")
+    (listed,) = kernel.finish(kernel.client.comm_info(target_name="ours"))
+    assert listed.reply["comms"] == {}
+
+
+def test_a_cell_that_awaits_hears_what_the_client_says(kernel: Conversation) -> None:
+    kernel.run(ECHO)
+    over(kernel, say(kernel, "comm_open", comm_id="c3", target_name="echo", data={}))
+    request = kernel.start(
+        "import asyncio\nhere = asyncio.Event()\n"
+        "get_comm_manager().get_comm('c3').on_msg(lambda message: here.set())\n"
+        "print('started')\nawait here.wait()\n'heard'"
+    )
+    say(kernel, "comm_msg", comm_id="c3", data={})
+    (done,) = kernel.finish(request)
+    assert done.result == "'heard'"
+
+
+def test_a_cell_that_runs_is_not_disturbed(kernel: Conversation) -> None:
+    kernel.run(ECHO)
+    over(kernel, say(kernel, "comm_open", comm_id="c4", target_name="echo", data={}))
+    request = kernel.start("print('started')\nimport time; time.sleep(0.5)\nprint(told); told.clear()")
+    message = say(kernel, "comm_msg", comm_id="c4", data={"n": 1})
+    (done,) = kernel.finish(request)
+    assert "heard" not in done.text()
+    assert over(kernel, message).text() == "heard {'n': 1}\n"
+
+
+def test_an_error_in_a_callback_is_shown_with_its_message(kernel: Conversation) -> None:
+    kernel.run(ECHO)
+    over(kernel, say(kernel, "comm_open", comm_id="c5", target_name="echo", data={}))
+    kernel.run("get_comm_manager().get_comm('c5').on_msg(lambda message: 1 / 0)")
+    done = over(kernel, say(kernel, "comm_msg", comm_id="c5", data={}))
+    assert "ZeroDivisionError" in done.text("stderr") + str(done.of("error"))
+    assert kernel.run("6 * 7").result == "42"
+
+
+def test_a_callback_is_interrupted(kernel: Conversation) -> None:
+    kernel.run(ECHO)
+    over(kernel, say(kernel, "comm_open", comm_id="c6", target_name="echo", data={}))
+    kernel.run(
+        "import time\ndef slow(message):\n    print('begun', flush=True); time.sleep(60)\n"
+        "get_comm_manager().get_comm('c6').on_msg(slow)"
+    )
+    request = say(kernel, "comm_msg", comm_id="c6", data={})
+    kernel.listen_until(lambda: kernel.exchange(request).text(), "begun")
+    kernel.send_control("interrupt_request")
+    over(kernel, request)
+    assert kernel.run("6 * 7").result == "42"
+
+
+# -- widgets --------------------------------------------------------------------------------------------------------
+
+
+def test_a_slider_is_moved_and_who_observes_it_is_told(kernel: Conversation) -> None:
+    done = kernel.run(
+        "import ipywidgets as widgets\nslider = widgets.IntSlider(3)\n"
+        "slider.observe(lambda change: print('now', change['new']), 'value')\nslider"
+    )
+    model = model_of(done)
+    assert model in {one.content["comm_id"] for one in comms_of(done, "comm_open")}
+    moved = over(
+        kernel,
+        say(kernel, "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 7}, "buffer_paths": []}),
+    )
+    assert moved.text() == "now 7\n"
+    assert kernel.run("slider.value").result == "7"
+    states = [one.content["data"] for one in comms_of(kernel.run("slider.value = 9"))]
+    assert {"value": 9} in [state.get("state") for state in states]
+
+
+def test_an_output_widget_captures_what_belongs_to_its_cell(kernel: Conversation) -> None:
+    done = kernel.run("import ipywidgets as widgets\nout = widgets.Output()\nwith out: print('inside')")
+    captured = [one.content["data"].get("state", {}).get("msg_id") for one in comms_of(done)]
+    assert captured == [done.request, ""]
+
+
+def test_interact_runs_its_function_with_each_value(kernel: Conversation) -> None:
+    done = kernel.run(
+        "from ipywidgets import interact\ncalls = []\ninteract(lambda n: calls.append(n), n=(0, 10));\ncalls"
+    )
+    assert done.result == "[5]"
+    sliders = [
+        one.content["comm_id"]
+        for one in comms_of(done, "comm_open")
+        if one.content["data"].get("state", {}).get("_model_name") == "IntSliderModel"
+    ]
+    over(kernel, say(kernel, "comm_msg", comm_id=sliders[0], data={"method": "update", "state": {"value": 8}}))
+    assert kernel.run("calls").result == "[5, 8]"
+
+
+def test_a_progress_bar_of_tqdm_is_a_widget(kernel: Conversation) -> None:
+    done = kernel.run("from tqdm.notebook import tqdm\nfor _ in tqdm(range(10), desc='steps'): pass")
+    values = [one.content["data"].get("state", {}).get("value") for one in comms_of(done)]
+    assert 10 in values or 10.0 in values
+
+
+# -- deaths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.capsule_only
+def test_widgets_live_on_in_a_standby(open_kernel: Callable[..., Opened]) -> None:
+    _, kernel = open_kernel()
+    done = kernel.run("import ipywidgets as widgets\nslider = widgets.IntSlider(3)\nslider")
+    model = model_of(done)
+    time.sleep(1)
+    assert kernel.run(KILL).reply["ename"] == "WorkerDied"
+    assert kernel.run("slider.value").result == "3"
+    over(kernel, say(kernel, "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 7}}))
+    assert kernel.run("slider.value").result == "7"
+
+
+@pytest.mark.capsule_only
+def test_widgets_that_are_gone_say_so(kernel: Conversation) -> None:
+    done = kernel.run(
+        "import ipywidgets as widgets, socket\nopen_one = socket.socket()\nslider = widgets.IntSlider(3)\nslider"
+    )
+    model = model_of(done)
+    assert kernel.run(KILL).reply["ename"] == "WorkerDied"
+    after = kernel.run("1")
+    closed = [one.content["comm_id"] for one in kernel.heard if one.kind == "comm_close"]
+    assert model in closed
+    assert "ended with the process" in after.text("stderr")
+    (listed,) = kernel.finish(kernel.client.comm_info())
+    assert model not in listed.reply["comms"]
+    # What the client still says to it is taken for what it is.
+    over(kernel, say(kernel, "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 7}}))
+    assert kernel.run("6 * 7").result == "42"
+
+
+@pytest.mark.capsule_only
+def test_what_a_callback_has_changed_survives(kernel: Conversation) -> None:
+    kernel.run(ECHO + "import socket\nopen_one = socket.socket()\nchanged = []")
+    over(kernel, say(kernel, "comm_open", comm_id="c7", target_name="echo", data={}))
+    kernel.run("get_comm_manager().get_comm('c7').on_msg(lambda message: changed.append(message['content']['data']))")
+    over(kernel, say(kernel, "comm_msg", comm_id="c7", data={"n": 1}))
+    time.sleep(4)
+    assert kernel.run(KILL).reply["ename"] == "WorkerDied"
+    assert kernel.run("changed").result == "[{'n': 1}]"

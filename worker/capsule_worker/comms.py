@@ -1,0 +1,119 @@
+"""Comms: two-way channels between objects of the notebook, such as widgets, and what shows them at the client.
+
+See "Custom Messages" in the Jupyter messaging specification.
+
+Messages from the client are taken in the main thread: at once where it is idle, or awaits, and else when its cell has
+ended. What they make cells' objects print or show belongs to the message, not to a cell.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import comm
+from comm.base_comm import BaseComm, CommManager
+
+from capsule_worker import attribution
+from capsule_worker.jsonable import jsonable
+from capsule_worker.protocol.messages import CommMessage, CommOutput
+
+if TYPE_CHECKING:
+    from capsule_worker.outlet import Outlet
+
+#: Requests whose headers are remembered.
+_REMEMBERED = 1000
+_KINDS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
+
+
+class Comms:
+    """The comms of this process. There is one such object.
+
+    Args:
+        outlet: where what objects say leaves.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.manager = CommManager()
+        self._headers: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+        class Comm(BaseComm):
+            """Sends what an object says behind what was shown before."""
+
+            def publish_msg(  # the signature is the base class's
+                self,
+                msg_type: str,
+                data: dict[str, Any] | None = None,
+                metadata: dict[str, Any] | None = None,
+                buffers: Any = None,
+                **keys: Any,
+            ) -> None:
+                outlet.publish(
+                    CommOutput(
+                        event=_KINDS[msg_type],  # type: ignore[arg-type]  # one of three
+                        comm_id=self.comm_id,
+                        target_name=keys.get("target_name"),
+                        target_module=keys.get("target_module"),
+                        data=jsonable(data or {}),
+                        metadata=jsonable(metadata or {}),
+                        buffers=[memoryview(each).cast("B").tobytes() for each in buffers or ()],
+                    )
+                )
+
+        comm.create_comm = Comm
+        comm.get_comm_manager = lambda: self.manager
+
+    def remember(self, execution_id: str, header: dict[str, Any]) -> None:
+        """Remember the header of the request that an execution, or a message, came with."""
+        self._headers[execution_id] = header
+        if len(self._headers) > _REMEMBERED:
+            self._headers.popitem(last=False)
+
+    def parent(self) -> dict[str, Any]:
+        """Return the request that the calling code belongs to, as far as it is known."""
+        return {"header": self._headers.get(attribution.current(), {}), "metadata": {}, "content": {}, "buffers": []}
+
+    def take(self, message: CommMessage) -> None:
+        """Hand a message of the client's to the object that it is for."""
+        self.remember(message.id, message.header)
+        content: dict[str, Any] = {"comm_id": message.comm_id, "data": message.data}
+        if message.event == "open":
+            content |= {"target_name": message.target_name, "target_module": message.target_module}
+        told = {
+            "header": message.header,
+            "parent_header": {},
+            "metadata": message.metadata,
+            "content": content,
+            "buffers": [memoryview(each) for each in message.buffers],
+        }
+        with attribution.beside(message.id):
+            handle = getattr(self.manager, f"comm_{message.event}")
+            handle(None, None, told)
+
+    def targets(self) -> dict[str, str]:
+        """Return the names of the targets of the comms that are open, by id."""
+        return {comm_id: one.target_name for comm_id, one in list(self.manager.comms.items())}
+
+
+class KernelOfShell:
+    """What libraries ask for as ``get_ipython().kernel``: the kernel itself is another process.
+
+    Args:
+        shell: the shell.
+        comms: its comms.
+    """
+
+    implementation = "capsule"
+
+    def __init__(self, shell: Any, comms: Comms) -> None:
+        self.shell = shell
+        self.comm_manager = comms.manager
+        self._comms = comms
+
+    def get_parent(self, channel: str | None = None) -> dict[str, Any]:  # noqa: ARG002  # ipykernel's signature
+        """Return the request that the calling code belongs to."""
+        return self._comms.parent()
+
+    @property
+    def _parent_header(self) -> dict[str, Any]:
+        return self._comms.parent()
