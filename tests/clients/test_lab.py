@@ -135,3 +135,49 @@ def test_a_killed_worker_is_an_error_of_its_cell_and_no_dialog(lab: Lab) -> None
     lab.expect_output(1, "42")
     lab.wait_for_idle()
     expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_a_slider_moved_by_the_mouse_changes_what_is_shown(lab: Lab) -> None:
+    lab.open_notebook(
+        "widgets.ipynb",
+        "import ipywidgets as widgets\nslider = widgets.IntSlider(0, max=100)\nlabel = widgets.Label('not moved')\n"
+        "out = widgets.Output()\n"
+        "@out.capture()\ndef moved(change):\n    label.value = f'moved to {change[\"new\"]}'\n    print('captured')\n"
+        "slider.observe(moved, 'value')\nwidgets.VBox([slider, label, out])",
+        "slider.value",
+    )
+    lab.run_cell(0)
+    handle = lab.cell(0).locator(".noUi-handle")
+    expect(handle).to_be_visible(timeout=SLOW)
+    box = handle.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    lab.page.mouse.move(x, y)
+    lab.page.mouse.down()
+    lab.page.mouse.move(x + 60, y, steps=5)
+    lab.page.mouse.up()
+    lab.expect_output(0, "moved to ")
+    lab.expect_output(0, "captured")
+    lab.wait_for_idle()
+    lab.run_cell(1)
+    value = lab.cell(0).locator(".widget-readout").inner_text()
+    assert int(value) > 0
+    lab.expect_output(1, value)
+
+
+@pytest.mark.capsule_only
+def test_a_widget_that_is_gone_is_said_to_be(lab: Lab) -> None:
+    lab.open_notebook(
+        "gone.ipynb",
+        "import ipywidgets as widgets, socket\nkept_open = socket.socket()\nwidgets.IntSlider(0, max=100)",
+        "import os; os.kill(os.getpid(), 9)",
+        "6 * 7",
+    )
+    lab.run_cell(0)
+    expect(lab.cell(0).locator(".noUi-handle")).to_be_visible(timeout=SLOW)
+    lab.run_cell(1)
+    lab.expect_output(1, "WorkerDied")
+    lab.run_cell(2)
+    lab.expect_output(2, "ended with the process")
+    lab.expect_output(2, "42")
+    expect(lab.cell(0).locator(".noUi-handle")).to_have_count(0, timeout=SLOW)
