@@ -127,3 +127,17 @@ def test_a_notebook_goes_on_unasked_where_that_is_wanted(home: Path) -> None:
         done = one.run("x")
         assert done.reply["ename"] == "NameError"
         assert done.text("stderr") == ""
+
+
+def test_what_is_about_to_be_saved_when_the_front_dies_is_saved(home: Path) -> None:
+    """The worker is alone from then on, in the middle of finding out what has changed."""
+    slow = (
+        "import time\nfrom capsule_worker.checkpoints.checkpointer import Checkpointer\nbegin = Checkpointer._begin\n"
+        "def slowly(self):\n    time.sleep(0.7)\n    begin(self)\nCheckpointer._begin = slowly\n"
+    )
+    with kernel(home, NOTEBOOK) as one:
+        one.ok("before = 1")
+        one.ok("%capsule checkpoint first")
+        one.ok(f"{slow}x = 41")
+    with kernel(home, NOTEBOOK, resume="auto") as one:
+        assert one.text("print(before, x)") == "1 41\n"

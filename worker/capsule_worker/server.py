@@ -177,7 +177,7 @@ class Server:
         deadline = time.monotonic() + LAST_WRITES
         if threading.current_thread() is not threading.main_thread():
             # What the cell before has changed may be about to be saved, there.
-            while self._executing is None and self._checkpointer.due and time.monotonic() < deadline:
+            while self._executing is None and self._checkpointer.owed and time.monotonic() < deadline:
                 time.sleep(0.001)
         self._checkpointer.let_write(deadline)
         leave()

@@ -116,7 +116,7 @@ class Checkpointer:
         self.standby: str | None = "none yet"
         #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
         self._in_cell = False
-        self._due = False
+        self._due = self._beginning = False
 
     # -- configuration ---------------------------------------------------------------------------------------
 
@@ -151,6 +151,11 @@ class Checkpointer:
     def due(self) -> bool:
         """Whether a checkpoint should be begun, outside of the loop."""
         return self._due and not self._in_cell
+
+    @property
+    def owed(self) -> bool:
+        """Whether a checkpoint is due, or just being begun: what a cell has changed is in nobody else's hands yet."""
+        return self.due or self._beginning
 
     @property
     def settled(self) -> bool:
@@ -270,7 +275,8 @@ class Checkpointer:
         """Begin a checkpoint of what has changed, unless one is being written: then it begins after that."""
         if self._keep is None or not self._build_on_staged():
             return
-        self._due = False
+        # In this order: another thread may be about to leave, if nothing is owed.
+        self._beginning, self._due = True, False
         try:
             self._begin()
         # A fault of ours must cost checkpoints, and not the variables.
@@ -278,6 +284,8 @@ class Checkpointer:
             traceback.print_exc(file=sys.__stderr__)
             self._everything = True
             self._complain(error)
+        finally:
+            self._beginning = False
 
     def rehearse(self, source: str) -> None:
         """Do all that a cell which changes nothing brings about, up to where it would be written.
