@@ -76,7 +76,7 @@ IGNORED = {
     ),
     "a flood": (
         "one = encode(m.OutputMessage(execution_id='other', output=m.StreamOutput(name='stdout', text='x' * 1000)))\n"
-        "for _ in range(200): push(one * 100)"
+        "for _ in range(50): push(one * 100)"
     ),
     "copies that are none": (
         "note = dict(execution_id='', execution_count=1, checkpoint=None, current=True)\n"

@@ -63,7 +63,7 @@ def test_no_more_files_are_open_than_the_limit_says(home: Path) -> None:
 def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
     """Whom the system does not count, root, is counted by the front."""
     storm = (
-        "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(30); os._exit(0)\ntime.sleep(60)"
+        "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(3); os._exit(0)\ntime.sleep(60)"
     )
     with a_kernel(House("notebook"), user, process_limit=120) as (one, _):
         one.ok("kept = [1]")

@@ -43,6 +43,8 @@ def _strategy(model: type) -> st.SearchStrategy:
             fields[name] = st.one_of(*[_strategy(kind) for kind in get_args(get_args(m.Output)[0])])
         elif name in {"type", "kind"}:
             continue
+        elif field.annotation == list[bytes]:
+            fields[name] = st.lists(st.binary(max_size=20), max_size=2)
         elif "bytes" in str(field.annotation):
             fields[name] = st.binary(max_size=20) if field.annotation is bytes else st.none() | st.binary(max_size=20)
         elif "Any" in str(field.annotation):

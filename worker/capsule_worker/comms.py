@@ -93,27 +93,3 @@ class Comms:
     def targets(self) -> dict[str, str]:
         """Return the names of the targets of the comms that are open, by id."""
         return {comm_id: one.target_name for comm_id, one in list(self.manager.comms.items())}
-
-
-class KernelOfShell:
-    """What libraries ask for as ``get_ipython().kernel``: the kernel itself is another process.
-
-    Args:
-        shell: the shell.
-        comms: its comms.
-    """
-
-    implementation = "capsule"
-
-    def __init__(self, shell: Any, comms: Comms) -> None:
-        self.shell = shell
-        self.comm_manager = comms.manager
-        self._comms = comms
-
-    def get_parent(self, channel: str | None = None) -> dict[str, Any]:  # noqa: ARG002  # ipykernel's signature
-        """Return the request that the calling code belongs to."""
-        return self._comms.parent()
-
-    @property
-    def _parent_header(self) -> dict[str, Any]:
-        return self._comms.parent()

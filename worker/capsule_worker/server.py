@@ -26,7 +26,7 @@ from capsule_worker import attribution, introspection, limits, reaper, standby
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
-from capsule_worker.comms import Comms, KernelOfShell
+from capsule_worker.comms import Comms
 from capsule_worker.execution import CellRunner, new_event_loop
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.outlet import Outlet
@@ -36,6 +36,7 @@ from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.journal import Journal, Piece, mapped
 from capsule_worker.shell import ZMQInteractiveShell
+from capsule_worker.stand_ins import KernelOfShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
 
@@ -101,7 +102,7 @@ class Server:
         self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
         self._comms = Comms(self._outlet)
-        self._shell.kernel = KernelOfShell(self._shell, self._comms)
+        self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.

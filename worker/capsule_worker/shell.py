@@ -94,6 +94,21 @@ class OutletPublisher(DisplayPublisher):
             kind(data=jsonable(data), metadata=jsonable(metadata or {}), transient=jsonable(transient or {}))
         )
 
+    @property
+    def session(self) -> Any:
+        """What sends to clients; see ``stand_ins``."""
+        return self.shell.kernel.session
+
+    @property
+    def pub_socket(self) -> None:
+        """The socket of a kernel's own process, which is not here."""
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The request that the calling code belongs to."""
+        parent: dict[str, Any] = self.shell.kernel.get_parent()
+        return parent
+
     def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, with ``wait`` when the next output comes."""
         _outlet(self).publish(ClearOutput(wait=bool(wait)))

@@ -1,0 +1,62 @@
+"""What libraries take for parts of ipykernel, which are in another process here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capsule_worker.jsonable import jsonable
+from capsule_worker.protocol.messages import DisplayOutput, ErrorOutput
+
+if TYPE_CHECKING:
+    from capsule_worker.comms import Comms
+    from capsule_worker.outlet import Outlet
+
+
+class KernelOfShell:
+    """What libraries ask for as ``get_ipython().kernel``.
+
+    Args:
+        shell: the shell.
+        comms: its comms.
+        outlet: where its output goes.
+    """
+
+    implementation = "capsule"
+
+    def __init__(self, shell: Any, comms: Comms, outlet: Outlet) -> None:
+        self.shell = shell
+        self.comm_manager = comms.manager
+        self.session = SessionOfShell(outlet)
+        #: The socket of a kernel's own process; here the session is all that is needed.
+        self.iopub_socket = None
+        self._comms = comms
+
+    def get_parent(self, channel: str | None = None) -> dict[str, Any]:  # noqa: ARG002  # ipykernel's signature
+        """Return the request that the calling code belongs to."""
+        return self._comms.parent()
+
+    @property
+    def _parent_header(self) -> dict[str, Any]:
+        return self._comms.parent()
+
+
+class SessionOfShell:
+    """Sends what is to be shown, as clients of other kernels do that run in a cell (``execute_interactive``).
+
+    Args:
+        outlet: where output goes.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+
+    def send(self, stream: Any, msg_type: str, content: Any = None, **_: Any) -> None:  # noqa: ARG002  # jupyter_client's
+        """Show a result, an object or an error of another kernel's below the cell that runs; nothing else is sent."""
+        content = content or {}
+        if msg_type in ("display_data", "execute_result"):
+            data, metadata = jsonable(content.get("data", {})), jsonable(content.get("metadata", {}))
+            self._outlet.publish(DisplayOutput(data=data, metadata=metadata))
+        elif msg_type == "error":
+            lines = [str(line) for line in content.get("traceback", [])]
+            ename, evalue = str(content.get("ename", "")), str(content.get("evalue", ""))
+            self._outlet.publish(ErrorOutput(ename=ename, evalue=evalue, traceback=lines))
