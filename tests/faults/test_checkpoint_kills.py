@@ -360,7 +360,7 @@ class Session:
         seen: set[Any] = set()
         try:
             entries = catalogue.checkpoints("", session)
-            assert len(entries) <= KEPT + 15
+            assert len(entries) <= KEPT + 30
             for entry in entries:
                 manifest = catalogue.manifest(entry.id)
                 for group in [*manifest.groups, manifest.shell]:

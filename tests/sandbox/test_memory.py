@@ -16,6 +16,8 @@ from integration.kernels import Kernel, kernel
 from capsule_durable import limits
 from capsule_durable.settings import Settings
 
+from .houses import need_bubblewrap
+
 MB = 1_000_000
 #: Cells in a row that take too much.
 CELLS = int(os.environ.get("CAPSULE_TEST_CELLS") or 5)
@@ -23,6 +25,8 @@ CELLS = int(os.environ.get("CAPSULE_TEST_CELLS") or 5)
 
 @pytest.fixture(params=["open", "notebook", "restricted"])
 def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    if request.param == "restricted":
+        need_bubblewrap()
     with kernel(tmp_path / "home", profile=request.param, memory_limit="400MB") as opened:
         opened.ok("kept = [1]\nimport time")
         opened.ok("kept.append(2)")
@@ -91,6 +95,8 @@ def test_what_a_cell_starts_counts(one: Kernel) -> None:
 
 @pytest.mark.parametrize("profile", ["open", "notebook", "restricted"])
 def test_many_such_cells_leave_nothing(tmp_path: Path, profile: str) -> None:
+    if profile == "restricted":
+        need_bubblewrap()
     with kernel(tmp_path / "home", profile=profile, memory_limit="300MB") as one:
         one.ok("kept = 1\nimport time")
         for _ in range(CELLS):
