@@ -17,7 +17,7 @@ from integration.kernels import Kernel, kernel
 
 from . import table
 from .attempts import ALL, KERNEL, Attempt
-from .houses import HOUSES, House, a_kernel, users
+from .houses import HOUSES, House, a_kernel, need_bubblewrap, users
 
 Inhabited = tuple[House, str, Kernel, Mapping[str, object]]
 #: For each attempt where it has succeeded: house and user.
@@ -111,6 +111,7 @@ def test_the_way_to_a_restricted_kernel_is_named_where_a_layer_is_missing(tmp_pa
 
 
 def test_nothing_is_planted_in_the_front_where_cells_have_an_environment_of_their_own(tmp_path: Path) -> None:
+    need_bubblewrap()
     own = tmp_path / "own"
     (own / "bin").mkdir(parents=True)
     (own / "bin/python").symlink_to(Path(sys.executable).resolve())

@@ -14,7 +14,7 @@ from integration.kernels import Kernel, kernel
 
 from capsule_durable.limits import Breach, Cell, Limits, Meter
 
-from .houses import House, a_kernel, users
+from .houses import House, a_kernel, need_bubblewrap, users
 
 #: Catches everything, and goes on.
 STUBBORN = "import time\nwhile True:\n    try:\n        while True: {work}\n    except BaseException: pass"
@@ -78,6 +78,7 @@ def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
 
 
 def test_a_storm_that_nothing_stops_is_ended_with_all_that_it_has_made(home: Path) -> None:
+    need_bubblewrap()
     storm = (
         "import os, time\ndef grow(left):\n    for _ in range(left):\n        try:\n"
         "            if os.fork() == 0:\n                os.setsid(); time.sleep(60); os._exit(0)\n"
@@ -136,6 +137,7 @@ def test_processor_time_is_limited_with_that_of_child_processes(home: Path) -> N
 
 
 def test_files_in_memory_count(home: Path) -> None:
+    need_bubblewrap()
     fill = (
         "import time\nwith open('/dev/shm/large', 'wb') as file:\n"
         "    for _ in range(60): file.write(bytes(10_000_000)); time.sleep(0.01)\n"
