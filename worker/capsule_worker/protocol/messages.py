@@ -137,10 +137,7 @@ class ErrorOutput(_Model):
     traceback: list[str]
 
 
-class CommOutput(_Model):
-    """What an object says to its counterpart at the client (``comm_open``, ``comm_msg``, ``comm_close``)."""
-
-    kind: Literal["comm"] = "comm"
+class _Comm(_Model):
     event: Literal["open", "msg", "close"]
     comm_id: str
     target_name: str | None = None
@@ -148,6 +145,12 @@ class CommOutput(_Model):
     data: Json = Field(default_factory=dict)
     metadata: Json = Field(default_factory=dict)
     buffers: list[bytes] = Field(default_factory=list)
+
+
+class CommOutput(_Comm):
+    """What an object says to its counterpart at the client (``comm_open``, ``comm_msg``, ``comm_close``)."""
+
+    kind: Literal["comm"] = "comm"
 
 
 Output = Annotated[
@@ -189,18 +192,11 @@ class InputResponseMessage(_Model):
 # -- comms ---------------------------------------------------------------------------------------------------
 
 
-class CommMessage(_Model):
+class CommMessage(_Comm):
     """What the client says to an object of the notebook's. Answered when the object has taken it."""
 
     type: Literal["comm"] = "comm"
     id: str
-    event: Literal["open", "msg", "close"]
-    comm_id: str
-    target_name: str | None = None
-    target_module: str | None = None
-    data: Json = Field(default_factory=dict)
-    metadata: Json = Field(default_factory=dict)
-    buffers: list[bytes] = Field(default_factory=list)
     #: The header of the client's message.
     header: Json = Field(default_factory=dict)
 
