@@ -310,8 +310,8 @@ class Runtime:
 
     # -- comms -----------------------------------------------------------------------------------------------
 
-    async def tell(self, make: Callable[[str], m.CommMessage]) -> str:
-        """Tell an object of the notebook's what the client says to it; return under which id it is shown what it does.
+    async def tell(self, make: Callable[[str], m.CommMessage]) -> None:
+        """Tell an object of the notebook's what the client says to it, and wait until it has taken it.
 
         That may take as long as a cell: in a worker that runs one it comes after that.
 
@@ -331,7 +331,6 @@ class Runtime:
             await self.session.ask(message, _FOR_EVER)
         finally:
             self._telling -= 1
-        return message.id
 
     @property
     def comms(self) -> dict[str, str]:
@@ -411,15 +410,15 @@ class Runtime:
         if first:
             self.note("session started", notebook=self._notebook, kernel=self.session.id)
         self.note("worker started", process=ready.pid)
-        await self._close_lost_comms()
-        if keep is None:
-            return
-        self.session.send(keep)
-        if first and self.settings.run_id is None:
-            await self._inherit()
-        recovery, self._recovery = self._recovery, None
-        if recovery is not None and recovery.manifest is not None:
-            await self._restore(recovery.manifest)
+        if keep is not None:
+            self.session.send(keep)
+            if first and self.settings.run_id is None:
+                await self._inherit()
+            recovery, self._recovery = self._recovery, None
+            if recovery is not None and recovery.manifest is not None:
+                await self._restore(recovery.manifest)
+        with contextlib.suppress(ExecutionFailed):
+            await self._close_lost_comms()
 
     async def _inherit(self) -> None:
         """Take what an earlier process of this kernel, or of this notebook, has left."""

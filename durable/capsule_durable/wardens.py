@@ -113,18 +113,28 @@ class Reports:
         if not data:
             self._lose()
             return
-        top = self._warden.process.pid
         match json.loads(data):
             case {"started": str(cookie), "pid": int(inner)}:
-                self._future(cookie).set_result(Process.of(fds[0], inner, top))
+                self._begin(cookie, fds[0], inner)
             case {"warden": int(inner)}:
-                self._warden.fd = Process.of(fds[0], inner, top).fd
+                self._warden.fd = Process.of(fds[0], inner, self._warden.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
                 self._warden.layers.append(told_of(name, why))
             case {"refused": str(cookie), "reason": reason}:
                 self._future(cookie).set_exception(NotStarted(1, str(reason)))
             case {"ended": int(inner), "status": int(status), "peak": int(peak)}:
                 self._remember(inner, End(os.waitstatus_to_exitcode(status), peak * 1024))
+
+    def _begin(self, cookie: str, fd: int, inner: int) -> None:
+        """Tell who waits for a worker's process."""
+        started = self._future(cookie)
+        if started.done():
+            os.close(fd)
+            return
+        try:
+            started.set_result(Process.of(fd, inner, self._warden.process.pid))
+        except OSError as error:
+            started.set_exception(NotStarted(1, str(error)))
 
     def _remember(self, inner: int, end: End) -> None:
         """Tell who waits for a process's end, or who will ask for it."""

@@ -199,6 +199,8 @@ class CapsuleKernel(Kernel):
 
     def _publish_output(self, execution_id: str, output: Output) -> None:
         msg_type, body = content.output_message(output)
+        if execution_id in self._parents:
+            self._parents.move_to_end(execution_id)
         metadata: dict[str, Any] = {}
         buffers: list[bytes] = []
         if isinstance(output, m.CommOutput):

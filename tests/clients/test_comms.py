@@ -11,6 +11,7 @@ from .test_standby import KILL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conversation import Conversation, Exchange, Heard
     from .kernels import Opened
@@ -231,3 +232,23 @@ def test_what_a_callback_has_changed_survives(kernel: Conversation) -> None:
     time.sleep(4)
     assert kernel.run(KILL).reply["ename"] == "WorkerDied"
     assert kernel.run("changed").result == "[{'n': 1}]"
+
+
+@pytest.mark.capsule_only
+def test_a_callback_finds_variables_that_come_back_later(open_kernel: Callable[..., Opened], tmp_path: Path) -> None:
+    """After a death they are loaded when a cell names them, or when there is time for it."""
+    (tmp_path / "late.py").write_text(
+        "import __main__\ndef opened(comm, message): print(len(__main__.large))\n"
+        "def register():\n    from comm import get_comm_manager\n"
+        "    get_comm_manager().register_target('late', opened)\n"
+    )
+    _, kernel = open_kernel()
+    kernel.run("import os, socket\nopen_one = socket.socket()\nlarge = os.urandom(3_000_000)")
+    kernel.run("%capsule checkpoint now")
+    kernel.run(KILL)
+    kernel.client.execute(f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport late\nlate.register()")
+    opened = over(kernel, say(kernel, "comm_open", comm_id="c8", target_name="late", data={}))
+    # Where it came before the cell there was no such target yet.
+    if not opened.text():
+        opened = over(kernel, say(kernel, "comm_open", comm_id="c9", target_name="late", data={}))
+    assert opened.text() == "3000000\n"

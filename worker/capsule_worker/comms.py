@@ -71,7 +71,10 @@ class Comms:
 
     def parent(self) -> dict[str, Any]:
         """Return the request that the calling code belongs to, as far as it is known."""
-        return {"header": self._headers.get(attribution.current(), {}), "metadata": {}, "content": {}, "buffers": []}
+        current = attribution.current()
+        if current in self._headers:
+            self._headers.move_to_end(current)
+        return {"header": self._headers.get(current, {}), "metadata": {}, "content": {}, "buffers": []}
 
     def take(self, message: CommMessage) -> None:
         """Hand a message of the client's to the object that it is for."""

@@ -280,6 +280,7 @@ class Server:
         """Hand a message to the object that it is for; in the middle of a cell if that awaits."""
         idle = self._executing is None
         if idle:
+            self._checkpointer.before_comm()
             self._gate.start()
         try:
             with limits.enforced() if idle else contextlib.nullcontext():

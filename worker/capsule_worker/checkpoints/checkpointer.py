@@ -246,6 +246,11 @@ class Checkpointer:
         # A cell that only asks about checkpoints is nothing to go back behind.
         self._due |= bool(self._changed) or not self._code.lstrip().startswith("%capsule")
 
+    def before_comm(self) -> None:
+        """Load what is not loaded yet: an object that takes a message of the client's may need anything."""
+        if not self._in_cell:
+            self._load_rest()
+
     def after_comm(self) -> None:
         """Take notice that objects have taken messages of the client's: anything can have changed."""
         if self._keep is None or self._in_cell:
