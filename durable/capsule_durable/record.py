@@ -212,8 +212,8 @@ class Record:
         self.show(execution_id, output)
 
     def _display(self, execution_id: str, output: Output) -> None:
-        # What an object says to its counterpart is for that one only.
-        if not isinstance(output, m.CommOutput):
+        # What an object, or the debugger, says to its counterpart is for that one only.
+        if not isinstance(output, (m.CommOutput, m.DebugOutput)):
             self._keep(execution_id, output, 0)
         self.show(execution_id, output)
 

@@ -21,6 +21,7 @@ from capsule_durable.bridge import Bridge
 from capsule_durable.capabilities import Capabilities, Question
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.keeper import Keeper, Recovery
+from capsule_durable.debugging import Debugging
 from capsule_durable.engine import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
 from capsule_durable.errors import (
     CapsuleError,
@@ -91,6 +92,7 @@ class Runtime:
         #: Comms that are open, as far as the client knows; and how many messages for them are under way.
         self._comms: dict[str, str] = {}
         self._telling = 0
+        self._debugging = Debugging()
         self.keeper = Keeper(
             settings, session_id, self._notebook, self.warn, launcher.session, lambda: {"isolation": launcher.isolation}
         )
@@ -307,6 +309,10 @@ class Runtime:
             message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
             with contextlib.suppress(ExecutionFailed):
                 await self.session.ask(message, self.settings.question_timeout)
+        if self._debugging.stopped:
+            # The interrupt waits where the cell has stopped.
+            with contextlib.suppress(ExecutionFailed):
+                await self._debug({"type": "request", "command": "continue", "arguments": {"threadId": 0}})
 
     # -- comms -----------------------------------------------------------------------------------------------
 
@@ -344,6 +350,8 @@ class Runtime:
                 self._comms[output.comm_id] = output.target_name or ""
             elif output.event == "close":
                 self._comms.pop(output.comm_id, None)
+        elif isinstance(output, m.DebugOutput):
+            self._debugging.happened(output.event)
         self._capabilities.display(execution_id, output)
 
     async def _close_lost_comms(self) -> None:
@@ -357,6 +365,33 @@ class Runtime:
         if lost:
             what = "a widget, or another comm," if len(lost) == 1 else f"{len(lost)} widgets, or other comms,"
             self.warn(f"{what} ended with the process: run the cells that show them again")
+
+    # -- debugging -------------------------------------------------------------------------------------------
+
+    async def debug(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the debugger's response to a request; that may take until the running cell stops.
+
+        Args:
+            request: a request of the Debug Adapter Protocol.
+
+        Raises:
+            ExecutionFailed: the worker cannot take it.
+        """
+        reply = await self._debug(request)
+        self._debugging.asked(request, reply)
+        return reply
+
+    async def _debug(self, request: dict[str, Any]) -> dict[str, Any]:
+        message = m.DebugMessage(id=self.session.next_request_id(), request=request)
+        reply: dict[str, Any] = (await self.session.ask(message, _FOR_EVER)).reply
+        return reply
+
+    async def _debug_again(self) -> None:
+        """Go on debugging in a new worker, with the breakpoints that the one before had."""
+        for event in self._debugging.left():
+            self._capabilities.display("", m.DebugOutput(event=event))
+        for request in self._debugging.requests():
+            await self._debug(request)
 
     def answer(self, question: Question, value: str) -> None:
         """Take the client's answer to a question."""
@@ -419,6 +454,7 @@ class Runtime:
                 await self._restore(recovery.manifest)
         with contextlib.suppress(ExecutionFailed):
             await self._close_lost_comms()
+            await self._debug_again()
 
     async def _inherit(self) -> None:
         """Take what an earlier process of this kernel, or of this notebook, has left."""

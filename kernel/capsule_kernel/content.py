@@ -116,7 +116,7 @@ def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
     }
 
 
-def output_message(output: Output) -> tuple[str, dict[str, Any]]:
+def output_message(output: Output) -> tuple[str, dict[str, Any]]:  # noqa: PLR0911  # one case for each kind
     """Return message type and content of what goes to iopub for ``output``."""
     match output:
         case m.StreamOutput():
@@ -138,6 +138,8 @@ def output_message(output: Output) -> tuple[str, dict[str, Any]]:
                 "data": output.data,
                 **(opening if output.event == "open" else {}),
             }
+        case m.DebugOutput():
+            return "debug_event", output.event
         case m.ErrorOutput():
             return "error", {"ename": output.ename, "evalue": output.evalue, "traceback": output.traceback}
 
@@ -159,6 +161,17 @@ def history_message(
 def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
     """Return an error reply with the fields that clients look at, empty."""
     return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [], **empty}
+
+
+def debug_failure(request: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the response to a debugger's request that nobody can answer."""
+    return {
+        "type": "response",
+        "request_seq": request.get("seq"),
+        "success": False,
+        "command": request.get("command"),
+        "message": str(error),
+    }
 
 
 def kernel_info(ready: m.ReadyMessage | None, isolation: str) -> dict[str, Any]:
@@ -185,7 +198,7 @@ def kernel_info(ready: m.ReadyMessage | None, isolation: str) -> dict[str, Any]:
         },
         "banner": f"Capsule {capsule_kernel.__version__}. Isolation: {isolation}\n{banner}",
         "help_links": HELP_LINKS,
-        "supported_features": [],
+        "supported_features": ["debugger"] if ready is not None and ready.debugger else [],
     }
 
 

@@ -273,6 +273,18 @@ class CapsuleKernel(Kernel):
         comms = {comm_id: {"target_name": name} for comm_id, name in targets if wanted in (None, name)}
         self._channels.session.send(stream, "comm_info_reply", {"status": "ok", "comms": comms}, parent, ident=ident)
 
+    # -- debugging -------------------------------------------------------------------------------------------
+
+    async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Hand a request to the debugger, which is where cells run (Jupyter messaging, "Debug request")."""
+        request = parent["content"]
+        try:
+            await self.runtime.workers.ready()
+            reply = await self.runtime.debug(request)
+        except CapsuleError as error:
+            reply = content.debug_failure(request, error)
+        self._channels.session.send(stream, "debug_reply", reply, parent, ident=ident)
+
     # -- questions about code and names ----------------------------------------------------------------------
 
     async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
 from capsule_worker.comms import Comms
+from capsule_worker.debugger import Debugger, available
 from capsule_worker.execution import CellRunner, new_event_loop
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.outlet import Outlet
@@ -102,6 +103,13 @@ class Server:
         self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
         self._comms = Comms(self._outlet)
+        self._debugger = Debugger(
+            self._shell,
+            self._shell.cell_files,
+            self._outlet.publish,
+            self._channel.send,
+            self._loop.call_soon_threadsafe,
+        )
         self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
@@ -158,6 +166,7 @@ class Server:
                 pid=os.getpid(),
                 banner=self._banner,
                 startup_time=startup_time,
+                debugger=available(),
             )
         )
         threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
@@ -206,6 +215,13 @@ class Server:
             case m.CompleteMessage() | m.InspectMessage() | m.HistoryMessage() | m.IsCompleteMessage():
                 if self._executing is None:
                     self._loop.call_soon_threadsafe(self._answer, message)
+                else:
+                    self._answer_beside_cell(message)
+            case m.DebugMessage():
+                if not self._debugger.evaluates(message.request):
+                    self._debugger.take(message)
+                elif self._executing is None or message.request["command"] == "initialize":
+                    self._loop.call_soon_threadsafe(self._debugger.take, message)
                 else:
                     self._answer_beside_cell(message)
             case m.CommMessage():
@@ -484,6 +500,9 @@ class Server:
         self._outlet.append(Piece(attribution.latest(), "stderr", f"capsule: {text}\n"))
 
     def _answer(self, message: Any) -> None:
+        if isinstance(message, m.DebugMessage):
+            self._debugger.take(message)
+            return
         try:
             reply = _QUESTIONS[type(message)](self._shell, message)
             self._channel.send(reply)

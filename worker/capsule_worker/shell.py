@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import builtins
-import hashlib
 import os
 import sys
-import tempfile
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 from IPython.core import page, payloadpage
@@ -25,6 +22,7 @@ from traitlets import CBool, Instance, Type, default
 
 from capsule_worker import interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
+from capsule_worker.cell_files import CellFiles
 from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
@@ -115,16 +113,18 @@ class OutletPublisher(DisplayPublisher):
 
 
 class CellCompiler(CachingCompiler):
-    """Gives a cell's code the name of a file that is nowhere.
+    """Gives a cell's code the name of a file that is nowhere, until a debugger asks for it.
 
-    As in ipykernel: debuggers want a path, and a path depends on the code alone, so that a cell that is run again has
-    the same. (A name that IPython can look up has its tracebacks parsed and coloured a second time, at 3 ms each.)
+    (A name that IPython can look up has its tracebacks parsed and coloured a second time, at 3 ms each.)
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.files = CellFiles()
 
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:  # noqa: ARG002  # IPython's
         """Return the file name of a cell."""
-        digest = hashlib.blake2b(raw_code.encode("utf-8", "replace"), digest_size=8).hexdigest()
-        return str(Path(tempfile.gettempdir()) / f"capsule_{os.getpid()}" / f"{digest}.py")
+        return self.files.name(raw_code)
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -151,6 +151,8 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(compiler_class=CellCompiler, **kwargs)
+        #: Names the files that cells are said to be in.
+        self.cell_files: CellFiles = self.compile.files  # type: ignore[attr-defined]  # it is a CellCompiler
         #: The traceback of the running cell's exception, as lines; None where none was raised.
         self.last_error: ErrorOutput | None = None
         #: Whether the value of the running cell could not be shown: then the cell has failed, as in ipykernel.

@@ -153,8 +153,22 @@ class CommOutput(_Comm):
     kind: Literal["comm"] = "comm"
 
 
+class DebugOutput(_Model):
+    """An event of the Debug Adapter Protocol, for whoever debugs (``debug_event``)."""
+
+    kind: Literal["debug"] = "debug"
+    event: Json
+
+
 Output = Annotated[
-    StreamOutput | DisplayOutput | UpdateOutput | ExecuteResultOutput | ClearOutput | ErrorOutput | CommOutput,
+    StreamOutput
+    | DisplayOutput
+    | UpdateOutput
+    | ExecuteResultOutput
+    | ClearOutput
+    | ErrorOutput
+    | CommOutput
+    | DebugOutput,
     Field(discriminator="kind"),
 ]
 
@@ -221,6 +235,25 @@ class CommInfoReplyMessage(_Model):
     type: Literal["comm_info_reply"] = "comm_info_reply"
     request_id: str
     targets: dict[str, str]
+
+
+# -- debugging -----------------------------------------------------------------------------------------------
+
+
+class DebugMessage(_Model):
+    """A request of the Debug Adapter Protocol, or one that Jupyter adds to it (``debug_request``)."""
+
+    type: Literal["debug"] = "debug"
+    id: str
+    request: Json
+
+
+class DebugReplyMessage(_Model):
+    """The response to it."""
+
+    type: Literal["debug_reply"] = "debug_reply"
+    request_id: str
+    reply: Json
 
 
 # -- introspection -------------------------------------------------------------------------------------------
@@ -404,6 +437,8 @@ class ReadyMessage(_Model):
     pid: int
     banner: str
     startup_time: float
+    #: Whether a debugger is installed.
+    debugger: bool = False
 
 
 class HeartbeatMessage(_Model):
@@ -471,6 +506,7 @@ Reply = Union[
     ShutdownReplyMessage,
     CommReplyMessage,
     CommInfoReplyMessage,
+    DebugReplyMessage,
 ]
 
 ToWorker = Union[
@@ -490,6 +526,7 @@ ToWorker = Union[
     CommReplyMessage,
     CommInfoMessage,
     CommInfoReplyMessage,
+    DebugMessage,
     LimitMessage,
     ShutdownMessage,
 ]

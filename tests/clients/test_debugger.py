@@ -1,0 +1,242 @@
+"""The debugger of JupyterLab and others: the Debug Adapter Protocol on the control channel."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from . import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conversation import Conversation
+    from .kernels import Opened
+
+CELL = """def add(a, b):
+    total = a + b
+    return total
+
+answer = add(40, 2)
+print(answer)"""
+#: Ends the process, as an expression.
+DIE = "__import__('os').kill(__import__('os').getpid(), 9)"
+#: The line of ``total = a + b``.
+INSIDE = 2
+
+
+class Debugger:
+    """The client's side of a debugging session."""
+
+    def __init__(self, kernel: Conversation) -> None:
+        self.kernel = kernel
+        self._numbers = itertools.count(1)
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request, and return the response."""
+        request = {"type": "request", "seq": next(self._numbers), "command": command, "arguments": arguments}
+        asked = self.kernel.send_control("debug_request", request)
+        (exchange,) = self.kernel.finish(asked)
+        # ipykernel leaves it out here and there.
+        assert kernels.KERNEL != "capsule" or exchange.reply["request_seq"] == request["seq"]
+        return exchange.reply
+
+    def body(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request, and return the body of the response, which must be a success."""
+        response = self.ask(command, **arguments)
+        assert response.get("success", kernels.KERNEL != "capsule"), response
+        return dict(response.get("body") or {})
+
+    def begin(self) -> None:
+        """Do what every client does first."""
+        # ipykernel leaves out the success of this one.
+        assert self.ask("initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True)["body"]
+        assert self.ask("attach")["success"]
+
+    def stop_at(self, code: str, *lines: int) -> str:
+        """Set breakpoints in a cell, and return its path."""
+        path = str(self.body("dumpCell", code=code)["sourcePath"])
+        source = {"path": path}
+        set_there = self.body("setBreakpoints", source=source, breakpoints=[{"line": line} for line in lines])
+        assert [(each["verified"], each["line"]) for each in set_there["breakpoints"]] == [(True, n) for n in lines]
+        self.ask("configurationDone")
+        return path
+
+    def event(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait for an event, and return its body."""
+
+        def heard() -> list[dict[str, Any]]:
+            events = [one.content for one in self.kernel.heard if one.kind == "debug_event"]
+            return [event["body"] for event in events if event["event"] == name][count - 1 :]
+
+        return self.kernel.listen_until(heard, f"{name} {count}")[0]
+
+    def stopped(self, count: int = 1) -> dict[str, Any]:
+        """Wait until code has stopped, and return the frame that it is in, with the ``threadId``."""
+        thread = self.event("stopped", count)["threadId"]
+        (frame, *_) = self.body("stackTrace", threadId=thread)["stackFrames"]
+        return {**frame, "threadId": thread}
+
+    def variables(self, frame: dict[str, Any]) -> dict[str, str]:
+        """Return the variables of the innermost scope of a frame."""
+        (scope, *_) = self.body("scopes", frameId=frame["id"])["scopes"]
+        found = self.body("variables", variablesReference=scope["variablesReference"])["variables"]
+        return {each["name"]: each["value"] for each in found}
+
+
+@pytest.fixture
+def debugger(open_kernel: Callable[..., Opened]) -> Debugger:
+    """Return a debugger that has attached to a kernel of its own."""
+    _, kernel = open_kernel()
+    debugger = Debugger(kernel)
+    debugger.begin()
+    return debugger
+
+
+def test_a_cell_stops_at_a_breakpoint_shows_its_variables_and_is_stepped_through(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    path = debugger.stop_at(CELL, INSIDE)
+    info = debugger.body("debugInfo")
+    assert path.startswith(info["tmpFilePrefix"])
+    assert (info["isStarted"], info["breakpoints"]) == (True, [{"source": path, "breakpoints": [{"line": INSIDE}]}])
+    cell = kernel.client.execute(CELL)
+    frame = debugger.stopped()
+    assert (frame["name"], frame["line"], frame["source"]["path"]) == ("add", INSIDE, path)
+    assert {"a": "40", "b": "2"}.items() <= debugger.variables(frame).items()
+    assert frame["threadId"] in debugger.body("debugInfo")["stoppedThreads"]
+    # The caller is there, too, and nothing of what runs cells is above it.
+    frames = debugger.body("stackTrace", threadId=frame["threadId"])["stackFrames"]
+    assert [each["name"] for each in frames if each["source"]["path"] == path] == ["add", "<module>"]
+    assert debugger.body("evaluate", expression="a * 100", frameId=frame["id"])["result"] == "4000"
+    debugger.body("next", threadId=frame["threadId"])
+    frame = debugger.stopped(2)
+    assert (frame["line"], debugger.variables(frame)["total"]) == (3, "42")
+    debugger.body("setExpression", expression="total", value="43", frameId=frame["id"])
+    assert debugger.ask("copyToGlobals", srcVariableName="total", dstVariableName="taken", srcFrameId=frame["id"])[
+        "success"
+    ]
+    debugger.body("continue", threadId=frame["threadId"])
+    (done,) = kernel.finish(cell)
+    assert done.text() == "43\n"
+    assert kernel.run("taken").result == "43"
+    assert debugger.body("debugInfo")["stoppedThreads"] == []
+    assert debugger.body("source", source={"path": path})["content"] == CELL
+    assert not debugger.ask("source", source={"path": "/no/such/file.py"})["success"]
+
+
+def test_a_function_of_an_earlier_cell_is_stepped_into(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    source = "\n\ndef doubled(x):\n    y = x * 2\n    return y"
+    path = debugger.stop_at(source, 4)
+    kernel.run(source)
+    cell = kernel.client.execute("import json\nvalue = doubled(21)\nvalue")
+    frame = debugger.stopped()
+    # The empty lines before it count.
+    assert (frame["source"]["path"], frame["line"]) == (path, 4)
+    debugger.body("stepOut", threadId=frame["threadId"])
+    frame = debugger.stopped(2)
+    assert (frame["name"], frame["line"]) == ("<module>", 2)
+    debugger.body("next", threadId=frame["threadId"])
+    frame = debugger.stopped(3)
+    assert frame["line"] == 3
+    debugger.body("continue", threadId=frame["threadId"])
+    assert kernel.finish(cell)[0].result == "42"
+
+
+def test_variables_are_shown_while_nothing_runs(kernel: Conversation) -> None:
+    """Without a debugger having been started."""
+    debugger = Debugger(kernel)
+    kernel.run("numbers = {'one': 1}\nclass Rich:\n    def _repr_html_(self): return '<b>rich</b>'\nrich = Rich()")
+    shown = {each["name"]: each for each in debugger.body("inspectVariables")["variables"]}
+    assert shown["numbers"]["type"] == "dict"
+    assert not {"In", "Out", "get_ipython", "_i", "exit"} & set(shown)
+    inside = debugger.body("variables", variablesReference=shown["numbers"]["variablesReference"])["variables"]
+    assert ("'one'", "1") in [(each["name"], each["value"]) for each in inside]
+    assert debugger.body("richInspectVariables", variableName="rich")["data"]["text/html"] == "<b>rich</b>"
+    assert not debugger.ask("richInspectVariables", variableName="not a name")["success"]
+    modules = debugger.ask("modules")["body"]
+    assert "json" in [each["name"] for each in modules["modules"]]
+
+
+def test_a_variable_of_a_stopped_frame_is_shown_as_it_shows_itself(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    code = "class Rich:\n    def _repr_html_(self): return '<b>it\\'s \"rich\"</b>'\nrich = Rich()\nend = True"
+    debugger.stop_at(code, 4)
+    cell = kernel.client.execute(code)
+    frame = debugger.stopped()
+    shown = debugger.body("richInspectVariables", variableName="rich", frameId=frame["id"])
+    assert shown["data"]["text/html"] == '<b>it\'s "rich"</b>'
+    debugger.body("continue", threadId=frame["threadId"])
+    kernel.finish(cell)
+
+
+@pytest.mark.capsule_only  # ipykernel stops at exceptions inside of the kernel, too, and goes on stopping
+def test_a_condition_and_an_exception_stop_a_cell(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    code = "for i in range(10):\n    square = i * i\n1 / 0"
+    path = str(debugger.body("dumpCell", code=code)["sourcePath"])
+    debugger.body("setBreakpoints", source={"path": path}, breakpoints=[{"line": 2, "condition": "i == 7"}])
+    debugger.body("setExceptionBreakpoints", filters=["raised"])
+    cell = kernel.client.execute(code)
+    frame = debugger.stopped()
+    assert debugger.variables(frame)["i"] == "7"
+    debugger.body("continue", threadId=frame["threadId"])
+    frame = debugger.stopped(2)
+    assert frame["line"] == 3
+    debugger.body("continue", threadId=frame["threadId"])
+    assert kernel.finish(cell)[0].reply["ename"] == "ZeroDivisionError"
+
+
+def test_debugging_ends_and_begins_again(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    debugger.stop_at(CELL, INSIDE)
+    assert debugger.ask("disconnect", restart=False, terminateDebuggee=False)["success"]
+    assert not debugger.body("debugInfo")["isStarted"]
+    assert kernel.run(CELL).text() == "42\n"
+    debugger.begin()
+    assert debugger.body("debugInfo")["breakpoints"] == []
+    debugger.stop_at(CELL, INSIDE)
+    cell = kernel.client.execute(CELL)
+    frame = debugger.stopped()
+    # Ending it while a cell has stopped lets that cell go on.
+    assert debugger.ask("disconnect", restart=False, terminateDebuggee=False)["success"]
+    assert kernel.finish(cell)[0].text() == "42\n"
+    assert frame["line"] == INSIDE
+
+
+@pytest.mark.capsule_only  # ipykernel hangs
+def test_an_interrupt_ends_a_cell_that_has_stopped(debugger: Debugger) -> None:
+    kernel = debugger.kernel
+    debugger.stop_at(CELL, INSIDE)
+    cell = kernel.client.execute(CELL)
+    debugger.stopped()
+    kernel.send_control("interrupt_request")
+    assert kernel.finish(cell)[0].reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("1 + 1").result == "2"
+
+
+@pytest.mark.capsule_only
+def test_breakpoints_outlive_the_process(debugger: Debugger) -> None:
+    """Those in functions that come back from a checkpoint, too; and nobody waits for what has stopped there."""
+    kernel = debugger.kernel
+    debugger.stop_at(CELL, INSIDE)
+    cell = kernel.client.execute(CELL)
+    frame = debugger.stopped()
+    debugger.body("copyToGlobals", srcVariableName="a", dstVariableName="taken", srcFrameId=frame["id"])
+    debugger.body("continue", threadId=frame["threadId"])
+    kernel.finish(cell)
+    kernel.run("%capsule checkpoint now")
+    dying = kernel.client.execute("add(1, 1)")
+    frame = debugger.stopped(2)
+    assert not debugger.ask("evaluate", expression=DIE, frameId=frame["id"])["success"]
+    (died,) = kernel.finish(dying)
+    assert debugger.event("continued", 2)["allThreadsContinued"]
+    assert died.reply["ename"] == "WorkerDied"
+    cell = kernel.client.execute("add(2, 3)")
+    frame = debugger.stopped(3)
+    assert {"a": "2", "b": "3"}.items() <= debugger.variables(frame).items()
+    debugger.body("continue", threadId=frame["threadId"])
+    assert kernel.finish(cell)[0].result == "5"
+    assert kernel.run("taken").result == "40"
