@@ -60,7 +60,7 @@ $(RUN)/uv:
 	"$$python" -m venv $(VENV); \
 	$(RUN)/python -m pip install --quiet --upgrade pip uv
 
-$(VENV)/.installed-test: $(RUN)/uv $(PROJECTS)
+$(VENV)/.installed-test: $(RUN)/uv $(PROJECTS) kernelspec/kernel.json
 	@$(call install,$(VENV),-e ./worker -e . --group test)
 	@touch $@
 

@@ -221,9 +221,12 @@ def test_an_interrupt_ends_a_cell_that_has_stopped(debugger: Debugger) -> None:
 def test_breakpoints_outlive_the_process(debugger: Debugger) -> None:
     """Those in functions that come back from a checkpoint, too; and nobody waits for what has stopped there."""
     kernel = debugger.kernel
+    kernel.run("numbers = [1]")
+    kernel.run("%capsule checkpoint now")
     debugger.stop_at(CELL, INSIDE)
     cell = kernel.client.execute(CELL)
     frame = debugger.stopped()
+    debugger.body("evaluate", expression="numbers.append(2)", frameId=frame["id"])
     debugger.body("copyToGlobals", srcVariableName="a", dstVariableName="taken", srcFrameId=frame["id"])
     debugger.body("continue", threadId=frame["threadId"])
     kernel.finish(cell)
@@ -239,4 +242,4 @@ def test_breakpoints_outlive_the_process(debugger: Debugger) -> None:
     assert {"a": "2", "b": "3"}.items() <= debugger.variables(frame).items()
     debugger.body("continue", threadId=frame["threadId"])
     assert kernel.finish(cell)[0].result == "5"
-    assert kernel.run("taken").result == "40"
+    assert kernel.run("taken, numbers").result == "(40, [1, 2])"

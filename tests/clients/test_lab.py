@@ -181,3 +181,25 @@ def test_a_widget_that_is_gone_is_said_to_be(lab: Lab) -> None:
     lab.expect_output(2, "ended with the process")
     lab.expect_output(2, "42")
     expect(lab.cell(0).locator(".noUi-handle")).to_have_count(0, timeout=SLOW)
+
+
+def test_the_debugger_stops_at_a_breakpoint_and_shows_a_variable(lab: Lab) -> None:
+    lab.open_notebook("debug.ipynb", "def add(a, b):\n    total = a + b\n    return total\n\nadd(40, 2)")
+    lab.shown('[data-command="debugger:toggle"], .jp-DebuggerBugButton').first.click()
+    # The margin for breakpoints comes when the debugger is on.
+    margin = lab.cell(0).locator(".cm-breakpoint-gutter").first
+    expect(margin).to_be_attached(timeout=SLOW)
+    line = lab.cell(0).locator(".cm-lineNumbers .cm-gutterElement", has_text="2").first.bounding_box()
+    place = margin.bounding_box()
+    assert line is not None
+    assert place is not None
+    lab.page.mouse.click(place["x"] + place["width"] / 2, line["y"] + line["height"] / 2)
+    expect(lab.page.locator(".jp-DebuggerBreakpoint")).to_have_count(1, timeout=SLOW)
+    lab.run_cell(0)
+    panel = lab.page.locator(".jp-DebuggerVariables")
+    expect(panel).to_contain_text("40", timeout=SLOW)
+    expect(lab.page.locator(".jp-DebuggerCallstack")).to_contain_text("add", timeout=SLOW)
+    lab.page.locator('[data-command="debugger:next"]').first.click()
+    expect(panel).to_contain_text("total", timeout=SLOW)
+    lab.page.locator('[data-command="debugger:continue"]').first.click()
+    lab.expect_output(0, "42")

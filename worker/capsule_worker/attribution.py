@@ -52,12 +52,23 @@ def latest() -> str:
     return _latest
 
 
+def is_ours(thread: threading.Thread) -> bool:
+    """Whether a thread belongs to the worker and not to the notebook."""
+    return thread.name.startswith("capsule-") or type(thread).__module__.startswith("IPython.")
+
+
 def follow_threads() -> None:
-    """Let every ``threading.Thread`` started from now on remember the cell that started it."""
+    """Let every ``threading.Thread`` started from now on remember the cell that started it.
+
+    Ours are kept from debuggers instead: pydevd neither stops nor lists what bears these two marks.
+    """
     start = threading.Thread.start
 
-    def remembering_start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
-        setattr(self, _THREAD_ATTRIBUTE, current())
+    def remembering_start(self: Any, *args: Any, **kwargs: Any) -> None:
+        if is_ours(self):
+            self.pydev_do_not_trace = self.is_pydev_daemon_thread = True
+        else:
+            setattr(self, _THREAD_ATTRIBUTE, current())
         start(self, *args, **kwargs)
 
     threading.Thread.start = remembering_start  # type: ignore[method-assign]

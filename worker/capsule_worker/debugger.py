@@ -330,9 +330,7 @@ class _Connection:
         self._pending: dict[int, tuple[Request, Answer]] = {}
         self._number = 0
         self._socket = _start_pydevd()
-        thread = threading.Thread(target=self._read, name="capsule-debugger", daemon=True)
-        _leave_alone(thread)
-        thread.start()
+        threading.Thread(target=self._read, name="capsule-debugger", daemon=True).start()
 
     def ask(self, request: Request, answer: Answer) -> None:
         """Send a request; its reply is handed over in another thread, under the request's own number."""
@@ -379,9 +377,6 @@ def _start_pydevd() -> socket.socket:
     import pydevd  # type: ignore[import-not-found]  # it is inside debugpy
     from _pydevd_bundle import pydevd_constants  # type: ignore[import-not-found]  # as above
 
-    for thread in threading.enumerate():
-        if thread.name.startswith("capsule-") or type(thread).__module__.startswith("IPython."):
-            _leave_alone(thread)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(_CONNECT_TIMEOUT)
         pydevd.settrace(
@@ -415,11 +410,6 @@ def _stop_tracing() -> None:
     monitoring = getattr(sys, "monitoring", None)  # Python 3.12
     if monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None:
         monitoring.set_events(monitoring.DEBUGGER_ID, 0)
-
-
-def _leave_alone(thread: threading.Thread) -> None:
-    """Have pydevd neither stop nor list a thread."""
-    thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]  # pydevd's names
 
 
 class _Explorer:

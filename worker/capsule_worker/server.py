@@ -83,6 +83,7 @@ class Server:
     ) -> None:
         limits.relax()
         limits.end_with_threads()
+        attribution.follow_threads()
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -91,7 +92,6 @@ class Server:
         self._outlet.read_pipes = self._pipes.read_available
         self._stdin = Stdin(self._channel)
         self._stdin.install()
-        attribution.follow_threads()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
         self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
@@ -111,6 +111,7 @@ class Server:
             self._loop.call_soon_threadsafe,
         )
         self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
+        self._shell.debugger = self._debugger
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.
@@ -392,7 +393,7 @@ class Server:
         }
         self._copying = True
         try:
-            strange = strangers(self._loop)
+            strange = "a debugger is attached" if self._debugger.attached else strangers(self._loop)
             if strange is not None:
                 raise standby.Unsound(strange)
             succession = standby.leave_copy(self._standby, note, self._own(), self._quiet(), self._let_go)

@@ -137,6 +137,8 @@ class ZMQInteractiveShell(InteractiveShell):
     #: What the magic ``%capsule`` works with.
     checkpointer: Any = AnyTrait()
     commands: Any = AnyTrait()
+    #: Whether its client can change variables beside cells' code is what checkpoints need to know.
+    debugger: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.
     kernel: Any = AnyTrait()
     displayhook_class = Type(ResultHook)

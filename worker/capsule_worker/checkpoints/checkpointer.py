@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from capsule_worker import attribution
 from capsule_worker.checkpoints import copies
 from capsule_worker.checkpoints.definitions import Definitions
 from capsule_worker.checkpoints.delta import delta
@@ -777,7 +778,7 @@ class Checkpointer:
 def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
     """Return what of the notebook runs beside its cells, if anything does."""
     for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not _is_ours(thread):
+        if thread is not threading.main_thread() and not attribution.is_ours(thread):
             return f"thread {thread.name!r} runs"
     for task in asyncio.all_tasks(loop):
         if not _is_cell(task):
@@ -786,14 +787,12 @@ def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
 
 
 def _hooks(shell: Any) -> bool:
-    """Whether functions of the notebook are called with each cell."""
+    """Whether functions of the notebook are called with each cell, or somebody debugs."""
+    if shell.debugger is not None and shell.debugger.attached:
+        return True
     namespace = shell.user_ns
     hooks = [hook for several in shell.events.callbacks.values() for hook in several]
     return any(getattr(hook, "__globals__", None) is namespace for hook in hooks) or sys.gettrace() is not None
-
-
-def _is_ours(thread: threading.Thread) -> bool:
-    return thread.name.startswith("capsule-") or type(thread).__module__.startswith("IPython.")
 
 
 def _is_cell(task: asyncio.Task[Any]) -> bool:
