@@ -126,6 +126,12 @@ class Runtime:
         Raises:
             ExecutionFailed: there is no result; the class says why.
         """
+        if request.subshell is not None:
+            # Beside the cells of the notebook, whose record and checkpoints go by their order.
+            try:
+                return await self._run(request)
+            finally:
+                self._engine.retire(ids.execution(request.id))
         self._running = request.id
         if not request.store_history:  # what a program asks beside a person's cells
             try:

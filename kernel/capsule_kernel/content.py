@@ -46,12 +46,14 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
         cell_id=cell_id if isinstance(cell_id, str) else None,
         execution_count=count,
         header=header_of(request),
+        subshell=request["header"].get("subshell_id"),
     )
 
 
 def header_of(request: dict[str, Any]) -> dict[str, Any]:
     """Return a request's header, with its date as text."""
-    return {name: value if isinstance(value, (str, int)) else str(value) for name, value in request["header"].items()}
+    header = request["header"].items()
+    return {name: value if isinstance(value, (str, int, type(None))) else str(value) for name, value in header}
 
 
 def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
@@ -67,6 +69,7 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
         metadata=request.get("metadata") or {},
         buffers=[bytes(each) for each in request.get("buffers") or ()],
         header=header_of(request),
+        subshell=request["header"].get("subshell_id"),
     )
 
 
@@ -198,7 +201,7 @@ def kernel_info(ready: m.ReadyMessage | None, isolation: str) -> dict[str, Any]:
         },
         "banner": f"Capsule {capsule_kernel.__version__}. Isolation: {isolation}\n{banner}",
         "help_links": HELP_LINKS,
-        "supported_features": ["debugger"] if ready is not None and ready.debugger else [],
+        "supported_features": ["kernel subshells", *(["debugger"] if ready is not None and ready.debugger else [])],
     }
 
 

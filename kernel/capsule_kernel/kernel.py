@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
 from ipykernel.kernelbase import Kernel
+from ipykernel.subshell_manager import UnknownSubshellError
 
 import capsule_kernel
 from capsule_durable import ids
@@ -17,6 +19,7 @@ from capsule_durable.errors import CapsuleError, ExecutionFailed
 from capsule_durable.runtime import Runtime
 from capsule_kernel import content
 from capsule_kernel.channels import Channels
+from capsule_kernel.usage import Usage
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
@@ -24,6 +27,34 @@ logger = logging.getLogger(__name__)
 
 #: Requests by execution that late output can still be attributed to.
 REMEMBERED = 10_000
+
+
+class Lane:
+    """The cells of one shell, the main one or a subshell, which run one after the other."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Any, Any]] = deque()
+        self.filled = asyncio.Event()
+        #: The request of the cell that runs.
+        self.executing: Any = None
+        self.open = True
+
+    def close(self) -> list[tuple[Any, Any]]:
+        """Return the cells that wait, and run no more."""
+        self.open = False
+        self.filled.set()
+        return self.take_all()
+
+    def put(self, idents: Any, message: Any) -> None:
+        """Add a cell."""
+        self.waiting.append((idents, message))
+        self.filled.set()
+
+    def take_all(self) -> list[tuple[Any, Any]]:
+        """Return the cells that wait, which do not any more."""
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        return waiting
 
 
 class CapsuleKernel(Kernel):
@@ -44,13 +75,13 @@ class CapsuleKernel(Kernel):
         """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
         self.runtime = runtime_factory(Capabilities(self._publish_output, self._publish_output, self._prompt))
-        self.next_count = 1
+        self.next_count = self._running_count = 1
         self.stopped = asyncio.Event()
         self._parents: OrderedDict[str, Any] = OrderedDict()
-        self._queue: deque[tuple[Any, Any]] = deque()
-        self._queue_filled = asyncio.Event()
-        self._executing: Any = None
-        self._question: tuple[Question, Any] | None = None
+        #: The main shell (None), and subshells by their ids.
+        self._lanes: dict[str | None, Lane] = {}
+        self._questions: list[tuple[Question, Any]] = []
+        self._usage = Usage()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idents: dict[str, Any] = {}
 
@@ -62,7 +93,7 @@ class CapsuleKernel(Kernel):
         self._channels.shell.on_recv(self._on_shell, copy=False)
         self._channels.control.on_recv(self._on_control, copy=False)
         self._channels.stdin.on_recv(self._on_stdin, copy=False)
-        self._spawn(self._run_cells())
+        self._open_lane(None)
         self.record_ports(self._channels.ports())
         self._publish_status("starting", "shell", parent={})
 
@@ -70,9 +101,11 @@ class CapsuleKernel(Kernel):
         idents, message = self._decode(frames)
         if message is None:
             return
-        if message["header"]["msg_type"] == "execute_request":
-            self._queue.append((idents, message))
-            self._queue_filled.set()
+        lane = self._lanes.get(message["header"].get("subshell_id"))
+        if lane is None:
+            self._refuse(idents, message)
+        elif message["header"]["msg_type"] == "execute_request":
+            lane.put(idents, message)
         else:
             self._spawn(self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell"))
 
@@ -82,12 +115,14 @@ class CapsuleKernel(Kernel):
             self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
 
     def _on_stdin(self, frames: Any) -> None:
-        _, message = self._decode(frames)
-        if message is None or self._question is None or message["header"]["msg_type"] != "input_reply":
+        idents, message = self._decode(frames)
+        if message is None or message["header"]["msg_type"] != "input_reply":
             return
-        question, _ = self._question
-        self._question = None
-        self.runtime.answer(question, str(message["content"].get("value", "")))
+        # The client's oldest, where it was asked for several.
+        mine = [asked for asked in self._questions if asked[1] == idents] or self._questions
+        if mine:
+            self._questions.remove(mine[0])
+            self.runtime.answer(mine[0][0], str(message["content"].get("value", "")))
 
     def _decode(self, frames: Any) -> tuple[Any, Any]:
         try:
@@ -98,25 +133,29 @@ class CapsuleKernel(Kernel):
             logger.exception("a message could not be read")
             return None, None
 
-    def _spawn(self, coro: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coro)
+    def _spawn(self, coro: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coro)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- serving ---------------------------------------------------------------------------------------------
 
-    async def _run_cells(self) -> None:
+    def _open_lane(self, subshell: str | None) -> None:
+        lane = self._lanes[subshell] = Lane()
+        self._spawn(self._run_cells(lane))
+
+    async def _run_cells(self, lane: Lane) -> None:
         """Take one cell after the other."""
-        while True:
-            while self._queue:
-                idents, message = self._queue.popleft()
-                self._executing = message
+        while lane.open:
+            while lane.waiting:
+                idents, lane.executing = lane.waiting.popleft()
                 try:
-                    await self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell")
+                    await self._serve(idents, lane.executing, self.shell_handlers, self._channels.shell, "shell")
                 finally:
-                    self._executing = None
-            self._queue_filled.clear()
-            await self._queue_filled.wait()
+                    lane.executing = None
+            lane.filled.clear()
+            await lane.filled.wait()
 
     async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
         """Handle one request between its ``busy`` and its ``idle``."""
@@ -133,7 +172,7 @@ class CapsuleKernel(Kernel):
         except Exception:
             logger.exception("handling %s failed", msg_type)
         self._publish_status("idle", channel, parent=message)
-        executing = self._executing
+        executing = self._lanes[None].executing
         if executing is not None and executing is not message:
             # Clients show the last status that they saw, whoever it was for: the cell is still running.
             self._publish_status("busy", "shell", parent=executing)
@@ -147,7 +186,8 @@ class CapsuleKernel(Kernel):
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Run a cell (Jupyter messaging, "Execute")."""
         self.next_count = max(self.next_count, self.runtime.next_count)
-        request = content.execute_message(ids.new_execution_id(), parent, self.next_count)
+        request = content.execute_message(ids.new_execution_id(), parent, self._number(parent))
+        count = request.execution_count or 0
         if self.runtime.settings.on_input == "wait":
             request = request.model_copy(update={"allow_stdin": True})
         self._remember(request.id, parent)
@@ -155,40 +195,57 @@ class CapsuleKernel(Kernel):
         if not request.silent:
             self._channels.iopub.send(
                 "execute_input",
-                {"code": parent["content"]["code"], "execution_count": self.next_count},
+                {"code": parent["content"]["code"], "execution_count": count},
                 parent,
                 topic=self._topic("execute_input"),
             )
         metadata = self.init_metadata(parent)
         try:
             result = await self.runtime.execute(request, parent.get("metadata", {}).get("capsule"))
-            self.next_count = result.next_execution_count
+            self._count_on(request, result.next_execution_count)
             reply = content.execute_reply(result)
         except ExecutionFailed as failure:
             error = content.failure_output(failure)
             if not request.silent:
                 self._publish_output(request.id, error)
-            reply = content.failure_reply(error, self.next_count)
-            self.next_count += int(request.store_history and not request.silent)
+            reply = content.failure_reply(error, count)
+            self._count_on(request, count + int(request.store_history and not request.silent))
         finally:
             del self._idents[request.id]
-            self._question = None
+            self._questions = [asked for asked in self._questions if asked[0].execution_id != request.id]
         metadata["status"] = reply["status"]
         if self.runtime.recorded:
             metadata["capsule"] = {"recorded": True}
         stop_on_error = parent["content"].get("stop_on_error", True)
         failed = reply["status"] == "error" and not request.silent and stop_on_error
-        behind = self._take_queued() if failed else []
+        behind = self._take_queued(request.subshell) if failed else []
         self._channels.session.send(stream, "execute_reply", reply, parent, metadata=metadata, ident=ident)
         self._abort(behind)
 
-    def _take_queued(self) -> list[Any]:
+    def _number(self, parent: Any) -> int:
+        """Return the number of a cell. The main shell's is taken when it has run; a subshell's at once."""
+        if parent["header"].get("subshell_id") is None:
+            self._running_count = self.next_count
+            return self.next_count
+        count = self.next_count
+        if self._lanes[None].executing is not None:
+            count = max(count, self._running_count + 1)
+        if not parent["content"].get("silent", False):
+            self.next_count = count + 1
+        return count
+
+    def _count_on(self, request: m.ExecuteMessage, following: int) -> None:
+        """Number the next cell of the main shell, with regard to those that subshells have numbered meanwhile."""
+        if request.subshell is None:
+            passed = self.next_count > (request.execution_count or 0)
+            self.next_count = max(following, self.next_count) if passed else following
+
+    def _take_queued(self, subshell: str | None) -> list[Any]:
         """Return the cells that were sent before this moment: a cell that answers a reply is not among them."""
         # What has arrived at the socket but was not read yet is queued, too.
         self._channels.shell.flush()
-        queued = list(self._queue)
-        self._queue.clear()
-        return queued
+        lane = self._lanes.get(subshell)
+        return lane.take_all() if lane is not None else []
 
     def _abort(self, cells: list[Any]) -> None:
         """Reply ``aborted`` to cells that were queued behind one that failed."""
@@ -230,7 +287,7 @@ class CapsuleKernel(Kernel):
         if not self._parents[question.execution_id]["content"].get("allow_stdin", False):
             self._publish_output(question.execution_id, content.awaited_input(question))
             return
-        self._question = (question, ident)
+        self._questions.append((question, ident))
         self._channels.session.send(
             self._channels.stdin,
             "input_request",
@@ -272,6 +329,39 @@ class CapsuleKernel(Kernel):
         targets = self.runtime.comms.items()
         comms = {comm_id: {"target_name": name} for comm_id, name in targets if wanted in (None, name)}
         self._channels.session.send(stream, "comm_info_reply", {"status": "ok", "comms": comms}, parent, ident=ident)
+
+    # -- subshells -------------------------------------------------------------------------------------------
+
+    async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """Open a shell whose cells run beside those of the main one (JEP 91)."""
+        subshell = uuid.uuid4().hex
+        self._open_lane(subshell)
+        reply = {"status": "ok", "subshell_id": subshell}
+        self._channels.session.send(socket, "create_subshell_reply", reply, parent, ident=ident)
+
+    async def delete_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """Close a subshell; a cell that runs there runs to its end."""
+        subshell = parent["content"].get("subshell_id")
+        lane = self._lanes.pop(subshell, None) if subshell is not None else None
+        if lane is None:
+            reply = content.no_answer(UnknownSubshellError(f"there is no subshell {subshell!r}"))
+        else:
+            reply = {"status": "ok"}
+            self._abort(lane.close())
+        self._channels.session.send(socket, "delete_subshell_reply", reply, parent, ident=ident)
+
+    async def list_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """Say which subshells there are."""
+        reply = {"status": "ok", "subshell_id": [each for each in self._lanes if each is not None]}
+        self._channels.session.send(socket, "list_subshell_reply", reply, parent, ident=ident)
+
+    def _refuse(self, idents: Any, message: Any) -> None:
+        """Answer a request for a subshell that is not there; clients know by the status that it is over."""
+        error = UnknownSubshellError(f"there is no subshell {message['header']['subshell_id']!r}")
+        reply_type = message["header"]["msg_type"].rsplit("_", 1)[0] + "_reply"
+        self._publish_status("busy", "shell", parent=message)
+        self._channels.session.send(self._channels.shell, reply_type, content.no_answer(error), message, ident=idents)
+        self._publish_status("idle", "shell", parent=message)
 
     # -- debugging -------------------------------------------------------------------------------------------
 
@@ -334,6 +424,11 @@ class CapsuleKernel(Kernel):
         except CapsuleError:
             return {"status": "unknown"}
         return {"status": reply.status} | ({"indent": reply.indent} if reply.status == "incomplete" else {})
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Say what the kernel's processes use."""
+        reply = await asyncio.to_thread(self._usage.look)
+        self._channels.session.send(stream, "usage_reply", reply, parent, ident=ident)
 
     # -- the kernel ------------------------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
 from jupyter_client.session import DELIM
 
-from .waiting import DEADLINE
+from .waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,3 +210,18 @@ def test_the_page_and_the_next_cell_travel_as_payloads(kernel: Conversation) -> 
     assert "Return the number of items" in page["data"]["text/plain"]
     (following,) = kernel.run("get_ipython().set_next_input('x = 1')").reply["payload"]
     assert (following["source"], following["text"]) == ("set_next_input", "x = 1")
+
+
+def test_usage_is_that_of_all_processes(kernel: Conversation) -> None:
+    """Of those that run the cells, too, and counted once where several share it."""
+
+    def usage() -> dict[str, Any]:
+        (exchange,) = kernel.finish(kernel.send_control("usage_request"))
+        return exchange.reply
+
+    before = usage()
+    assert {"hostname", "pid", "kernel_cpu", "cpu_count", "host_virtual_memory"} <= set(before)
+    kernel.run("held = b'x' * 300_000_000")
+    # While processes begin and end a look can miss what one of them shares.
+    poll_until(lambda: 200e6 < usage()["kernel_memory"] - before["kernel_memory"] < 500e6, "the memory is counted")
+    kernel.run("del held")

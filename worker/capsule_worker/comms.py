@@ -8,6 +8,7 @@ ended. What they make cells' objects print or show belongs to the message, not t
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class Comms:
     def parent(self) -> dict[str, Any]:
         """Return the request that the calling code belongs to, as far as it is known."""
         current = attribution.current()
-        if current in self._headers:
+        with contextlib.suppress(KeyError):
             self._headers.move_to_end(current)
         return {"header": self._headers.get(current, {}), "metadata": {}, "content": {}, "buffers": []}
 

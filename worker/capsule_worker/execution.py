@@ -19,7 +19,7 @@ from capsule_worker.shell import ZMQInteractiveShell
 
 
 class CellRunner:
-    """Runs cells in ``shell``, one at a time, in the main thread and on its asyncio loop.
+    """Runs cells in ``shell``: in the main thread and on its asyncio loop, one at a time, and beside it in subshells.
 
     Args:
         shell: the shell.
@@ -47,15 +47,31 @@ class CellRunner:
         attribution.enter(message.id)
         if message.execution_count is not None:
             shell.go_on_at(message.execution_count)
-        count = shell.execution_count
         shell.forget_errors()
+        return await self._run_to_result(message, shell.execution_count)
+
+    async def run_beside(self, message: ExecuteMessage) -> ResultMessage:
+        """Run a cell in the calling thread, that of a subshell, beside what the main thread runs.
+
+        It has the number that it was given, and leaves no trace in the history, which is in the order of cells.
+        """
+        with attribution.beside(message.id):
+            self._shell.forget_errors(message.execution_count)
+            message = message.model_copy(update={"store_history": False})
+            return await self._run_to_result(message, message.execution_count or self._shell.execution_count)
+
+    async def _run_to_result(self, message: ExecuteMessage, count: int) -> ResultMessage:
+        shell = self._shell
+        in_main = message.subshell is None
         started = time.perf_counter()
-        self._gate.start()
         expressions: dict[str, Any] = {}
+        if in_main:
+            self._gate.start()
         try:
             succeeded = await self._run_cell(message)
             if succeeded and message.user_expressions:
-                self._before_code("\n".join(message.user_expressions.values()))
+                if in_main:
+                    self._before_code("\n".join(message.user_expressions.values()))
                 expressions = shell.user_expressions(message.user_expressions)
         # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
         # the user's code and the shell's, or a hook of the user's that raised.
@@ -63,17 +79,16 @@ class CellRunner:
             succeeded = False
             shell.showtraceback()
         finally:
-            self._gate.stop()
+            if in_main:
+                self._gate.stop()
         elapsed = time.perf_counter() - started
-        payload = shell.take_payload()
-        error = None
-        if not succeeded:
-            error = shell.take_error()
+        payload = shell.take_payload() if in_main else []
+        error = None if succeeded else shell.take_error()
         return ResultMessage(
             execution_id=message.id,
             status="ok" if succeeded else "error",
             execution_count=count,
-            next_execution_count=shell.execution_count,
+            next_execution_count=shell.execution_count if in_main else count + 1,
             execution_time=elapsed,
             ename=error.ename if error else None,
             evalue=error.evalue if error else None,
@@ -94,8 +109,9 @@ class CellRunner:
             transformed = shell.transform_cell(message.code)
         except Exception:
             transformed, preprocessing_error = message.code, sys.exc_info()
-        with self._gate:
-            self._before(transformed, message, shell.execution_count)
+        if message.subshell is None:
+            with self._gate:
+                self._before(transformed, message, shell.execution_count)
         arguments: dict[str, Any] = {
             "store_history": message.store_history,
             "silent": message.silent,
@@ -111,7 +127,7 @@ class CellRunner:
         result = None
         try:
             if needs_loop and shell.loop_runner is asyncio_runner():
-                result = await self._gate.run(coro)
+                result = await (self._gate.run(coro) if message.subshell is None else coro)
             elif needs_loop:
                 result = shell.loop_runner(coro)
             else:

@@ -24,6 +24,9 @@ _RESOURCES = {
 }
 #: Those that were imposed: what is refused to cells, and what to this process.
 _imposed: dict[int, tuple[int, int]] = {}
+#: How many cells run.
+_cells = 0
+_counting = threading.Lock()
 
 
 def leave_no_core() -> None:
@@ -50,13 +53,19 @@ def impose(limits: Mapping[str, int]) -> None:
 
 @contextlib.contextmanager
 def enforced() -> Iterator[None]:
-    """Refuse a cell what goes beyond the limits."""
-    for kind, limit in _imposed.items():
-        resource.setrlimit(kind, limit)
+    """Refuse a cell what goes beyond the limits; several may run."""
+    global _cells  # noqa: PLW0603  # limits are the process's
+    with _counting:
+        _cells += 1
+        for kind, limit in _imposed.items():
+            resource.setrlimit(kind, limit)
     try:
         yield
     finally:
-        relax()
+        with _counting:
+            _cells -= 1
+            if not _cells:
+                relax()
 
 
 def relax() -> None:

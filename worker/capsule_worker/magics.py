@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from pathlib import Path
 
 from IPython.core import page
@@ -10,10 +12,12 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from capsule_worker.subshells import THREAD
+
 
 @magics_class
 class NotebookMagics(Magics):
-    """``%clear``, ``%less``, ``%more``, ``%man``, ``%autosave``."""
+    """``%clear``, ``%less``, ``%more``, ``%man``, ``%autosave``, ``%subshell``."""
 
     def _shell(self) -> InteractiveShell:
         assert self.shell is not None
@@ -63,3 +67,14 @@ class NotebookMagics(Magics):
         """Say that saving is the client's business: ``%autosave SECONDS`` has no effect here."""
         if line.strip():
             print("Saving is up to the notebook application: set its autosave interval in its own settings.")
+
+    @line_magic
+    def subshell(self, _line: str) -> None:
+        """Say in which subshell this cell runs: ``%subshell``."""
+        thread = threading.current_thread()
+        main = thread is threading.main_thread()
+        print(f"subshell id: {None if main else thread.name.removeprefix(THREAD)}")
+        print(f"thread id: {thread.ident}")
+        print(f"main thread id: {threading.main_thread().ident}")
+        print(f"pid: {os.getpid()}")
+        print(f"thread count: {threading.active_count()}")

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import IPython
@@ -40,6 +41,7 @@ from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.stand_ins import KernelOfShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
+from capsule_worker.subshells import Subshells
 
 _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.CompleteMessage: introspection.complete,
@@ -103,6 +105,7 @@ class Server:
         self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
         self._comms = Comms(self._outlet)
+        self._subshells = Subshells()
         self._debugger = Debugger(
             self._shell,
             self._shell.cell_files,
@@ -195,6 +198,8 @@ class Server:
 
     def _take(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
         match message:
+            case m.ExecuteMessage(subshell=str() as subshell):
+                self._beside(subshell, partial(self._execute_beside, message))
             case m.ExecuteMessage():
                 if self._executing is not None:
                     text = f"execution {self._executing} is running; one runs at a time"
@@ -225,6 +230,8 @@ class Server:
                     self._loop.call_soon_threadsafe(self._debugger.take, message)
                 else:
                     self._answer_beside_cell(message)
+            case m.CommMessage(subshell=str() as subshell):
+                self._beside(subshell, partial(self._take_comm_beside, message))
             case m.CommMessage():
                 self._loop.call_soon_threadsafe(self._take_comm, message)
             case m.CommInfoMessage():
@@ -272,7 +279,8 @@ class Server:
         self._begun = True
         self._comms.remember(message.id, message.header)
         self._pipes.before_cell()
-        self._stdin.allowed = message.allow_stdin
+        if message.allow_stdin:
+            self._stdin.allowed.add(message.id)
         result: m.ResultMessage | m.ErrorMessage
         try:
             with limits.enforced():
@@ -280,7 +288,7 @@ class Server:
         except Exception as error:
             result = self._fault(error, execution_id=message.id)
         finally:
-            self._stdin.allowed = False
+            self._stdin.allowed.discard(message.id)
         self._checkpointer.after_cell(result.execution_time)
         if self._checkpointer.synchronous:
             self._withheld = result
@@ -301,21 +309,28 @@ class Server:
             self._gate.start()
         try:
             with limits.enforced() if idle else contextlib.nullcontext():
-                self._comms.take(message)
+                self._hand_over(message)
+        finally:
+            if idle:
+                self._gate.stop()
+        if idle:
+            self._save_soon()
+
+    def _hand_over(self, message: m.CommMessage) -> None:
+        try:
+            self._comms.take(message)
         # What objects of the notebook do; comms tell of most of it themselves.
         except BaseException:
             with attribution.beside(message.id):
                 self._shell.showtraceback()
-        finally:
-            if idle:
-                self._gate.stop()
         self._outlet.flush()
         self._channel.send(m.CommReplyMessage(request_id=message.id))
-        if idle:
-            # They come by the dozen: what they change is saved when they are over.
-            if self._comm_timer is not None:
-                self._comm_timer.cancel()
-            self._comm_timer = self._loop.call_later(COMMS_OVER, self._save_after_comms)
+
+    def _save_soon(self) -> None:
+        """Save what was changed beside cells when that is over; it comes by the dozen."""
+        if self._comm_timer is not None:
+            self._comm_timer.cancel()
+        self._comm_timer = self._loop.call_later(COMMS_OVER, self._save_after_comms)
 
     def _save_after_comms(self) -> None:
         self._comm_timer = None
@@ -323,6 +338,43 @@ class Server:
         if self._checkpointer.due:
             self._loop.stop()
         self._copy_soon()
+
+    # -- subshells -------------------------------------------------------------------------------------------
+
+    def _beside(self, subshell: str, job: Callable[[], Awaitable[None]]) -> None:
+        """Have a subshell do something; when all variables are there, where the main thread has time to see to that."""
+        if self._executing is None and self._checkpointer.incomplete:
+
+            def begin() -> None:
+                self._checkpointer.before_comm()
+                self._subshells.put(subshell, job)
+
+            self._loop.call_soon_threadsafe(begin)
+        else:
+            self._subshells.put(subshell, job)
+
+    async def _execute_beside(self, message: m.ExecuteMessage) -> None:
+        self._comms.remember(message.id, message.header)
+        if message.allow_stdin:
+            self._stdin.allowed.add(message.id)
+        result: m.ResultMessage | m.ErrorMessage
+        try:
+            with limits.enforced():
+                result = await self._runner.run_beside(message)
+        except Exception as error:
+            result = self._fault(error, execution_id=message.id)
+        finally:
+            self._stdin.allowed.discard(message.id)
+        try:
+            self._outlet.finish(result, self._pipes.drain, self._drain_timeout)
+        except ProtocolError as error:
+            self._channel.send(self._fault(error, execution_id=message.id))
+        self._loop.call_soon_threadsafe(self._save_soon)
+
+    async def _take_comm_beside(self, message: m.CommMessage) -> None:
+        with limits.enforced():
+            self._hand_over(message)
+        self._loop.call_soon_threadsafe(self._save_soon)
 
     def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
         # What has no number of its own, such as a command from a terminal, comes after the cell that had one.
@@ -431,7 +483,7 @@ class Server:
     def _quiet(self) -> Iterator[None]:
         """Keep our threads from doing anything, and have nothing under way."""
         with self._taking, self._pipes.quiet(), self._outlet.quiet(), self._channel.quiet():
-            if self._begun:
+            if self._begun or self._subshells.busy:
                 raise standby.Unsound("a cell runs")
             yield
 
@@ -465,6 +517,7 @@ class Server:
         self._pipes.renew(fds["stdout"], fds["stderr"])
         self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
         self._questions = self._executing = None
+        self._subshells.forget()
         self._shell.renew_history()
         self._checkpointer.renew(self._writers)
         self._say_ready(0.0)

@@ -39,38 +39,71 @@ from capsule_worker.protocol.messages import (
 _NEVER_FULL = 1 << 30
 
 
+class Running(threading.local):
+    """What belongs to the cell that runs in a thread: beside the main thread's, subshells run some."""
+
+    #: The cell's number, if it is not the shell's.
+    number: int | None = None
+    #: The traceback of its exception, as lines; None where none was raised.
+    last_error: ErrorOutput | None = None
+    #: Whether its value could not be shown: then it has failed, as in ipykernel.
+    result_failed = False
+    #: Whether its value is being turned into its representations, and those.
+    formatting = False
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+    #: What IPython tells those who ask for the outcome.
+    result: Any = None
+
+
+_running = Running()
+
+
 class ResultHook(DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
 
-    #: Whether the value of a cell is being turned into its representations.
-    formatting = False
-    _data: dict[str, Any]
-    _metadata: dict[str, Any]
+    @property
+    def prompt_count(self) -> int:
+        """The number of the cell."""
+        return _running.number or super().prompt_count
+
+    @property
+    def exec_result(self) -> Any:
+        """What becomes of the cell."""
+        return _running.result
+
+    @exec_result.setter
+    def exec_result(self, result: Any) -> None:
+        _running.result = result
+
+    def quiet(self) -> bool:
+        """Whether the cell ends in a semicolon; IPython looks at the last one of the history."""
+        return _running.number is None and super().quiet()
 
     def start_displayhook(self) -> None:
         """Begin a result; the parts follow."""
-        self.formatting = True
-        self._data, self._metadata = {}, {}
+        _running.formatting = True
+        _running.data, _running.metadata = {}, {}
 
     def write_output_prompt(self) -> None:
         """Do nothing: the client draws the prompt."""
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         """Keep the representations of the value."""
-        self._data, self._metadata = format_dict, md_dict or {}
+        _running.data, _running.metadata = format_dict, md_dict or {}
 
     def finish_displayhook(self) -> None:
         """Send the result."""
-        if self._data:
+        if _running.data:
             _outlet(self).publish(
                 ExecuteResultOutput(
                     execution_count=self.prompt_count,
-                    data=jsonable(self._data),
-                    metadata=jsonable(self._metadata),
+                    data=jsonable(_running.data),
+                    metadata=jsonable(_running.metadata),
                 )
             )
-        self._data, self._metadata = {}, {}
-        self.formatting = False
+        _running.data, _running.metadata = {}, {}
+        _running.formatting = False
 
 
 class OutletPublisher(DisplayPublisher):
@@ -155,10 +188,6 @@ class ZMQInteractiveShell(InteractiveShell):
         super().__init__(compiler_class=CellCompiler, **kwargs)
         #: Names the files that cells are said to be in.
         self.cell_files: CellFiles = self.compile.files  # type: ignore[attr-defined]  # it is a CellCompiler
-        #: The traceback of the running cell's exception, as lines; None where none was raised.
-        self.last_error: ErrorOutput | None = None
-        #: Whether the value of the running cell could not be shown: then the cell has failed, as in ipykernel.
-        self.result_failed = False
 
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
@@ -252,24 +281,29 @@ class ZMQInteractiveShell(InteractiveShell):
         self.payload_manager.clear_payload()
         return payload
 
-    def forget_errors(self) -> None:
-        """Begin a cell that has not failed yet."""
-        self.last_error = None
-        self.result_failed = self._result_hook().formatting = False
+    def forget_errors(self, number: int | None = None) -> None:
+        """Begin a cell that has not failed yet, in the calling thread.
 
-    def _result_hook(self) -> ResultHook:
-        hook = self.displayhook
-        assert isinstance(hook, ResultHook)
-        return hook
+        Args:
+            number: its number, if it is not the shell's.
+        """
+        _running.number = number
+        _running.last_error = None
+        _running.result_failed = _running.formatting = False
+
+    @property
+    def result_failed(self) -> bool:
+        """Whether the value of the cell in this thread could not be shown."""
+        return _running.result_failed
 
     def take_error(self) -> ErrorOutput:
         """Return the exception that the cell ended with."""
-        return self.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
+        return _running.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
 
     def show_usage_error(self, exc: BaseException) -> None:
         """Show the error of a magic that was not used as it should be: in a line, on stderr."""
         super().show_usage_error(exc)
-        self.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
+        _running.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """Return what is to be shown, without the frame of ours that raised it for a limit."""
@@ -296,14 +330,14 @@ class ZMQInteractiveShell(InteractiveShell):
                 self._showtraceback(type(value), value, "".join(lines).splitlines())
                 return
             super().showtraceback(*args, **kwargs)
-            if self.last_error is None and value is not None:
+            if _running.last_error is None and value is not None:
                 # It met an error of its own, as where no file can be opened any more, which is on stderr.
                 lines = traceback.format_exception_only(value)
                 self._showtraceback(type(value), value, "".join(lines).splitlines())
 
     def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Keep the traceback that was shown; IPython would make it a second time."""
-        shown = self.last_error
+        shown = _running.last_error
         if shown is None or shown.ename != type(exception).__name__:
             kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
             return kept
@@ -316,9 +350,9 @@ class ZMQInteractiveShell(InteractiveShell):
             text = str(evalue)
         except Exception as error:
             text = f"<exception str() failed: {type(error).__name__}>"
-        self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
-        self.result_failed |= self._result_hook().formatting
-        self.outlet.publish(self.last_error)
+        _running.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
+        _running.result_failed |= _running.formatting
+        self.outlet.publish(_running.last_error)
 
 
 def _holds_group(error: BaseException | None) -> bool:

@@ -23,8 +23,8 @@ class Stdin:
         self._answers: dict[str, queue.SimpleQueue[InputResponseMessage]] = {}
         self._count = 0
         self._forked = False
-        #: Whether the client of the running cell can answer at all.
-        self.allowed = False
+        #: The executions whose client can answer at all.
+        self.allowed: set[str] = set()
 
     def install(self) -> None:
         """Let ``input`` and ``getpass.getpass`` ask the front."""
@@ -51,7 +51,7 @@ class Stdin:
         if self._forked:
             msg = f"{asked_by}() in a forked process: only the cell itself can ask"
             raise EOFError(msg)
-        if not self.allowed:
+        if attribution.current() not in self.allowed:
             msg = f"{asked_by} was called, but this frontend does not support input requests."
             raise StdinNotImplementedError(msg)
         sys.stdout.flush()

@@ -252,12 +252,20 @@ class Checkpointer:
         if not self._in_cell:
             self._load_rest()
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether variables that were there before a death are not loaded yet."""
+        return self._restorer is not None
+
     def after_comm(self) -> None:
-        """Take notice that objects have taken messages of the client's: anything can have changed."""
-        if self._keep is None or self._in_cell:
+        """Take notice that code has run beside cells, for a message of the client's or in a subshell."""
+        if self._keep is None:
             return
-        self._note()
-        self._everything = self._due = True
+        # It can have changed anything.
+        self._everything = True
+        if not self._in_cell:
+            self._note()
+            self._due = True
 
     def _note(self) -> None:
         """Find out which names are bound to something else than before."""

@@ -48,6 +48,8 @@ class ExecuteMessage(_Model):
     execution_count: int | None = None
     #: The header of the client's request: what is shown belongs to its id.
     header: Json = Field(default_factory=dict)
+    #: Where it runs beside the cells of the main thread; None for there.
+    subshell: str | None = None
 
 
 class ResultMessage(_Model):
@@ -213,6 +215,8 @@ class CommMessage(_Comm):
     id: str
     #: The header of the client's message.
     header: Json = Field(default_factory=dict)
+    #: Where it is taken, whatever the main thread does; None for there.
+    subshell: str | None = None
 
 
 class CommReplyMessage(_Model):
