@@ -40,6 +40,14 @@ from capsule_worker.stand_ins import KernelOfShell
 from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
 
+#: The oldest IPython that does all that is asked of it here; as in the distribution's requirements.
+OLDEST_IPYTHON = (8, 20)
+if IPython.version_info < OLDEST_IPYTHON:
+    # Installers may leave one behind that other packages pin.
+    raise ImportError(
+        f"IPython {IPython.__version__} is too old; cells need {'.'.join(map(str, OLDEST_IPYTHON))} or newer"
+    )
+
 _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.CompleteMessage: introspection.complete,
     m.InspectMessage: introspection.inspect,
