@@ -314,7 +314,7 @@ class Launcher:
                 stderr=said,
                 pass_fds=[fd],
                 start_new_session=True,
-                env=self._environment(),
+                env=self.environment(),
             )
         except OSError:
             ours.close()
@@ -325,7 +325,7 @@ class Launcher:
         self._warden = Warden(process, ours, said)
         return self._warden
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return the environment of workers."""
         if self.sandbox.profile == "open":
             passed = {name: value for name, value in os.environ.items() if name not in variables.SECRETS}

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a worker must have said that it is ready.
 START_TIMEOUT = 60.0
+#: Seconds in which an interpreter must tell what is wrong with it.
+DIAGNOSIS_TIMEOUT = 10.0
 #: Seconds between a worker's first ready and the start of the spare: it must not compete with the first cells.
 SPARE_DELAY = 2.0
 #: Seconds; a heartbeat is waited for as long as the worker lives.
@@ -112,7 +114,6 @@ class Workers:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted = asyncio.Event()
         self._protocol_error: ProtocolError | None = None
-        self._mismatch: str | None = None
         #: Why the worker was ended, where that was done here.
         self._verdict: str | None = None
         self._last_failure: str | None = None
@@ -217,14 +218,13 @@ class Workers:
                 self._renew()
                 launched = await self._succeed(worker, end)
             elif succeeds:
-                logger.warning("a standby could not take over: %s", _startup_failure(self._launcher.python, end))
+                logger.warning("a standby could not take over: %s", _startup_failure(end))
                 await worker.writers_done(0)
                 await self._leave_predecessor(WRITERS_TIMEOUT)
                 await self._listener.recover()
             else:
                 await worker.writers_done(0)
-                reason, self._mismatch = self._mismatch or _startup_failure(self._launcher.python, end), None
-                await self._give_up(reason)
+                await self._give_up(await self._diagnose(end))
 
     async def _leave_predecessor(self, timeout: float) -> None:
         """Wait for the writers of the worker whose place a copy has taken, if they matter still.
@@ -347,6 +347,21 @@ class Workers:
         if not breach.ends_all or not self._launcher.end_all():
             worker.kill()
 
+    async def _diagnose(self, end: Exit) -> str:
+        """Return why no cell can run in the interpreter and what mends it, or else how the worker has ended."""
+        from capsule_durable.interpreter import InterpreterUnusable, check
+
+        launcher = self._launcher
+        try:
+            # Cells may have changed what it runs first: it is asked where they are, not here.
+            await asyncio.to_thread(
+                check, launcher.python, DIAGNOSIS_TIMEOUT, launcher.sandbox.prefix, launcher.environment()
+            )
+        except InterpreterUnusable as error:
+            choose = "\nChoose another one by `capsule install --python PATH`, or by the setting `python`."
+            return f"no cell can run: {error}" + ("" if error.mend else choose)
+        return self._verdict or _startup_failure(end)
+
     async def _give_up(self, reason: str) -> None:
         """Tell whoever waits that there is no worker, and wait until somebody asks for one again."""
         # Each cell that is tried meanwhile tries again, and is told; the log is told once.
@@ -396,10 +411,9 @@ class Workers:
                 self._current.kill()
         if isinstance(message, ReadyMessage) and self.state == "starting":
             if message.protocol_version != PROTOCOL_VERSION and self._current is not None:
-                self._mismatch = (
+                self._verdict = (
                     f"{self._launcher.python} has capsule-worker {message.worker_version}, which speaks another"
-                    f" protocol ({message.protocol_version}, not {PROTOCOL_VERSION}). Bring both to one version:\n"
-                    f"    {self._launcher.python} -m pip install --upgrade capsule-worker"
+                    f" protocol ({message.protocol_version}, not {PROTOCOL_VERSION})"
                 )
                 self._current.kill()
                 return
@@ -427,12 +441,7 @@ class Workers:
             logger.warning("no spare worker: %s", error)
 
 
-def _startup_failure(python: str, end: Exit) -> str:
-    """Say why a worker did not come up, and what mends it."""
+def _startup_failure(end: Exit) -> str:
+    """Say how a worker that did not come up has ended."""
     said = "".join(text for _, text in end.last_words).strip()
-    if "No module named capsule_worker" in said:
-        return (
-            f"{python} has no capsule-worker, so no cell can run there. Install it with:\n"
-            f"    {python} -m pip install capsule-worker"
-        )
     return f"the worker process {end.description} before it was ready.\n{said}"

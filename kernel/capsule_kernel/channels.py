@@ -196,8 +196,12 @@ def watch_parent(on_lost: Any) -> None:
 
     A process that was started for a client which has died has nobody left to talk to.
     """
-    parent = int(os.environ.get("JPY_PARENT_PID") or 0)
-    if parent <= 1 or parent != os.getppid():
+    if int(os.environ.get("JPY_PARENT_PID") or 0) <= 1:
+        return
+    # It may be a program that Jupyter started to start this one; what is below the first process has lost its own.
+    parent = os.getppid()
+    if parent == 1:
+        on_lost()
         return
     try:
         fd = os.pidfd_open(parent)

@@ -83,7 +83,8 @@ def install(
     force: Annotated[bool, typer.Option("--force", help="Also in place of another kernel of that name.")] = False,
 ) -> None:
     """Make the kernel known to Jupyter, under a name and for a Python of your choice."""
-    from capsule_kernel import interpreter, kernelspec
+    from capsule_durable import interpreter
+    from capsule_kernel import kernelspec
 
     if user + sys_prefix + (prefix is not None) > 1:
         raise WrongUsage("give one of --user, --sys-prefix and --prefix")

@@ -65,7 +65,7 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
         comm_id=said["comm_id"],
         target_name=said.get("target_name"),
         target_module=said.get("target_module"),
-        data=said.get("data") or {},
+        data=said.get("data", {}),
         metadata=request.get("metadata") or {},
         buffers=[bytes(each) for each in request.get("buffers") or ()],
         header=header_of(request),

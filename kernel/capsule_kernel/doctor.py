@@ -18,9 +18,9 @@ from typing import IO, Any, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from capsule_durable import sandbox
+from capsule_durable import interpreter, sandbox
 from capsule_durable.settings import ConfigurationError, load
-from capsule_kernel import __version__, interpreter, kernelspec
+from capsule_kernel import __version__, kernelspec
 from capsule_kernel.kernelspec import Kernelspec
 
 #: How long a kernel may take to start, and again to answer, in seconds.

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from . import kernels
-from .lab import CHROMIUM_ARGUMENTS, Lab, Server, lab_server
+from .lab import CHROMIUM_ARGUMENTS, Lab, lab_server
 from .processes import MARK, Family
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .conversation import Conversation
     from .kernels import Opened
+    from .servers import Server
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,8 +94,8 @@ def open_kernel() -> Iterator[Callable[..., Opened]]:
     """Return a function that starts a kernel of the test's own, which ends with the test."""
     opened: list[Opened] = []
 
-    def start(transport: str = "tcp") -> Opened:
-        opened.append(kernels.open_kernel(transport))
+    def start(**how: str) -> Opened:
+        opened.append(kernels.open_kernel(**how))
         return opened[-1]
 
     yield start

@@ -24,9 +24,9 @@ def kernel_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-def open_kernel(transport: str = "tcp") -> Opened:
+def open_kernel(transport: str = "tcp", name: str = KERNEL, encryption: str = "disabled") -> Opened:
     """Start a kernel of our own and begin a conversation with it."""
-    manager = KernelManager(kernel_name=KERNEL, transport=transport)
+    manager = KernelManager(kernel_name=name, transport=transport, transport_encryption=encryption)
     manager.start_kernel(env=kernel_environment())
     client: BlockingKernelClient = manager.client()
     client.start_channels()

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import signal
-import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -17,9 +12,10 @@ from jupyter_client.kernelspec import KernelSpecManager
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from .kernels import KERNEL, kernel_environment
+from .kernels import KERNEL
 from .notebooks import notebook
-from .waiting import DEADLINE, poll_until
+from .servers import TOKEN, Server, address, serving
+from .waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,15 +39,6 @@ CHROMIUM_ARGUMENTS = [
 SHOWN = ".jp-MainAreaWidget:not(.lm-mod-hidden)"
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running server: where it is, what opens it, and the folder that it shows."""
-
-    url: str
-    token: str
-    work: Path
-
-
 @contextmanager
 def lab_server(home: Path, work: Path, log: Path) -> Iterator[Server]:
     """Run a JupyterLab server on a free loopback port, and end it and its process group.
@@ -65,37 +52,13 @@ def lab_server(home: Path, work: Path, log: Path) -> Iterator[Server]:
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    token = secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={work}"),
-        f"--IdentityProvider.token={token}",
+        f"--IdentityProvider.token={TOKEN}",
     ]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command, cwd=work, env=kernel_environment(), stdout=sink, stderr=sink, start_new_session=True
-        )
-    try:
-        yield Server(_address(process, home / "run" / f"jpserver-{process.pid}.json", log), token, work)
-    finally:
-        process.terminate()
-        try:
-            process.wait(DEADLINE)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _address(process: subprocess.Popen[bytes], told: Path, log: Path) -> str:
-    def look() -> str:
-        assert process.poll() is None, f"the server ended:\n{log.read_text()}"
-        try:
-            return str(json.loads(told.read_text())["url"])
-        except (FileNotFoundError, json.JSONDecodeError):
-            return ""
-
-    return poll_until(look, "the server tells its address", 60)
+    with serving(command, work, log) as process:
+        yield Server(address(process, home, log), TOKEN, work)
 
 
 class Lab:

@@ -50,10 +50,15 @@ class Family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def wait_until_gone(self, deadline: float = DEADLINE) -> None:
-        """Wait until no member runs any more; fail with the command lines of those that do."""
+    def wait_until_gone(self, deadline: float = DEADLINE, spare: int = 0) -> None:
+        """Wait until no member runs any more, but for one; fail with the command lines of those that do.
+
+        Args:
+            deadline: seconds that it may take.
+            spare: the process that may go on.
+        """
         try:
-            poll_until(lambda: not self.meet(), "no process left", deadline)
+            poll_until(lambda: {one.pid for one in self.meet()} <= {spare}, "no process left", deadline)
         except AssertionError as error:
             left = [_describe(process) for process in self.alive()]
             msg = f"{len(left)} processes outlived the kernel: {left}"

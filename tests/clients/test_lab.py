@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .lab import SLOW
+from .waiting import poll_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -15,6 +16,54 @@ if TYPE_CHECKING:
     from .lab import Lab
 
 PLOT = "import matplotlib.pyplot as plt\nplt.figure(figsize=(4, 2))\nplt.plot([1, 4, 9])\nplt.title('squares');"
+
+ANYWIDGET = """
+import anywidget, traitlets
+class Counter(anywidget.AnyWidget):
+    _esm = '''
+    function render({model, el}) {
+        const button = document.createElement("button");
+        button.className = "counter";
+        const show = () => { button.innerText = `count is ${model.get("value")}`; };
+        button.onclick = () => {
+            model.set("value", model.get("value") + 1);
+            model.save_changes();
+            model.send({kind: "bytes"}, undefined, [new Uint8Array([1, 2, 3]).buffer]);
+        };
+        model.on("change:value", show);
+        show();
+        el.appendChild(button);
+    }
+    export default {render};
+    '''
+    value = traitlets.Int(3).tag(sync=True)
+import ipywidgets
+out = ipywidgets.Output()
+@out.capture()
+def heard(widget, content, buffers):
+    print('heard', len(buffers[0]), content['kind'])
+counter = Counter()
+counter.on_msg(heard)
+ipywidgets.VBox([counter, out])
+"""
+IPYMPL = """
+%matplotlib widget
+import matplotlib.pyplot as plt
+fig = plt.figure(figsize=(4, 2))
+plt.plot([1, 4, 9])
+plt.show()
+"""
+#: Counts the pixels of a canvas that have the colour of matplotlib's first line.
+BLUE = """
+canvas => {
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+        count += data[i] == 31 && data[i + 1] == 119 && data[i + 2] == 180 && data[i + 3] == 255;
+    return count;
+}
+"""
+PLOTLY = "import plotly.graph_objects as go\nsquares = go.Figure(go.Scatter(y=[1, 4, 9]))\nsquares"
 
 
 def _is_drawn(image: Locator) -> bool:
@@ -203,3 +252,23 @@ def test_the_debugger_stops_at_a_breakpoint_and_shows_a_variable(lab: Lab) -> No
     expect(panel).to_contain_text("total", timeout=SLOW)
     lab.page.locator('[data-command="debugger:continue"]').first.click()
     lab.expect_output(0, "42")
+
+
+def test_what_libraries_draw_by_scripts_of_their_own_is_drawn(lab: Lab) -> None:
+    """None of it asks a network: the libraries bring what they draw with."""
+    lab.open_notebook(
+        "drawn.ipynb", ANYWIDGET, IPYMPL, PLOTLY, "widget = go.FigureWidget(squares)\nwidget", "counter.value"
+    )
+    lab.run_all()
+    counter = lab.cell(0).locator(".counter")
+    expect(counter).to_have_text("count is 3", timeout=SLOW)
+    counter.click()
+    expect(counter).to_have_text("count is 4", timeout=SLOW)
+    lab.expect_output(0, "heard 3 bytes")
+    canvas = lab.cell(1).locator("canvas").first
+    poll_until(lambda: canvas.is_visible() and canvas.evaluate(BLUE), "a blue line in the figure")
+    for index in (2, 3):
+        expect(lab.cell(index).locator(".js-plotly-plot path.js-line").first).to_be_visible(timeout=SLOW)
+    lab.wait_for_idle()
+    lab.run_cell(4)
+    lab.expect_output(4, "4")

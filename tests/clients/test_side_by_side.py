@@ -114,7 +114,7 @@ def test_a_question_goes_to_the_client_whose_cell_asks(kernel: Conversation, sec
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_a_kernel_serves_every_transport(open_kernel: Callable[..., Opened], transport: str) -> None:
-    manager, kernel = open_kernel(transport)
+    manager, kernel = open_kernel(transport=transport)
     assert manager.transport == transport
     exchange = kernel.run("print('Ada')\n6 * 7")
     assert exchange.text() == "Ada\n"

@@ -158,7 +158,7 @@ async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path:
     python = _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     house = House(python)
     for _ in range(2):
-        with pytest.raises(WorkerUnavailable, match=f"{python} -m pip install capsule-worker"):
+        with pytest.raises(WorkerUnavailable, match=f"uv pip install --python {python} capsule-worker=="):
             await house.run("1")
     await house.runtime.close()
 

@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from capsule_kernel import interpreter, kernelspec
+import capsule_kernel
+from capsule_durable import interpreter
+from capsule_kernel import kernelspec
 from capsule_kernel.cli import main
 from capsule_kernel.kernelspec import InvalidName, KernelspecError
 
@@ -179,7 +181,7 @@ def test_an_interpreter_is_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_command_that_mends_is_quoted_and_fits_an_environment_without_pip() -> None:
     path = Path("/a b/python")
-    worker = f"capsule-worker=={interpreter.__version__}"
+    worker = f"capsule-worker=={capsule_kernel.__version__}"
     assert interpreter.install_command(path, pip=True) == f"'/a b/python' -m pip install {worker}"
     assert interpreter.install_command(path, pip=False) == f"uv pip install --python '/a b/python' {worker}"
 

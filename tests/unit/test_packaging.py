@@ -34,9 +34,16 @@ def test_front_and_worker_are_released_together() -> None:
 
 
 def test_the_oldest_python_of_the_worker_is_the_one_that_install_asks_for() -> None:
-    from capsule_kernel.interpreter import OLDEST
+    from capsule_durable.interpreter import OLDEST
 
     assert project(ROOT / "worker")["project"]["requires-python"] == f">={OLDEST[0]}.{OLDEST[1]}"
+
+
+def test_the_oldest_ipython_of_the_worker_is_the_one_that_it_looks_for() -> None:
+    from capsule_worker.server import OLDEST_IPYTHON
+
+    oldest = ".".join(map(str, OLDEST_IPYTHON))
+    assert f"ipython>={oldest}" in project(ROOT / "worker")["project"]["dependencies"]
 
 
 def test_installing_the_distribution_brings_the_kernelspec() -> None:

@@ -9,8 +9,9 @@ ended. What they make cells' objects print or show belongs to the message, not t
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import comm
 from comm.base_comm import BaseComm, CommManager
@@ -27,6 +28,44 @@ _REMEMBERED = 1000
 _KINDS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
 
 
+class Comm(BaseComm):
+    """Sends what an object says behind what was shown before."""
+
+    #: Where it leaves.
+    outlet: ClassVar[Outlet]
+
+    def __reduce__(self) -> Any:
+        """Refuse: a copy would speak to nobody."""
+        raise pickle.PicklingError("a comm, whose other end is at the client")
+
+    def publish_msg(  # the signature is the base class's
+        self,
+        msg_type: str,
+        data: Any = None,
+        metadata: dict[str, Any] | None = None,
+        buffers: Any = None,
+        **keys: Any,
+    ) -> None:
+        """Send a message to the client."""
+        Comm.outlet.publish(
+            CommOutput(
+                event=_KINDS[msg_type],  # type: ignore[arg-type]  # one of three
+                comm_id=self.comm_id,
+                target_name=keys.get("target_name"),
+                target_module=keys.get("target_module"),
+                data=jsonable({} if data is None else data),
+                metadata=jsonable(metadata or {}),
+                buffers=[memoryview(each).cast("B").tobytes() for each in buffers or ()],
+            )
+        )
+
+
+def _adopt(kind: Any, /, **_: Any) -> None:
+    """Have ipykernel's own comms, which some libraries ask for by name, speak as ours do: its kernel is not here."""
+    if kind.__module__ == "ipykernel.comm.comm":
+        kind.publish_msg = Comm.publish_msg
+
+
 class Comms:
     """The comms of this process. There is one such object.
 
@@ -37,30 +76,8 @@ class Comms:
     def __init__(self, outlet: Outlet) -> None:
         self.manager = CommManager()
         self._headers: OrderedDict[str, dict[str, Any]] = OrderedDict()
-
-        class Comm(BaseComm):
-            """Sends what an object says behind what was shown before."""
-
-            def publish_msg(  # the signature is the base class's
-                self,
-                msg_type: str,
-                data: dict[str, Any] | None = None,
-                metadata: dict[str, Any] | None = None,
-                buffers: Any = None,
-                **keys: Any,
-            ) -> None:
-                outlet.publish(
-                    CommOutput(
-                        event=_KINDS[msg_type],  # type: ignore[arg-type]  # one of three
-                        comm_id=self.comm_id,
-                        target_name=keys.get("target_name"),
-                        target_module=keys.get("target_module"),
-                        data=jsonable(data or {}),
-                        metadata=jsonable(metadata or {}),
-                        buffers=[memoryview(each).cast("B").tobytes() for each in buffers or ()],
-                    )
-                )
-
+        Comm.outlet = outlet
+        BaseComm.__init_subclass__ = classmethod(_adopt)  # type: ignore[assignment]
         comm.create_comm = Comm
         comm.get_comm_manager = lambda: self.manager
 

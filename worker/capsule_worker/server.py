@@ -43,6 +43,14 @@ from capsule_worker.stdin import Stdin
 from capsule_worker.streams import OutputStream
 from capsule_worker.subshells import Subshells
 
+#: The oldest IPython that does all that is asked of it here; as in the distribution's requirements.
+OLDEST_IPYTHON = (8, 20)
+if IPython.version_info < OLDEST_IPYTHON:
+    # Installers may leave one behind that other packages pin.
+    raise ImportError(
+        f"IPython {IPython.__version__} is too old; cells need {'.'.join(map(str, OLDEST_IPYTHON))} or newer"
+    )
+
 _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.CompleteMessage: introspection.complete,
     m.InspectMessage: introspection.inspect,
@@ -114,7 +122,7 @@ class Server:
             self._loop.call_soon_threadsafe,
         )
         self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
-        self._shell.debugger = self._debugger
+        self._shell.client_debugger = self._debugger
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.

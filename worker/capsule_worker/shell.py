@@ -171,7 +171,7 @@ class ZMQInteractiveShell(InteractiveShell):
     checkpointer: Any = AnyTrait()
     commands: Any = AnyTrait()
     #: Whether its client can change variables beside cells' code is what checkpoints need to know.
-    debugger: Any = AnyTrait()
+    client_debugger: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.
     kernel: Any = AnyTrait()
     displayhook_class = Type(ResultHook)

@@ -6,6 +6,32 @@ from .kind import Kind
 
 KINDS: tuple[Kind, ...] = (
     Kind(
+        "objects that are made with arguments",
+        """
+        class wna_Point:
+            def __new__(cls, x, *, y):
+                point = super().__new__(cls)
+                point.x, point.y = x, y
+                return point
+
+        class wna_Named(wna_Point):
+            __slots__ = ('name',)
+
+            def __setstate__(self, state):
+                attributes, slots = state
+                self.__dict__.update(attributes)
+                self.name = slots['name'].upper()
+
+        wna_one, wna_two = wna_Point(1, y=2), wna_Named(3, y=4)
+        wna_two.name = 'B'; wna_both = [wna_one, wna_two]
+        """,
+        "wna_one.x = 5",
+        """
+        assert (wna_one.x, wna_one.y, wna_two.x, wna_two.y, wna_two.name) == (5, 2, 3, 4, 'B')
+        assert wna_both[0] is wna_one and wna_both[1] is wna_two and wna_Point(6, y=7).y == 7
+        """,
+    ),
+    Kind(
         "class and instance",
         """
         class CiPoint:

@@ -796,7 +796,7 @@ def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
 
 def _hooks(shell: Any) -> bool:
     """Whether functions of the notebook are called with each cell, or somebody debugs."""
-    if shell.debugger is not None and shell.debugger.attached:
+    if shell.client_debugger is not None and shell.client_debugger.attached:
         return True
     namespace = shell.user_ns
     hooks = [hook for several in shell.events.callbacks.values() for hook in several]

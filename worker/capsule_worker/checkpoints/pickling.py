@@ -31,17 +31,17 @@ import cloudpickle  # type: ignore[import-untyped]
 from capsule_worker.checkpoints import rebuilding
 from capsule_worker.checkpoints.reducing import (
     is_array_of_ctypes,
-    is_delicate,
     leave,
-    reduce_delicate,
     reduce_enum,
     reduce_exception,
     reduce_function,
     reduce_plain_class,
     submodules_imported,
+    way_of_class,
 )
 from capsule_worker.checkpoints.reducing_libraries import (
     ARRAYS,
+    OF_MODULES,
     REDUCERS,
     keeps_account_of_sharing,
     reduce_part_of_worker,
@@ -248,7 +248,7 @@ class NamespacePickler(cloudpickle.Pickler):
             return reduce_exception
         if module.partition(".")[0] == "pandas" and keeps_account_of_sharing():
             return way_of_pandas(kind)
-        return reduce_delicate if is_delicate(kind) else leave
+        return OF_MODULES.get(module) or way_of_class(kind)
 
     def _own(self, obj: Any) -> Any:
         """Reduce what it takes the pickler for."""

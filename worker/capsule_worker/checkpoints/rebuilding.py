@@ -119,6 +119,12 @@ def fill_object(obj: Any, attributes: Any) -> None:
             own[sys.intern(name)] = value
 
 
+def fill_bokeh_document(document: Any, attributes: dict[str, Any]) -> None:
+    """Give a document of bokeh its attributes, and make it the one in which bokeh keeps what is shown."""
+    fill_object(document, attributes)
+    importlib.import_module("bokeh.io.state").curstate().document = document
+
+
 def fill_container(obj: Any, state: tuple[Any, Any, Any]) -> None:
     """Give an object its attributes and items without asking its class."""
     attributes, items, pairs = state

@@ -7,6 +7,7 @@ import functools
 import re
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 from capsule_worker.checkpoints.rebuilding import (
@@ -118,7 +119,14 @@ def _owner(kind: type, name: str) -> Any:
     return next((base for base in kind.__mro__ if name in vars(base)), None)
 
 
-def is_delicate(kind: type) -> bool:
+def way_of_class(kind: type) -> Callable[[Any], Any]:
+    """Return how objects of a class are reduced of which nothing else is known."""
+    if _is_made_with_arguments(kind):
+        return _reduce_bare
+    return _reduce_delicate if _is_delicate(kind) else leave
+
+
+def _is_delicate(kind: type) -> bool:
     """Whether code of a class would run while its objects get their state, which that code may rely on."""
     if any(_owner(kind, name) is not object for name in ("__reduce__", "__reduce_ex__")) or _owner(
         kind, "__setstate__"
@@ -133,7 +141,7 @@ def is_delicate(kind: type) -> bool:
     return any(owner is not None and isinstance(vars(owner)[name], types.FunctionType) for name, owner in owners)
 
 
-def reduce_delicate(obj: Any) -> Any:
+def _reduce_delicate(obj: Any) -> Any:
     """Reduce an object such that no code of its class runs while it gets its state."""
     reduced = object.__reduce_ex__(obj, 5)
     if not isinstance(reduced, tuple):
@@ -145,6 +153,33 @@ def reduce_delicate(obj: Any) -> Any:
         return make, arguments, state, None, None, fill_object
     everything = (state, None if items is None else [*items], None if pairs is None else dict(pairs))
     return make, arguments, everything, None, None, fill_container
+
+
+def _is_made_with_arguments(kind: type) -> bool:
+    """Whether ``__new__`` of a class wants arguments, and nothing in its objects tells which."""
+    ways = ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
+    if any(_owner(kind, name) not in {None, object} for name in ways):
+        return False
+    make = kind.__new__
+    if not isinstance(make, types.FunctionType) or _beneath(kind) is not object:
+        return False
+    code, optional = make.__code__, len(make.__defaults__ or ())
+    return code.co_argcount - optional > 1 or code.co_kwonlyargcount > len(make.__kwdefaults__ or ())
+
+
+def _beneath(kind: type) -> type:
+    """Return the type of C that a class stands on."""
+    heap_type = 1 << 9
+    while kind.__flags__ & heap_type and kind.__base__ is not None:
+        kind = kind.__base__
+    return kind
+
+
+def _reduce_bare(obj: Any) -> Any:
+    """Reduce an object such that it is made without its class's ``__new__``."""
+    kind = type(obj)
+    reduced = object.__reduce_ex__(obj, 5) if _owner(kind, "__setstate__") else _reduce_delicate(obj)
+    return (object.__new__, (kind,), *reduced[2:]) if isinstance(reduced, tuple) else NotImplemented
 
 
 def reduce_exception(error: BaseException) -> Any:

@@ -26,6 +26,7 @@ from capsule_worker.checkpoints.rebuilding import (
     closed_file,
     dead_reference,
     fill_block,
+    fill_bokeh_document,
     fill_cell,
     make_alias,
     make_array_on,
@@ -175,6 +176,14 @@ def reduce_part_of_worker(obj: Any) -> Any:
 
         return get_ipython, ()
     return NotImplemented
+
+
+def _bokeh_document(obj: Any) -> Any:
+    """Reduce the document in which bokeh keeps what is shown such that it has this place again: it owns its figures."""
+    state = sys.modules.get("bokeh.io.state")
+    if state is None or not kind_is(obj, "Document") or obj is not state.curstate().document:
+        return NotImplemented
+    return *obj.__reduce_ex__(5)[:3], None, None, fill_bokeh_document
 
 
 def kind_is(obj: Any, name: str) -> bool:
@@ -343,6 +352,8 @@ def _missing(_: Any) -> Any:
 _OWNERS = (bytearray, arrays.array)
 #: Reducers of numpy's arrays, by the names of their classes.
 ARRAYS: dict[str, Callable[[Any], Any]] = {"ndarray": _array, "memmap": _memmap}
+#: Reducers of what is in other modules of libraries, by their names.
+OF_MODULES: dict[str, Callable[[Any], Any]] = {"bokeh.document.document": _bokeh_document}
 #: Reducers of all others, by type.
 REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _cell,

@@ -144,7 +144,8 @@ class _Comm(_Model):
     comm_id: str
     target_name: str | None = None
     target_module: str | None = None
-    data: Json = Field(default_factory=dict)
+    #: An object by the specification; some libraries say a text.
+    data: Any = Field(default_factory=dict)
     metadata: Json = Field(default_factory=dict)
     buffers: list[bytes] = Field(default_factory=list)
 

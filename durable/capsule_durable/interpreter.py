@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from capsule_durable.errors import CapsuleError
-from capsule_kernel import __version__
 from capsule_worker.protocol import PROTOCOL_VERSION
 
 #: The oldest Python that ``capsule-worker`` supports.
@@ -21,6 +22,7 @@ OLDEST = (3, 10)
 #: How long the interpreter may take to import the worker, in seconds.
 TIMEOUT = 60.0
 
+_VERSION = importlib.metadata.version("capsule-kernel")
 _MARK = "capsule-probe:"
 # Runs in any Python, so it is written for any Python. The working directory must not count as installed.
 _PROBE = f"""
@@ -89,18 +91,22 @@ def locate(python: str) -> Path:
     return path
 
 
-def check(python: str, timeout: float = TIMEOUT) -> Interpreter:
+def check(
+    python: str, timeout: float = TIMEOUT, prefix: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Interpreter:
     """Return the interpreter if cells can run in it.
 
     Args:
         python: a path, or a name in PATH.
         timeout: how long it may take to answer, in seconds.
+        prefix: the program behind which it is run, with its arguments: that of the sandbox, where cells have been.
+        environ: its environment; by default this process's.
 
     Raises:
         InterpreterUnusable: it is missing or broken, too old, or has no ``capsule_worker`` that matches this front.
     """
     path = locate(python)
-    answer = _ask(path, timeout)
+    answer = _ask(path, timeout, prefix, environ)
     version = ".".join(map(str, answer["version"]))
     if tuple(answer["version"][:2]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -109,10 +115,10 @@ def check(python: str, timeout: float = TIMEOUT) -> Interpreter:
     if not answer["installed"]:
         raise InterpreterUnusable(f"{path} (Python {version}) has no capsule-worker", mend)
     worker, protocol = answer.get("worker"), answer.get("protocol")
-    if worker != __version__:
+    if worker != _VERSION:
         raise InterpreterUnusable(
             f"{path} (Python {version}) has capsule-worker {worker or 'of an unknown version'}; "
-            f"this is capsule-kernel {__version__}, and the two must match",
+            f"this is capsule-kernel {_VERSION}, and the two must match",
             mend,
         )
     if "error" in answer:
@@ -135,23 +141,24 @@ def install_command(path: Path, *, pip: bool) -> str:
         path: the interpreter.
         pip: whether it has pip; an environment made by uv has none.
     """
-    python, requirement = shlex.quote(str(path)), f"capsule-worker=={__version__}"
+    python, requirement = shlex.quote(str(path)), f"capsule-worker=={_VERSION}"
     if pip:
         return f"{python} -m pip install {requirement}"
     return f"uv pip install --python {python} {requirement}"
 
 
-def _ask(path: Path, timeout: float) -> dict[str, Any]:
+def _ask(path: Path, timeout: float, prefix: Sequence[str], environ: Mapping[str, str] | None) -> dict[str, Any]:
     # -E: a PYTHONPATH of this terminal is not what a Jupyter server will have.
     try:
         process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
-            [path, "-E", "-c", _PROBE],
+            [*prefix, path, "-E", "-c", _PROBE],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             start_new_session=True,
+            env=environ,
         )
     except OSError as error:
         raise InterpreterUnusable(f"{path} cannot be started: {error.strerror}") from error
