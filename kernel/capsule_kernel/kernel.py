@@ -43,9 +43,11 @@ class CapsuleKernel(Kernel):
     def setup(self, channels: Channels, runtime_factory: Callable[[Capabilities], Runtime]) -> None:
         """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
-        self.runtime = runtime_factory(Capabilities(self._publish_output, self._publish_output, self._prompt))
+        show = self._publish_output
+        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave))
         self.next_count = 1
         self.stopped = asyncio.Event()
+        self._leaving = False
         self._parents: OrderedDict[str, Any] = OrderedDict()
         self._queue: deque[tuple[Any, Any]] = deque()
         self._queue_filled = asyncio.Event()
@@ -115,8 +117,17 @@ class CapsuleKernel(Kernel):
                     await self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell")
                 finally:
                     self._executing = None
+                if self._leaving:
+                    self.stopped.set()
+                    return
             self._queue_filled.clear()
             await self._queue_filled.wait()
+
+    def _leave(self) -> None:
+        """End the kernel where a cell wants that (``get_ipython().kernel.do_shutdown``), when it has ended."""
+        self._leaving = True
+        if self._executing is None:
+            self.stopped.set()
 
     async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
         """Handle one request between its ``busy`` and its ``idle``."""

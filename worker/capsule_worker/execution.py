@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
+from IPython.core.interactiveshell import ExecutionResult
 
 from capsule_worker import attribution
 from capsule_worker.interrupts import InterruptGate
@@ -48,12 +49,16 @@ class CellRunner:
         if message.execution_count is not None:
             shell.go_on_at(message.execution_count)
         count = shell.execution_count
-        shell.forget_errors()
         started = time.perf_counter()
         self._gate.start()
         expressions: dict[str, Any] = {}
+        raised = None
         try:
-            succeeded = await self._run_cell(message)
+            shell.begin()
+            shell.forget_errors()
+            ended = await self._run_cell(message)
+            raised = ended.error_before_exec or ended.error_in_exec
+            succeeded = bool(ended.success) and not shell.result_failed
             if succeeded and message.user_expressions:
                 self._before_code("\n".join(message.user_expressions.values()))
                 expressions = shell.user_expressions(message.user_expressions)
@@ -68,7 +73,7 @@ class CellRunner:
         payload = shell.take_payload()
         error = None
         if not succeeded:
-            error = shell.take_error()
+            error = shell.take_error(raised)
         return ResultMessage(
             execution_id=message.id,
             status="ok" if succeeded else "error",
@@ -82,8 +87,8 @@ class CellRunner:
             payload=[item for item in jsonable(payload) if isinstance(item, dict)],
         )
 
-    async def _run_cell(self, message: ExecuteMessage) -> bool:
-        """Run the code through the shell and return whether it succeeded.
+    async def _run_cell(self, message: ExecuteMessage) -> ExecutionResult:
+        """Run the code through the shell and return how it ended.
 
         As ``InteractiveShell.run_cell`` does, without its copy of all output in memory, and with cells that await
         on the loop that is already running, where the tasks that they start live on.
@@ -108,7 +113,7 @@ class CellRunner:
             message.code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         )
         coro = shell.run_cell_async(message.code, **arguments)
-        result = None
+        result: Any = None
         try:
             if needs_loop and shell.loop_runner is asyncio_runner():
                 result = await self._gate.run(coro)
@@ -120,7 +125,8 @@ class CellRunner:
             shell.events.trigger("post_execute")
             if not message.silent:
                 shell.events.trigger("post_run_cell", result)
-        return bool(result.success) and not shell.result_failed
+        ended: ExecutionResult = result
+        return ended
 
 
 def asyncio_runner() -> Any:

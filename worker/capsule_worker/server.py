@@ -22,7 +22,8 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker import attribution, introspection, limits, reaper, standby
+from capsule_worker import attribution, introspection, limits, reaper, stand_ins, standby
+from capsule_worker.application import IPKernelApp
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
@@ -82,6 +83,7 @@ class Server:
     ) -> None:
         limits.relax()
         limits.end_with_threads()
+        _renew_thread_id()
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -93,7 +95,15 @@ class Server:
         attribution.follow_threads()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
-        self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
+        app = IPKernelApp.read()
+        self._shell = app.shell = ZMQInteractiveShell.instance(
+            outlet=self._outlet,
+            application=app,
+            user_module=_main_module(),
+            parent=app,
+            profile_dir=app.profile_dir,
+        )
+        self._shell.configurables.append(app)  # type: ignore[arg-type]  # anything that has a configuration
         sys.stdout = OutputStream("stdout", self._outlet)
         sys.stderr = OutputStream("stderr", self._outlet)
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
@@ -102,7 +112,8 @@ class Server:
         self._channel.on_lost = self._leave_alone
         self._commands = Commands(self._channel)
         self._comms = Comms(self._outlet)
-        self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
+        self._shell.kernel = app.kernel = KernelOfShell(self._shell, self._comms, self._outlet, self._commands)
+        stand_ins.follow_imports()
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.
@@ -280,6 +291,7 @@ class Server:
         """Hand a message to the object that it is for; in the middle of a cell if that awaits."""
         idle = self._executing is None
         if idle:
+            self._shell.begin()
             self._checkpointer.before_comm()
             self._gate.start()
         try:
@@ -438,6 +450,7 @@ class Server:
     def _take_over(self, given: standby.Succession) -> None:
         """Take the place of the process that this one is a copy of."""
         fds = given.fds
+        _renew_thread_id()
         for number, name in ((1, "stdout_writing"), (2, "stderr_writing")):
             os.dup2(fds[name], number)
             os.close(fds[name])
@@ -459,6 +472,7 @@ class Server:
             self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Busy", message=text))
             return
         try:
+            self._shell.begin()
             act: Callable[[Any], Message] = self._save if isinstance(message, m.CheckpointMessage) else self._restore
             self._channel.send(act(message))
         except Exception as error:
@@ -485,6 +499,8 @@ class Server:
 
     def _answer(self, message: Any) -> None:
         try:
+            if threading.current_thread() is threading.main_thread():
+                self._shell.begin()
             reply = _QUESTIONS[type(message)](self._shell, message)
             self._channel.send(reply)
         except Exception as error:
@@ -531,6 +547,12 @@ def leave() -> None:
     """End this process and every process that its cells started, at once."""
     reaper.end_children()
     os._exit(0)
+
+
+def _renew_thread_id() -> None:
+    """Correct the main thread's id, which is the parent process's after a fork. Libraries compare it."""
+    main: Any = threading.main_thread()
+    main._set_native_id()  # noqa: SLF001  # there is no other way
 
 
 def _main_module() -> Any:

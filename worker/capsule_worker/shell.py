@@ -17,7 +17,6 @@ from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.error import UsageError
 from IPython.core.history import HistorySavingThread
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
@@ -25,6 +24,7 @@ from traitlets import CBool, Instance, Type, default
 
 from capsule_worker import interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
+from capsule_worker.gui import Windows
 from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
@@ -139,6 +139,8 @@ class ZMQInteractiveShell(InteractiveShell):
     commands: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.
     kernel: Any = AnyTrait()
+    #: What people have set for IPython; None where that does not count.
+    application: Any = AnyTrait()
     displayhook_class = Type(ResultHook)
     display_pub_class = Type(OutletPublisher)
     colors_force = CBool(True)
@@ -151,10 +153,23 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(compiler_class=CellCompiler, **kwargs)
+        self._windows = Windows()
         #: The traceback of the running cell's exception, as lines; None where none was raised.
         self.last_error: ErrorOutput | None = None
         #: Whether the value of the running cell could not be shown: then the cell has failed, as in ipykernel.
         self.result_failed = False
+
+    def begin(self) -> None:
+        """Run what people have set to be run before the first cell; once."""
+        if self.application is not None:
+            self.application.begin()
+
+    def init_user_ns(self) -> None:
+        """Add the notebook's path, where the server tells it."""
+        super().init_user_ns()
+        session = os.environ.get("JPY_SESSION_NAME")
+        if session:
+            self.user_ns["__session__"] = session
 
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
@@ -177,12 +192,22 @@ class ZMQInteractiveShell(InteractiveShell):
         """Add the magics of notebooks."""
         super().init_magics()
         self.register_magics(NotebookMagics, CapsuleMagics)
+        self.magics_manager.register_alias("ed", "edit")
 
     def enable_gui(self, gui: str | None = None) -> None:
-        """Accept what needs no event loop of its own; refuse the rest with what to do instead."""
-        if gui not in (None, "inline", "none", "asyncio"):
-            msg = f"no event loop for {gui!r} in this kernel; use `%matplotlib inline`"
-            raise UsageError(msg)
+        """Take care of a toolkit's windows from now on."""
+        self._windows.enable(gui)
+        self.active_eventloop = gui
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the request that the calling code belongs to."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The request that the calling code belongs to."""
+        return self.get_parent()
 
     def ask_exit(self) -> None:
         """Ask the client to leave (``exit``, ``quit``)."""
@@ -258,9 +283,17 @@ class ZMQInteractiveShell(InteractiveShell):
         assert isinstance(hook, ResultHook)
         return hook
 
-    def take_error(self) -> ErrorOutput:
-        """Return the exception that the cell ended with."""
-        return self.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
+    def take_error(self, raised: BaseException | None = None) -> ErrorOutput:
+        """Return the exception that the cell ended with.
+
+        Args:
+            raised: the exception itself; a handler of the user's (``set_custom_exc``) may show none.
+        """
+        if self.last_error is not None:
+            return self.last_error
+        if raised is None:
+            return ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
+        return ErrorOutput(ename=type(raised).__name__, evalue=_text_of(raised), traceback=[])
 
     def show_usage_error(self, exc: BaseException) -> None:
         """Show the error of a magic that was not used as it should be: in a line, on stderr."""
@@ -308,13 +341,16 @@ class ZMQInteractiveShell(InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         lines += hints(evalue)
-        try:
-            text = str(evalue)
-        except Exception as error:
-            text = f"<exception str() failed: {type(error).__name__}>"
-        self.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
+        self.last_error = ErrorOutput(ename=etype.__name__, evalue=_text_of(evalue), traceback=lines)
         self.result_failed |= self._result_hook().formatting
         self.outlet.publish(self.last_error)
+
+
+def _text_of(error: object) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<exception str() failed: {type(failure).__name__}>"
 
 
 def _holds_group(error: BaseException | None) -> bool:
