@@ -54,6 +54,7 @@ class CellRunner:
         expressions: dict[str, Any] = {}
         raised = None
         try:
+            shell.open_history()
             shell.begin()
             shell.forget_errors()
             ended = await self._run_cell(message)

@@ -224,7 +224,7 @@ class Server:
             case m.CommInfoMessage():
                 self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
             case m.KeepMessage():
-                self._loop.call_soon_threadsafe(self._checkpointer.keep, message)
+                self._loop.call_soon_threadsafe(self._keep, message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 self._loop.call_soon_threadsafe(self._save_or_restore, message)
             case m.CommandReplyMessage():
@@ -465,6 +465,11 @@ class Server:
         self._checkpointer.renew(self._writers)
         self._say_ready(0.0)
         self._copy_soon()
+
+    def _keep(self, message: m.KeepMessage) -> None:
+        self._checkpointer.keep(message)
+        # Only the worker that runs cells is told to keep checkpoints. This writes to disk: no cell is to wait for it.
+        self._loop.call_later(HISTORY_INTERVAL, self._shell.open_history)
 
     def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
         if self._executing is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import os
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.history import HistorySavingThread
+from IPython.core.history import HistoryManager, HistorySavingThread
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -127,6 +128,52 @@ class CellCompiler(CachingCompiler):
         return str(Path(tempfile.gettempdir()) / f"capsule_{os.getpid()}" / f"{digest}.py")
 
 
+class NotebookHistory(HistoryManager):
+    """Counts a session when there is something to keep: those of spare workers would stand between two kernels'.
+
+    (``%history ~1/`` is the session whose number is one less.)
+    """
+
+    opened = False
+
+    def new_session(self, conn: Any = None) -> None:
+        """Begin a session, once the history is open."""
+        if self.opened:
+            super().new_session(conn)
+
+    def open(self) -> None:
+        """Begin the first session."""
+        if self.opened:
+            return
+        self.opened = True
+        try:
+            self.new_session()
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history of this notebook is not kept in %s: %s", self.hist_file, error)
+            self.enabled = False
+
+    def go_on(self, session: int) -> None:
+        """Go on with the session of a process that has ended, and write what it could not write any more.
+
+        Args:
+            session: its number; its lines are in memory.
+        """
+        if not self.enabled or not session:
+            return
+        lines = zip(self.input_hist_parsed, self.input_hist_raw, strict=False)
+        rows = [(session, number, parsed, raw) for number, (parsed, raw) in enumerate(lines) if raw]
+        try:
+            (last,) = self.db.execute("SELECT max(line) FROM history WHERE session = ?", (session,)).fetchone()
+            if (last or 0) >= len(self.input_hist_raw):
+                return  # another kernel has gone on with it
+            with self.db:
+                self.db.executemany("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history in %s was not brought up to date: %s", self.hist_file, error)
+        if not self.opened:
+            self.opened, self.session_number = True, session
+
+
 class ZMQInteractiveShell(InteractiveShell):
     """The shell in which cells run.
 
@@ -223,13 +270,23 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
-        super().init_history()
-        if self.history_manager is not None:
-            self.history_manager.db_cache_size = _NEVER_FULL
+        self.history_manager = NotebookHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type]  # as the base class does
+        self.history_manager.db_cache_size = _NEVER_FULL
+
+    def open_history(self) -> None:
+        """Begin a session of the history, unless one is going on."""
+        assert isinstance(self.history_manager, NotebookHistory)
+        self.history_manager.open()
 
     def save_history(self) -> None:
         """Have the thread write what is not in the history file yet."""
-        flag = getattr(self.history_manager, "save_flag", None)
+        manager: Any = self.history_manager
+        # Each fork ends the thread (IPython 9.9 and later), as copies of this process begin with one.
+        restart = getattr(manager, "_restart_thread_if_stopped", None)
+        if restart is not None and manager.enabled:
+            restart()
+        flag = getattr(manager, "save_flag", None)
         if flag is not None:
             flag.set()
 
