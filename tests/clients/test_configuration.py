@@ -64,7 +64,7 @@ def test_configuration_startup_files_and_extensions_count(configured: Path, open
     assert kernel.run(f"print({names})").text() == "shell 7 8 9 10 /notebooks/this.ipynb True\n"
     assert kernel.run("%who").text() == "Interactive namespace is empty.\n"
     assert kernel.run("%greet").text().split() == ["hello"]
-    assert kernel.run("'autoreload' in get_ipython().extension_manager.loaded").result == "True"
+    assert kernel.run("%load_ext autoreload").text().startswith("The autoreload extension is already loaded")
     settings = "get_ipython().Completer.use_jedi, get_ipython().display_formatter.formatters['text/plain'].max_width"
     assert kernel.run(f"print({settings})").text() == "False 20\n"
     kernel.run(
