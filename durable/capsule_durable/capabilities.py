@@ -1,4 +1,4 @@
-"""What cells can ask of the front: show text, show objects, ask for input."""
+"""What cells can ask of the front: show text, show objects, ask for input, end."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class Capabilities:
         stream: shows text below the cell of an execution, which may have ended.
         display: shows, updates or clears rich output there.
         prompt: shows a question at the client.
+        leave: ends the kernel when no cell runs any more.
     """
 
     stream: Callable[[str, StreamOutput], None]
     display: Callable[[str, Output], None]
     prompt: Callable[[Question], None]
+    leave: Callable[[], None] = lambda: None
 
 
 #: Answers a cell's input: execution id, prompt, password -> the text.

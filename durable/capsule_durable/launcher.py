@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -215,6 +215,7 @@ class Launcher:
         session: the id that the kernel's session is to have, if its directory is made already.
         pass_environment: variables that cells get beside the usual ones, by names and patterns.
         limits: what a worker and all that it starts may take.
+        variables: what workers find in their environment beside it.
     """
 
     python: str = sys.executable
@@ -223,6 +224,7 @@ class Launcher:
     session: str | None = None
     pass_environment: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    variables: Mapping[str, str] = field(default_factory=dict)
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -332,7 +334,7 @@ class Launcher:
         else:
             passed, withheld = variables.split(os.environ, self.pass_environment)
             passed |= {WITHHELD: " ".join(withheld), PROFILE: self.sandbox.profile}
-        return passed | {COOKIE: self._next_cookie()}
+        return passed | {**self.variables, COOKIE: self._next_cookie()}
 
     def _next_cookie(self) -> str:
         # All are of one length: workers, and their copies, write their own over their original's.

@@ -516,7 +516,11 @@ class Runtime:
                 task.add_done_callback(self._commands.discard)
 
     async def _carry_out(self, message: m.CommandMessage) -> None:
-        fields = await self.keeper.carry_out(message.command, message.arguments)
+        fields: dict[str, Any] = {}
+        if message.command == "shutdown":
+            self._capabilities.leave()
+        else:
+            fields = await self.keeper.carry_out(message.command, message.arguments)
         if message.command == "undo" and "manifest" in fields:
             manifest = mf.load(fields["manifest"])
             if await self.workers.replace(manifest.id):

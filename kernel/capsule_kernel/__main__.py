@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
 import sys
 from pathlib import Path
 
+#: Environment variables for ``capsule_worker.application``: the connection file, and options of IPython's as JSON.
+CONNECTION_FILE, OPTIONS = "CAPSULE_CONNECTION_FILE", "CAPSULE_IPYTHON_OPTIONS"
 #: Options of IPython's, as ``--HistoryManager.hist_file=:memory:``.
 _OF_IPYTHON = re.compile(r"--[A-Z]\w*\.\w+=")
 
@@ -56,7 +59,13 @@ def main(argv: list[str] | None = None) -> int:
         keep=settings.checkpoints != "off",
     )
     launcher = Launcher(
-        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, settings.limits
+        settings.python,
+        settings.drain_timeout,
+        sandbox,
+        session,
+        settings.pass_environment,
+        settings.limits,
+        {CONNECTION_FILE: str(connection_file.absolute()), OPTIONS: json.dumps(rest)},
     )
     try:
         first = launcher.launch()

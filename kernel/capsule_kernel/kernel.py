@@ -74,9 +74,11 @@ class CapsuleKernel(Kernel):
     def setup(self, channels: Channels, runtime_factory: Callable[[Capabilities], Runtime]) -> None:
         """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
-        self.runtime = runtime_factory(Capabilities(self._publish_output, self._publish_output, self._prompt))
+        show = self._publish_output
+        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave))
         self.next_count = self._running_count = 1
         self.stopped = asyncio.Event()
+        self._leaving = False
         self._parents: OrderedDict[str, Any] = OrderedDict()
         #: The main shell (None), and subshells by their ids.
         self._lanes: dict[str | None, Lane] = {}
@@ -154,8 +156,17 @@ class CapsuleKernel(Kernel):
                     await self._serve(idents, lane.executing, self.shell_handlers, self._channels.shell, "shell")
                 finally:
                     lane.executing = None
+                if self._leaving:
+                    self.stopped.set()
+                    return
             lane.filled.clear()
             await lane.filled.wait()
+
+    def _leave(self) -> None:
+        """End the kernel where a cell wants that (``get_ipython().kernel.do_shutdown``), when it has ended."""
+        self._leaving = True
+        if self._lanes[None].executing is None:
+            self.stopped.set()
 
     async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
         """Handle one request between its ``busy`` and its ``idle``."""

@@ -10,8 +10,9 @@ import time
 
 _STARTED = time.monotonic()
 # ``-m`` puts the working directory first on the path. While the worker's own modules are imported it must not be
-# there: a file of the user's named like one of them would be taken for it. Cells get it back.
-_WORKING_DIRECTORY = sys.path.pop(0) if not getattr(sys.flags, "safe_path", False) else None
+# there: a file of the user's named like one of them would be taken for it. Cells get it back (``application``).
+if not getattr(sys.flags, "safe_path", False):
+    sys.path.pop(0)
 
 
 def main() -> None:
@@ -63,8 +64,6 @@ def main() -> None:
         order.drain_timeout,
     )
     os.close(order.fds["journal"])
-    if _WORKING_DIRECTORY is not None:
-        sys.path.insert(0, "")
     sys.argv = [""]
     server.run(order.started)
 

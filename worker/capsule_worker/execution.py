@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
+from IPython.core.interactiveshell import ExecutionResult
 
 from capsule_worker import attribution
 from capsule_worker.interrupts import InterruptGate
@@ -47,7 +48,6 @@ class CellRunner:
         attribution.enter(message.id)
         if message.execution_count is not None:
             shell.go_on_at(message.execution_count)
-        shell.forget_errors()
         return await self._run_to_result(message, shell.execution_count)
 
     async def run_beside(self, message: ExecuteMessage) -> ResultMessage:
@@ -56,7 +56,6 @@ class CellRunner:
         It has the number that it was given, and leaves no trace in the history, which is in the order of cells.
         """
         with attribution.beside(message.id):
-            self._shell.forget_errors(message.execution_count)
             message = message.model_copy(update={"store_history": False})
             return await self._run_to_result(message, message.execution_count or self._shell.execution_count)
 
@@ -65,10 +64,17 @@ class CellRunner:
         in_main = message.subshell is None
         started = time.perf_counter()
         expressions: dict[str, Any] = {}
+        raised = None
         if in_main:
             self._gate.start()
         try:
-            succeeded = await self._run_cell(message)
+            if in_main:
+                shell.open_history()
+                shell.begin()
+            shell.forget_errors(None if in_main else message.execution_count)
+            ended = await self._run_cell(message)
+            raised = ended.error_before_exec or ended.error_in_exec
+            succeeded = bool(ended.success) and not shell.result_failed
             if succeeded and message.user_expressions:
                 if in_main:
                     self._before_code("\n".join(message.user_expressions.values()))
@@ -83,7 +89,7 @@ class CellRunner:
                 self._gate.stop()
         elapsed = time.perf_counter() - started
         payload = shell.take_payload() if in_main else []
-        error = None if succeeded else shell.take_error()
+        error = None if succeeded else shell.take_error(raised)
         return ResultMessage(
             execution_id=message.id,
             status="ok" if succeeded else "error",
@@ -97,8 +103,8 @@ class CellRunner:
             payload=[item for item in jsonable(payload) if isinstance(item, dict)],
         )
 
-    async def _run_cell(self, message: ExecuteMessage) -> bool:
-        """Run the code through the shell and return whether it succeeded.
+    async def _run_cell(self, message: ExecuteMessage) -> ExecutionResult:
+        """Run the code through the shell and return how it ended.
 
         As ``InteractiveShell.run_cell`` does, without its copy of all output in memory, and with cells that await
         on the loop that is already running, where the tasks that they start live on.
@@ -124,7 +130,7 @@ class CellRunner:
             message.code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         )
         coro = shell.run_cell_async(message.code, **arguments)
-        result = None
+        result: Any = None
         try:
             if needs_loop and shell.loop_runner is asyncio_runner():
                 result = await (self._gate.run(coro) if message.subshell is None else coro)
@@ -136,7 +142,8 @@ class CellRunner:
             shell.events.trigger("post_execute")
             if not message.silent:
                 shell.events.trigger("post_run_cell", result)
-        return bool(result.success) and not shell.result_failed
+        ended: ExecutionResult = result
+        return ended
 
 
 def asyncio_runner() -> Any:

@@ -11,13 +11,15 @@ from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magics.code import CodeMagics, MacroToEdit
 
+from capsule_worker.application import IPKernelApp
 from capsule_worker.subshells import THREAD
 
 
 @magics_class
 class NotebookMagics(Magics):
-    """``%clear``, ``%less``, ``%more``, ``%man``, ``%autosave``, ``%subshell``."""
+    """``%clear``, ``%less``, ``%more``, ``%man``, ``%edit``, ``%autosave``, ``%connect_info``, ``%subshell``, ..."""
 
     def _shell(self) -> InteractiveShell:
         assert self.shell is not None
@@ -61,6 +63,39 @@ class NotebookMagics(Magics):
             check=False,
         )
         page.page(found.stdout if found.returncode == 0 else found.stderr)
+
+    @line_magic
+    def edit(self, line: str) -> None:
+        """Have the client open a file, or the one that an object comes from, in its editor: ``%edit FILE|NAME``.
+
+        What is edited does not run by itself. Clients without an editor do nothing.
+        """
+        shell = self._shell()
+        options, target = self.parse_options(line, "prn:")
+        try:
+            filename, number, _ = CodeMagics._find_edit_target(shell, target, options, ["", ""])  # noqa: SLF001  # no other
+        except MacroToEdit:
+            raise UsageError("%edit: a macro has no file; see %macro, and print(NAME)") from None
+        assert shell.payload_manager is not None
+        payload = {"source": "edit_magic", "filename": str(Path(filename).resolve()), "line_number": number}
+        shell.payload_manager.write_payload(payload)
+
+    @line_magic
+    def connect_info(self, _line: str) -> None:
+        """Say how other clients connect to this kernel."""
+        file = IPKernelApp.instance().connection_file
+        try:
+            print(Path(file).read_text(encoding="utf-8"))
+            print("\nA client elsewhere needs this in a file. In a terminal of this machine:")
+        except OSError:
+            print("Cells do not see the connection file, in which the key to their kernel is. In a terminal:")
+        print(f"    $> jupyter console --existing {file}")
+
+    @line_magic
+    def qtconsole(self, _line: str) -> None:
+        """Say how a console connects to this kernel."""
+        file = IPKernelApp.instance().connection_file
+        print(f"Cells cannot connect to their own kernel. In a terminal:\n    $> jupyter qtconsole --existing {file}")
 
     @line_magic
     def autosave(self, line: str) -> None:

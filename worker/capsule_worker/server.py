@@ -23,7 +23,8 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker import attribution, introspection, limits, reaper, standby
+from capsule_worker import attribution, introspection, limits, reaper, stand_ins, standby
+from capsule_worker.application import IPKernelApp
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
@@ -94,6 +95,7 @@ class Server:
         limits.relax()
         limits.end_with_threads()
         attribution.follow_threads()
+        _renew_thread_id()
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
@@ -104,7 +106,15 @@ class Server:
         self._stdin.install()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
-        self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
+        app = IPKernelApp.read()
+        self._shell = app.shell = ZMQInteractiveShell.instance(
+            outlet=self._outlet,
+            application=app,
+            user_module=_main_module(),
+            parent=app,
+            profile_dir=app.profile_dir,
+        )
+        self._shell.configurables.append(app)  # type: ignore[arg-type]  # anything that has a configuration
         sys.stdout = OutputStream("stdout", self._outlet)
         sys.stderr = OutputStream("stderr", self._outlet)
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
@@ -121,7 +131,8 @@ class Server:
             self._channel.send,
             self._loop.call_soon_threadsafe,
         )
-        self._shell.kernel = KernelOfShell(self._shell, self._comms, self._outlet)
+        self._shell.kernel = app.kernel = KernelOfShell(self._shell, self._comms, self._outlet, self._commands)
+        stand_ins.follow_imports()
         self._shell.client_debugger = self._debugger
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
@@ -245,7 +256,7 @@ class Server:
             case m.CommInfoMessage():
                 self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
             case m.KeepMessage():
-                self._loop.call_soon_threadsafe(self._checkpointer.keep, message)
+                self._loop.call_soon_threadsafe(self._keep, message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 self._loop.call_soon_threadsafe(self._save_or_restore, message)
             case m.CommandReplyMessage():
@@ -313,6 +324,7 @@ class Server:
         """Hand a message to the object that it is for; in the middle of a cell if that awaits."""
         idle = self._executing is None
         if idle:
+            self._shell.begin()
             self._checkpointer.before_comm()
             self._gate.start()
         try:
@@ -351,9 +363,10 @@ class Server:
 
     def _beside(self, subshell: str, job: Callable[[], Awaitable[None]]) -> None:
         """Have a subshell do something; when all variables are there, where the main thread has time to see to that."""
-        if self._executing is None and self._checkpointer.incomplete:
+        if self._executing is None and (self._checkpointer.incomplete or not self._shell.application.begun):
 
             def begin() -> None:
+                self._shell.begin()
                 self._checkpointer.before_comm()
                 self._subshells.put(subshell, job)
 
@@ -515,6 +528,7 @@ class Server:
     def _take_over(self, given: standby.Succession) -> None:
         """Take the place of the process that this one is a copy of."""
         fds = given.fds
+        _renew_thread_id()
         for number, name in ((1, "stdout_writing"), (2, "stderr_writing")):
             os.dup2(fds[name], number)
             os.close(fds[name])
@@ -531,12 +545,18 @@ class Server:
         self._say_ready(0.0)
         self._copy_soon()
 
+    def _keep(self, message: m.KeepMessage) -> None:
+        self._checkpointer.keep(message)
+        # Only the worker that runs cells is told to keep checkpoints. This writes to disk: no cell is to wait for it.
+        self._loop.call_later(HISTORY_INTERVAL, self._shell.open_history)
+
     def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
         if self._executing is not None:
             text = f"execution {self._executing} is running; its namespace is its own"
             self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Busy", message=text))
             return
         try:
+            self._shell.begin()
             act: Callable[[Any], Message] = self._save if isinstance(message, m.CheckpointMessage) else self._restore
             self._channel.send(act(message))
         except Exception as error:
@@ -566,6 +586,8 @@ class Server:
             self._debugger.take(message)
             return
         try:
+            if threading.current_thread() is threading.main_thread():
+                self._shell.begin()
             reply = _QUESTIONS[type(message)](self._shell, message)
             self._channel.send(reply)
         except Exception as error:
@@ -612,6 +634,12 @@ def leave() -> None:
     """End this process and every process that its cells started, at once."""
     reaper.end_children()
     os._exit(0)
+
+
+def _renew_thread_id() -> None:
+    """Correct the main thread's id, which is the parent process's after a fork. Libraries compare it."""
+    main: Any = threading.main_thread()
+    main._set_native_id()  # noqa: SLF001  # there is no other way
 
 
 def _main_module() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import sqlite3
 import sys
 import threading
 import traceback
@@ -14,8 +15,7 @@ from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.error import UsageError
-from IPython.core.history import HistorySavingThread
+from IPython.core.history import HistoryManager, HistorySavingThread
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -23,6 +23,7 @@ from traitlets import CBool, Instance, Type, default
 from capsule_worker import interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.cell_files import CellFiles
+from capsule_worker.gui import Windows
 from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
 from capsule_worker.magics import NotebookMagics
@@ -160,6 +161,52 @@ class CellCompiler(CachingCompiler):
         return self.files.name(raw_code)
 
 
+class NotebookHistory(HistoryManager):
+    """Counts a session when there is something to keep: those of spare workers would stand between two kernels'.
+
+    (``%history ~1/`` is the session whose number is one less.)
+    """
+
+    opened = False
+
+    def new_session(self, conn: Any = None) -> None:
+        """Begin a session, once the history is open."""
+        if self.opened:
+            super().new_session(conn)
+
+    def open(self) -> None:
+        """Begin the first session."""
+        if self.opened:
+            return
+        self.opened = True
+        try:
+            self.new_session()
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history of this notebook is not kept in %s: %s", self.hist_file, error)
+            self.enabled = False
+
+    def go_on(self, session: int) -> None:
+        """Go on with the session of a process that has ended, and write what it could not write any more.
+
+        Args:
+            session: its number; its lines are in memory.
+        """
+        if not self.enabled or not session:
+            return
+        lines = zip(self.input_hist_parsed, self.input_hist_raw, strict=False)
+        rows = [(session, number, parsed, raw) for number, (parsed, raw) in enumerate(lines) if raw]
+        try:
+            (last,) = self.db.execute("SELECT max(line) FROM history WHERE session = ?", (session,)).fetchone()
+            if (last or 0) >= len(self.input_hist_raw):
+                return  # another kernel has gone on with it
+            with self.db:
+                self.db.executemany("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history in %s was not brought up to date: %s", self.hist_file, error)
+        if not self.opened:
+            self.opened, self.session_number = True, session
+
+
 class ZMQInteractiveShell(InteractiveShell):
     """The shell in which cells run.
 
@@ -174,6 +221,8 @@ class ZMQInteractiveShell(InteractiveShell):
     client_debugger: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.
     kernel: Any = AnyTrait()
+    #: What people have set for IPython; None where that does not count.
+    application: Any = AnyTrait()
     displayhook_class = Type(ResultHook)
     display_pub_class = Type(OutletPublisher)
     colors_force = CBool(True)
@@ -186,8 +235,21 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(compiler_class=CellCompiler, **kwargs)
+        self._windows = Windows()
         #: Names the files that cells are said to be in.
         self.cell_files: CellFiles = self.compile.files  # type: ignore[attr-defined]  # it is a CellCompiler
+
+    def begin(self) -> None:
+        """Run what people have set to be run before the first cell; once."""
+        if self.application is not None:
+            self.application.begin()
+
+    def init_user_ns(self) -> None:
+        """Add the notebook's path, where the server tells it."""
+        super().init_user_ns()
+        session = os.environ.get("JPY_SESSION_NAME")
+        if session:
+            self.user_ns["__session__"] = session
 
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
@@ -210,12 +272,22 @@ class ZMQInteractiveShell(InteractiveShell):
         """Add the magics of notebooks."""
         super().init_magics()
         self.register_magics(NotebookMagics, CapsuleMagics)
+        self.magics_manager.register_alias("ed", "edit")
 
     def enable_gui(self, gui: str | None = None) -> None:
-        """Accept what needs no event loop of its own; refuse the rest with what to do instead."""
-        if gui not in (None, "inline", "none", "asyncio"):
-            msg = f"no event loop for {gui!r} in this kernel; use `%matplotlib inline`"
-            raise UsageError(msg)
+        """Take care of a toolkit's windows from now on."""
+        self._windows.enable(gui)
+        self.active_eventloop = gui
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the request that the calling code belongs to."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The request that the calling code belongs to."""
+        return self.get_parent()
 
     def ask_exit(self) -> None:
         """Ask the client to leave (``exit``, ``quit``)."""
@@ -231,13 +303,23 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
-        super().init_history()
-        if self.history_manager is not None:
-            self.history_manager.db_cache_size = _NEVER_FULL
+        self.history_manager = NotebookHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type]  # as the base class does
+        self.history_manager.db_cache_size = _NEVER_FULL
+
+    def open_history(self) -> None:
+        """Begin a session of the history, unless one is going on."""
+        assert isinstance(self.history_manager, NotebookHistory)
+        self.history_manager.open()
 
     def save_history(self) -> None:
         """Have the thread write what is not in the history file yet."""
-        flag = getattr(self.history_manager, "save_flag", None)
+        manager: Any = self.history_manager
+        # Each fork ends the thread (IPython 9.9 and later), as copies of this process begin with one.
+        restart = getattr(manager, "_restart_thread_if_stopped", None)
+        if restart is not None and manager.enabled:
+            restart()
+        flag = getattr(manager, "save_flag", None)
         if flag is not None:
             flag.set()
 
@@ -296,9 +378,17 @@ class ZMQInteractiveShell(InteractiveShell):
         """Whether the value of the cell in this thread could not be shown."""
         return _running.result_failed
 
-    def take_error(self) -> ErrorOutput:
-        """Return the exception that the cell ended with."""
-        return _running.last_error or ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
+    def take_error(self, raised: BaseException | None = None) -> ErrorOutput:
+        """Return the exception that the cell ended with.
+
+        Args:
+            raised: the exception itself; a handler of the user's (``set_custom_exc``) may show none.
+        """
+        if _running.last_error is not None:
+            return _running.last_error
+        if raised is None:
+            return ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
+        return ErrorOutput(ename=type(raised).__name__, evalue=_text_of(raised), traceback=[])
 
     def show_usage_error(self, exc: BaseException) -> None:
         """Show the error of a magic that was not used as it should be: in a line, on stderr."""
@@ -346,13 +436,16 @@ class ZMQInteractiveShell(InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         lines += hints(evalue)
-        try:
-            text = str(evalue)
-        except Exception as error:
-            text = f"<exception str() failed: {type(error).__name__}>"
-        _running.last_error = ErrorOutput(ename=etype.__name__, evalue=text, traceback=lines)
+        _running.last_error = ErrorOutput(ename=etype.__name__, evalue=_text_of(evalue), traceback=lines)
         _running.result_failed |= _running.formatting
         self.outlet.publish(_running.last_error)
+
+
+def _text_of(error: object) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<exception str() failed: {type(failure).__name__}>"
 
 
 def _holds_group(error: BaseException | None) -> bool:

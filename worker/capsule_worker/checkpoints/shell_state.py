@@ -51,6 +51,7 @@ class ShellState:
         state: dict[str, Any] = {
             "path": list(sys.path),
             "environment": self._environment_changes(),
+            "session": history.session_number,
             "inputs": [list(map(str, inputs)) for inputs in (history.input_hist_parsed, history.input_hist_raw)],
             "outputs": [
                 number
@@ -99,6 +100,7 @@ class ShellState:
         for number, line in enumerate(raw):
             if number:
                 namespace[f"_i{number}"] = line
+        history.go_on(state.get("session", 0))
         history.output_hist.clear()
         history.output_hist.update({number: _Awaited(number) for number in state["outputs"]})
         for name, number in state["latest"].items():

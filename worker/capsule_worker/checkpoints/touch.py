@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,10 +73,14 @@ def touch(source: str) -> Touch:
     Args:
         source: Python, as IPython has transformed the cell.
     """
+    # What there is to warn of is said when it is compiled.
+    show, warnings.showwarning = warnings.showwarning, lambda *_args, **_keywords: None
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Touch(frozenset(), anything="code that cannot be read")
+    finally:
+        warnings.showwarning = show
     names: set[str] = set()
     modules: set[str] = set()
     anything = _walk(tree, names, modules)
