@@ -112,24 +112,24 @@ class Lab:
         return self.shown(".jp-CodeCell").nth(index)
 
     def complete(self, index: int, beginning: str) -> None:
-        """Type the beginning of a name into a cell, have the rest proposed by Tab, and accept it by Enter.
-
-        JupyterLab gives a kernel one second to answer, and shows nothing when it is late: one presses again.
-        """
+        """Type the beginning of a name into a cell, have the rest proposed by Tab, and accept it by Enter."""
         self.cell(index).locator(".cm-content").click()
         self.page.keyboard.type(beginning)
-        proposals = self.page.locator(".jp-Completer:not(.lm-mod-hidden)")
+        self.summon("Tab", self.page.locator(".jp-Completer:not(.lm-mod-hidden)"))
+        self.page.keyboard.press("Enter")
+
+    def summon(self, key: str, answer: Locator) -> None:
+        """Press a key until what it asks the kernel for is shown: JupyterLab gives up when the kernel is late."""
 
         def look() -> bool:
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press(key)
             try:
-                proposals.wait_for(timeout=3000)
+                answer.wait_for(timeout=3000)
             except PlaywrightTimeoutError:
                 return False
             return True
 
-        poll_until(look, f"proposals for {beginning!r}")
-        self.page.keyboard.press("Enter")
+        poll_until(look, f"an answer to {key}")
 
     def expect_output(self, index: int, text: str) -> None:
         """Wait until text is to be read below one code cell."""

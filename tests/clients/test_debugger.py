@@ -156,6 +156,12 @@ def test_variables_are_shown_while_nothing_runs(kernel: Conversation) -> None:
     assert ("'one'", "1") in [(each["name"], each["value"]) for each in inside]
     assert debugger.body("richInspectVariables", variableName="rich")["data"]["text/html"] == "<b>rich</b>"
     assert not debugger.ask("richInspectVariables", variableName="not a name")["success"]
+    if kernels.KERNEL == "capsule":
+        # ipykernel's ``breakpoint()`` does nothing.
+        asking = kernel.client.execute("breakpoint()", allow_stdin=True)
+        assert kernel.asked(asking)["prompt"] == "(Pdb) "
+        kernel.client.input("c")
+        kernel.finish(asking)
     modules = debugger.ask("modules")["body"]
     assert "json" in [each["name"] for each in modules["modules"]]
 
@@ -200,6 +206,10 @@ def test_debugging_ends_and_begins_again(debugger: Debugger) -> None:
     debugger.stop_at(CELL, INSIDE)
     cell = kernel.client.execute(CELL)
     frame = debugger.stopped()
+    debugger.body("continue", threadId=frame["threadId"])
+    kernel.finish(cell)
+    cell = kernel.client.execute("x = 42\nbreakpoint()\nprint(x)")
+    assert debugger.stopped(2)["line"] in (2, 3)
     # Ending it while a cell has stopped lets that cell go on.
     assert debugger.ask("disconnect", restart=False, terminateDebuggee=False)["success"]
     assert kernel.finish(cell)[0].text() == "42\n"

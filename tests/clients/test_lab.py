@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -11,6 +12,8 @@ from .lab import SLOW
 from .waiting import poll_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from playwright.sync_api import Locator
 
     from .lab import Lab
@@ -234,7 +237,9 @@ def test_a_widget_that_is_gone_is_said_to_be(lab: Lab) -> None:
 
 def test_the_debugger_stops_at_a_breakpoint_and_shows_a_variable(lab: Lab) -> None:
     lab.open_notebook("debug.ipynb", "def add(a, b):\n    total = a + b\n    return total\n\nadd(40, 2)")
-    lab.shown('[data-command="debugger:toggle"], .jp-DebuggerBugButton').first.click()
+    button = lab.shown(".jp-DebuggerBugButton").get_by_role("button").or_(lab.shown("jp-button.jp-DebuggerBugButton"))
+    expect(button.first).to_have_accessible_name("Enable Debugger", timeout=SLOW)
+    button.first.click()
     # The margin for breakpoints comes when the debugger is on.
     margin = lab.cell(0).locator(".cm-breakpoint-gutter").first
     expect(margin).to_be_attached(timeout=SLOW)
@@ -272,3 +277,39 @@ def test_what_libraries_draw_by_scripts_of_their_own_is_drawn(lab: Lab) -> None:
     lab.wait_for_idle()
     lab.run_cell(4)
     lab.expect_output(4, "4")
+
+
+def test_a_tooltip_tells_what_a_function_takes(lab: Lab) -> None:
+    lab.open_notebook("tooltip.ipynb", "def brew(tea, minutes=4):\n    '''Make a cup.'''", "brew(")
+    lab.run_cell(0)
+    lab.expect_count(0, "1")
+    lab.cell(1).locator(".cm-content").click()
+    lab.page.keyboard.press("End")
+    tooltip = lab.page.locator(".jp-Tooltip")
+
+    lab.summon("Shift+Tab", tooltip)
+    expect(tooltip).to_contain_text("brew(tea, minutes=4)")
+    expect(tooltip).to_contain_text("Make a cup.")
+
+
+def test_a_notebook_of_a_hundred_outputs_shows_them_all(lab: Lab) -> None:
+    cell = "from IPython.display import HTML\nprint('text', {0})\nHTML('<b>bold {0}</b>')"
+    lab.open_notebook("hundred.ipynb", *(cell.format(n) for n in range(100)))
+    lab.run_all()
+    expect(lab.page.get_by_text("bold 99", exact=True)).to_be_attached(timeout=SLOW)
+    # JupyterLab draws what is in view.
+    for n in (0, 50, 99):
+        lab.shown(".jp-WindowedPanel-outer").first.evaluate("(it, n) => it.scrollTo(0, it.scrollHeight * n / 99)", n)
+        expect(lab.page.get_by_text(f"bold {n}", exact=True)).to_be_visible(timeout=SLOW)
+    lab.page.keyboard.press("Control+s")
+    path = lab.server.work / "hundred.ipynb"
+    poll_until(lambda: _outputs(path) == [kind for n in range(100) for kind in ("stream", "execute_result")], "saved")
+
+
+def _outputs(path: Path) -> list[str]:
+    """Return the kinds of the outputs in a notebook's file; none while it is being written."""
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except nbformat.reader.NotJSONError:
+        return []
+    return [output.output_type for cell in cells for output in cell.get("outputs", ())]

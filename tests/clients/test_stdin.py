@@ -57,3 +57,26 @@ def test_a_client_that_takes_no_questions_gets_an_error_instead(kernel: Conversa
         assert exchange.reply["ename"] == "StdinNotImplementedError"
         assert not [one for one in exchange.heard if one.channel == "stdin"]
     assert kernel.run("1 + 1").result == "2"
+
+
+def test_pdb_asks_below_the_cell(kernel: Conversation) -> None:
+    """`breakpoint()`, `pdb.set_trace()`, `%debug` after an error, `%debug STATEMENT` and `%pdb on`."""
+    two = "def two(a):\n    b = a + 1\n    {}\n    return b\ntwo(1)"
+    sessions = [
+        (two.format("breakpoint()"), ["p b * 21", "c"], "42"),
+        (two.format("import pdb; pdb.set_trace()"), ["p a * 42", "c"], "42"),
+        ("def fails(a):\n    return a / 0\nfails(6)", [], ""),
+        ("%debug", ["p a * 7", "u", "q"], "42"),
+        ("%debug two(41)", ["s", "s", "p a + 1", "q"], "42"),
+        ("%pdb on", [], ""),
+        ("fails(6)", ["p a * 7", "q"], "42"),
+        ("%pdb off", [], ""),
+    ]
+    for code, answers, shown in sessions:
+        request = kernel.client.execute(code, allow_stdin=True)
+        for n, answer in enumerate(answers, 1):
+            assert kernel.asked(request, n)["prompt"].lower() in {"(pdb) ", "ipdb> "}
+            kernel.client.input(answer)
+        (exchange,) = kernel.finish(request)
+        assert shown in exchange.text(), code
+    assert kernel.run("6 * 7").result == "42"

@@ -371,11 +371,8 @@ def _next_message(stream: BinaryIO) -> Request | None:
 
 def _start_pydevd() -> socket.socket:
     """Have pydevd trace this process and connect to us; return our end."""
-    # It would warn of modules that are frozen into the interpreter, in which nobody sets breakpoints.
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    import debugpy.server  # puts pydevd on the path
-    import pydevd  # type: ignore[import-not-found]  # it is inside debugpy
-    from _pydevd_bundle import pydevd_constants  # type: ignore[import-not-found]  # as above
+    pydevd = _import_pydevd()
+    from _pydevd_bundle import pydevd_constants  # type: ignore[import-not-found]  # it is inside debugpy
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(_CONNECT_TIMEOUT)
@@ -386,7 +383,7 @@ def _start_pydevd() -> socket.socket:
             wait_for_ready_to_run=False,
             notify_stdin=False,
             patch_multiprocessing=False,
-            dont_trace_start_patterns=(str(Path(debugpy.server.__file__).parents[1]),),
+            dont_trace_start_patterns=(str(Path(sys.modules["debugpy"].__file__ or "").parent),),
             protocol=pydevd_constants.HTTP_JSON_PROTOCOL,
         )
         ours, peer = listener.accept()
@@ -395,13 +392,33 @@ def _start_pydevd() -> socket.socket:
         ours.close()
         msg = "another program has connected in pydevd's place"
         raise ConnectionRefusedError(msg)
+    # ``breakpoint()`` stops where the client sees it, until it debugs no more.
+    _hooks.append(sys.breakpointhook)
+    sys.breakpointhook = pydevd.capsule_breakpointhook
     return ours
 
 
 def _stop_pydevd() -> None:
-    import pydevd
+    if _hooks:
+        sys.breakpointhook = _hooks.pop()
+    _import_pydevd().stoptrace()
 
-    pydevd.stoptrace()
+
+#: What ``breakpoint()`` calls while nobody debugs, kept as long as somebody does.
+_hooks: list[Callable[..., Any]] = []
+
+
+def _import_pydevd() -> Any:
+    """Return pydevd, which is inside debugpy; its import alone takes ``breakpoint()`` over, which we do not want."""
+    # It would warn of modules that are frozen into the interpreter, in which nobody sets breakpoints.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    before = sys.breakpointhook
+    import debugpy.server  # noqa: F401  # puts it on the path
+    import pydevd  # type: ignore[import-not-found]
+
+    if sys.breakpointhook is not before and not hasattr(pydevd, "capsule_breakpointhook"):
+        pydevd.capsule_breakpointhook, sys.breakpointhook = sys.breakpointhook, before
+    return pydevd
 
 
 def _stop_tracing() -> None:
@@ -416,7 +433,7 @@ class _Explorer:
     """Shows the variables of a namespace while nothing is stopped, as pydevd shows those of frames."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
-        import debugpy.server  # noqa: F401  # puts pydevd on the path
+        _import_pydevd()
         from _pydevd_bundle import pydevd_api, pydevd_frame_utils, pydevd_suspended_frames
 
         class Nothing:
