@@ -215,6 +215,7 @@ class Launcher:
         session: the id that the kernel's session is to have, if its directory is made already.
         pass_environment: variables that cells get beside the usual ones, by names and patterns.
         limits: what a worker and all that it starts may take.
+        options: IPython's, for its shell.
     """
 
     python: str = sys.executable
@@ -223,6 +224,7 @@ class Launcher:
     session: str | None = None
     pass_environment: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    options: Sequence[str] = ()
     #: The start of the cookie of every worker of this front.
     front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
     _count: int = 0
@@ -306,6 +308,7 @@ class Launcher:
         command = [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"]
         if self.sandbox.confinement is not None:
             command.append(f"--confine={self.sandbox.confinement}")
+        command += [f"--ipython={option}" for option in self.options]
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,

@@ -29,8 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
     arguments, rest = parser.parse_known_args(argv)
-    # Clients give options of IPython's to whatever is installed under the name python3.
-    wrong = [option for option in rest if not _OF_IPYTHON.match(option)]
+    # Clients give options of IPython's to whatever is installed under the name python3, and `jupyter run` its script.
+    options = [option for option in rest if _OF_IPYTHON.match(option)]
+    wrong = [option for option in rest if option.startswith("-") and option not in options]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
 
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         keep=settings.checkpoints != "off",
     )
     launcher = Launcher(
-        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, settings.limits
+        settings.python, settings.drain_timeout, sandbox, session, settings.pass_environment, settings.limits, options
     )
     try:
         first = launcher.launch()

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--crash", type=int, help="file that gets Python's stack at a crash")
     parser.add_argument("--writers", type=int, help="pipe that is open while checkpoints are written")
     parser.add_argument("--standby", type=int, help="socket by which the front learns of copies")
+    parser.add_argument("--ipython", action="append", default=[], metavar="OPTION", help="an option of IPython's")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
@@ -61,6 +62,7 @@ def main() -> None:
         order.fds["writers"],
         socket.socket(fileno=order.fds["standby"]),
         order.drain_timeout,
+        arguments.ipython,
     )
     os.close(order.fds["journal"])
     if _WORKING_DIRECTORY is not None:

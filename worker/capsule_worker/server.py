@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import builtins
 import contextlib
+import contextvars
 import faulthandler
 import os
 import queue
@@ -15,14 +16,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import IPython
 from IPython.core.inputtransformer2 import TransformerManager
+from traitlets.config.loader import KeyValueConfigLoader
 
 import capsule_worker
-from capsule_worker import attribution, introspection, limits, reaper, standby
+from capsule_worker import attribution, interrupts, introspection, limits, reaper, standby
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
 from capsule_worker.commands import Commands
@@ -68,6 +70,7 @@ class Server:
         writers: a pipe that the front sees closed when nothing writes a checkpoint any more.
         standby: connected to the front, which learns there of copies of this process.
         drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
+        options: IPython's, as ``--HistoryManager.hist_file=:memory:``.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Server:
         writers: int,
         standby: socket.socket,
         drain_timeout: float,
+        options: Sequence[str] = (),
     ) -> None:
         limits.relax()
         limits.end_with_threads()
@@ -93,7 +97,10 @@ class Server:
         attribution.follow_threads()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
-        self._shell = ZMQInteractiveShell.instance(outlet=self._outlet, user_module=_main_module())
+        #: Context variables live as long as the notebook's own: NumPy, decimal and others keep their settings in them.
+        self._context = contextvars.copy_context()
+        config = KeyValueConfigLoader(list(options)).load_config()
+        self._shell = ZMQInteractiveShell.instance(config=config, outlet=self._outlet, user_module=_main_module())
         sys.stdout = OutputStream("stdout", self._outlet)
         sys.stderr = OutputStream("stderr", self._outlet)
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
@@ -160,6 +167,8 @@ class Server:
                 startup_time=startup_time,
             )
         )
+        # Before the first cell; while the front goes on.
+        self._loop.call_soon(interrupts.let_debuggers_be_interrupted)
         threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
 
     # -- the reader thread -----------------------------------------------------------------------------------
@@ -247,7 +256,11 @@ class Server:
 
     def _start_execution(self, message: m.ExecuteMessage) -> None:
         # The loop keeps only weak references to its tasks; this one lives until its result is sent.
-        self._task = self._loop.create_task(self._execute(message), name="capsule-cell")
+        cell = self._execute(message)
+        if sys.version_info >= (3, 11):
+            self._task = self._loop.create_task(cell, name="capsule-cell", context=self._context)
+        else:
+            self._task = self._context.run(self._loop.create_task, cell, name="capsule-cell")
 
     async def _execute(self, message: m.ExecuteMessage) -> None:
         if self._executing != message.id:
@@ -264,6 +277,8 @@ class Server:
             result = self._fault(error, execution_id=message.id)
         finally:
             self._stdin.allowed = False
+        if sys.version_info < (3, 11):
+            self._context = contextvars.copy_context()  # the task had one of its own
         self._checkpointer.after_cell(result.execution_time)
         if self._checkpointer.synchronous:
             self._withheld = result
@@ -284,7 +299,8 @@ class Server:
             self._gate.start()
         try:
             with limits.enforced() if idle else contextlib.nullcontext():
-                self._comms.take(message)
+                # A cell that awaits is in the context itself.
+                self._context.copy().run(self._comms.take, message)
         # What objects of the notebook do; comms tell of most of it themselves.
         except BaseException:
             with attribution.beside(message.id):
