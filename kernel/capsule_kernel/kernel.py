@@ -47,7 +47,8 @@ class CapsuleKernel(Kernel):
         self.next_count = 1
         self.stopped = asyncio.Event()
         self._parents: OrderedDict[str, Any] = OrderedDict()
-        self._queue: deque[tuple[Any, Any]] = deque()
+        #: Cells that wait, each with the channel that it came by.
+        self._queue: deque[tuple[Any, Any, str]] = deque()
         self._queue_filled = asyncio.Event()
         self._executing: Any = None
         self._question: tuple[Question, Any] | None = None
@@ -67,19 +68,21 @@ class CapsuleKernel(Kernel):
         self._publish_status("starting", "shell", parent={})
 
     def _on_shell(self, frames: Any) -> None:
+        self._take(frames, "shell")
+
+    def _on_control(self, frames: Any) -> None:
+        self._take(frames, "control")
+
+    def _take(self, frames: Any, channel: str) -> None:
+        """Serve a request at once, but for cells, which wait for each other whichever way they come."""
         idents, message = self._decode(frames)
         if message is None:
             return
         if message["header"]["msg_type"] == "execute_request":
-            self._queue.append((idents, message))
+            self._queue.append((idents, message, channel))
             self._queue_filled.set()
         else:
-            self._spawn(self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell"))
-
-    def _on_control(self, frames: Any) -> None:
-        idents, message = self._decode(frames)
-        if message is not None:
-            self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
+            self._spawn(self._serve(idents, message, channel))
 
     def _on_stdin(self, frames: Any) -> None:
         _, message = self._decode(frames)
@@ -109,17 +112,19 @@ class CapsuleKernel(Kernel):
         """Take one cell after the other."""
         while True:
             while self._queue:
-                idents, message = self._queue.popleft()
+                idents, message, channel = self._queue.popleft()
                 self._executing = message
                 try:
-                    await self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell")
+                    await self._serve(idents, message, channel)
                 finally:
                     self._executing = None
             self._queue_filled.clear()
             await self._queue_filled.wait()
 
-    async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
+    async def _serve(self, idents: Any, message: Any, channel: str) -> None:
         """Handle one request between its ``busy`` and its ``idle``."""
+        handlers = self.shell_handlers if channel == "shell" else self.control_handlers
+        stream = self._stream(channel)
         self.set_parent(idents, message, channel)
         self._publish_status("busy", channel, parent=message)
         msg_type = message["header"]["msg_type"]
@@ -137,6 +142,9 @@ class CapsuleKernel(Kernel):
         if executing is not None and executing is not message:
             # Clients show the last status that they saw, whoever it was for: the cell is still running.
             self._publish_status("busy", "shell", parent=executing)
+
+    def _stream(self, channel: str) -> Any:
+        return self._channels.shell if channel == "shell" else self._channels.control
 
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         parent = self.get_parent(channel) if parent is None else parent
@@ -192,10 +200,10 @@ class CapsuleKernel(Kernel):
 
     def _abort(self, cells: list[Any]) -> None:
         """Reply ``aborted`` to cells that were queued behind one that failed."""
-        for idents, message in cells:
-            self._publish_status("busy", "shell", parent=message)
-            self._send_abort_reply(self._channels.shell, message, idents)
-            self._publish_status("idle", "shell", parent=message)
+        for idents, message, channel in cells:
+            self._publish_status("busy", channel, parent=message)
+            self._send_abort_reply(self._stream(channel), message, idents)
+            self._publish_status("idle", channel, parent=message)
 
     def _publish_output(self, execution_id: str, output: Output) -> None:
         msg_type, body = content.output_message(output)
