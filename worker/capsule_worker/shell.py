@@ -23,7 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
-from capsule_worker import interrupts, limits
+from capsule_worker import attribution, interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.hints import hints
 from capsule_worker.jsonable import jsonable
@@ -177,6 +177,31 @@ class ZMQInteractiveShell(InteractiveShell):
         """Add the magics of notebooks."""
         super().init_magics()
         self.register_magics(NotebookMagics, CapsuleMagics)
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The request that the calling code belongs to."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the request that the calling code belongs to, for ``set_parent`` in another thread or task."""
+        return self.parent_header
+
+    def set_parent(self, parent: dict[str, Any]) -> None:
+        """Have the output of the calling thread or task shown below the cell of a request.
+
+        Other threads stay with the cells that started them.
+        """
+        self.set_thread_parent(parent)
+
+    def set_thread_parent(self, parent: dict[str, Any]) -> Any:
+        """Do as ``set_parent``; return what ``reset_thread_parent`` takes."""
+        return attribution.follow(self.kernel.execution_of(parent))
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo ``set_thread_parent``."""
+        attribution.unfollow(token)
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Accept what needs no event loop of its own; refuse the rest with what to do instead."""
