@@ -46,7 +46,7 @@ def reasons(judged: Mapping[str, list[Judged]]) -> str:
             for name, reason in suite.left_out.items():
                 by_reason.setdefault(reason, []).append(Path(name).name)
             parts += [f"*left out*: {_list(names)}: {reason}." for reason, names in by_reason.items()]
-        if len(parts) and parts[-1].startswith("###"):
+        if parts[-1].startswith("###"):
             parts.append("Everything passes.")
     return "\n\n".join(parts)
 
