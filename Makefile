@@ -2,12 +2,12 @@
 # A Python of your choice:  make test PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench peers clean
 SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
-PROJECTS := pyproject.toml worker/pyproject.toml
+PROJECTS := pyproject.toml worker/pyproject.toml kernelspec/kernel.json
 WORKER_PYTHONS := 3.10 3.13
 # How many processes run tests. Each of them starts kernels of its own.
 WORKERS := 2
@@ -41,6 +41,9 @@ lint: $(VENV)/.installed-lint ## Check style, format and types
 
 bench: $(VENV)/.installed-test ## Measure against ipykernel, side by side
 	$(RUN)/python benchmarks/run.py
+
+peers: .venvs/peers/.installed-peers ## Run the test suites of ipykernel, nbclient and others against this kernel (25 minutes)
+	.venvs/peers/bin/python tests/peers/run.py
 
 clean: ## Remove environments, caches and build results
 	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist out worker/dist
@@ -79,6 +82,12 @@ $(WORKER_PYTHONS:%=.worker-on-%): .worker-on-%:
 	echo "Worker on $$("$$python" --version)"; \
 	$(MAKE) --no-print-directory .venvs/$*/.installed WORKER_PYTHON="$$python"; \
 	.venvs/$*/bin/python -m pytest tests/worker_compat
+
+.venvs/peers/.installed-peers: $(PROJECTS) $(RUN)/uv
+	@[ -x .venvs/peers/bin/uv ] || { $(RUN)/python -m venv .venvs/peers && \
+		.venvs/peers/bin/python -m pip install --quiet --upgrade pip uv; }
+	@$(call install,.venvs/peers,-e ./worker -e . --group peers)
+	@touch $@
 
 .venvs/%/.installed: $(PROJECTS)
 	@[ -x .venvs/$*/bin/uv ] || { "$(WORKER_PYTHON)" -m venv .venvs/$* && \

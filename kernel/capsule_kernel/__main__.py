@@ -32,8 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
     arguments, rest = parser.parse_known_args(argv)
-    # Clients give options of IPython's to whatever is installed under the name python3.
-    wrong = [option for option in rest if not _OF_IPYTHON.match(option)]
+    # Clients give options of IPython's to whatever is installed under the name python3, and `jupyter run` its script.
+    options = [option for option in rest if _OF_IPYTHON.match(option)]
+    wrong = [option for option in rest if option.startswith("-") and option not in options]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
 
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         session,
         settings.pass_environment,
         settings.limits,
-        {CONNECTION_FILE: str(connection_file.absolute()), OPTIONS: json.dumps(rest)},
+        {CONNECTION_FILE: str(connection_file.absolute()), OPTIONS: json.dumps(options)},
     )
     try:
         first = launcher.launch()

@@ -131,6 +131,7 @@ def output_message(output: Output) -> tuple[str, dict[str, Any]]:  # noqa: PLR09
                 "data": output.data,
                 "metadata": output.metadata,
                 "execution_count": output.execution_count,
+                **({"transient": output.transient} if output.transient else {}),
             }
         case m.ClearOutput():
             return "clear_output", {"wait": output.wait}

@@ -33,24 +33,25 @@ class Lane:
     """The cells of one shell, the main one or a subshell, which run one after the other."""
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[Any, Any]] = deque()
+        #: Each with the channel that it came by.
+        self.waiting: deque[tuple[Any, Any, str]] = deque()
         self.filled = asyncio.Event()
         #: The request of the cell that runs.
         self.executing: Any = None
         self.open = True
 
-    def close(self) -> list[tuple[Any, Any]]:
+    def close(self) -> list[tuple[Any, Any, str]]:
         """Return the cells that wait, and run no more."""
         self.open = False
         self.filled.set()
         return self.take_all()
 
-    def put(self, idents: Any, message: Any) -> None:
+    def put(self, idents: Any, message: Any, channel: str) -> None:
         """Add a cell."""
-        self.waiting.append((idents, message))
+        self.waiting.append((idents, message, channel))
         self.filled.set()
 
-    def take_all(self) -> list[tuple[Any, Any]]:
+    def take_all(self) -> list[tuple[Any, Any, str]]:
         """Return the cells that wait, which do not any more."""
         waiting = list(self.waiting)
         self.waiting.clear()
@@ -100,21 +101,23 @@ class CapsuleKernel(Kernel):
         self._publish_status("starting", "shell", parent={})
 
     def _on_shell(self, frames: Any) -> None:
+        self._take(frames, "shell")
+
+    def _on_control(self, frames: Any) -> None:
+        self._take(frames, "control")
+
+    def _take(self, frames: Any, channel: str) -> None:
+        """Serve a request at once, but for cells, which wait for each other whichever way they come."""
         idents, message = self._decode(frames)
         if message is None:
             return
         lane = self._lanes.get(message["header"].get("subshell_id"))
         if lane is None:
-            self._refuse(idents, message)
+            self._refuse(idents, message, channel)
         elif message["header"]["msg_type"] == "execute_request":
-            lane.put(idents, message)
+            lane.put(idents, message, channel)
         else:
-            self._spawn(self._serve(idents, message, self.shell_handlers, self._channels.shell, "shell"))
-
-    def _on_control(self, frames: Any) -> None:
-        idents, message = self._decode(frames)
-        if message is not None:
-            self._spawn(self._serve(idents, message, self.control_handlers, self._channels.control, "control"))
+            self._spawn(self._serve(idents, message, channel))
 
     def _on_stdin(self, frames: Any) -> None:
         idents, message = self._decode(frames)
@@ -151,9 +154,9 @@ class CapsuleKernel(Kernel):
         """Take one cell after the other."""
         while lane.open:
             while lane.waiting:
-                idents, lane.executing = lane.waiting.popleft()
+                idents, lane.executing, channel = lane.waiting.popleft()
                 try:
-                    await self._serve(idents, lane.executing, self.shell_handlers, self._channels.shell, "shell")
+                    await self._serve(idents, lane.executing, channel)
                 finally:
                     lane.executing = None
                 if self._leaving:
@@ -168,8 +171,10 @@ class CapsuleKernel(Kernel):
         if self._lanes[None].executing is None:
             self.stopped.set()
 
-    async def _serve(self, idents: Any, message: Any, handlers: Any, stream: Any, channel: str) -> None:
+    async def _serve(self, idents: Any, message: Any, channel: str) -> None:
         """Handle one request between its ``busy`` and its ``idle``."""
+        handlers = self.shell_handlers if channel == "shell" else self.control_handlers
+        stream = self._stream(channel)
         self.set_parent(idents, message, channel)
         self._publish_status("busy", channel, parent=message)
         msg_type = message["header"]["msg_type"]
@@ -187,6 +192,9 @@ class CapsuleKernel(Kernel):
         if executing is not None and executing is not message:
             # Clients show the last status that they saw, whoever it was for: the cell is still running.
             self._publish_status("busy", "shell", parent=executing)
+
+    def _stream(self, channel: str) -> Any:
+        return self._channels.shell if channel == "shell" else self._channels.control
 
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         parent = self.get_parent(channel) if parent is None else parent
@@ -260,10 +268,10 @@ class CapsuleKernel(Kernel):
 
     def _abort(self, cells: list[Any]) -> None:
         """Reply ``aborted`` to cells that were queued behind one that failed."""
-        for idents, message in cells:
-            self._publish_status("busy", "shell", parent=message)
-            self._send_abort_reply(self._channels.shell, message, idents)
-            self._publish_status("idle", "shell", parent=message)
+        for idents, message, channel in cells:
+            self._publish_status("busy", channel, parent=message)
+            self._send_abort_reply(self._stream(channel), message, idents)
+            self._publish_status("idle", channel, parent=message)
 
     def _publish_output(self, execution_id: str, output: Output) -> None:
         msg_type, body = content.output_message(output)
@@ -366,12 +374,12 @@ class CapsuleKernel(Kernel):
         reply = {"status": "ok", "subshell_id": [each for each in self._lanes if each is not None]}
         self._channels.session.send(socket, "list_subshell_reply", reply, parent, ident=ident)
 
-    def _refuse(self, idents: Any, message: Any) -> None:
+    def _refuse(self, idents: Any, message: Any, channel: str) -> None:
         """Answer a request for a subshell that is not there; clients know by the status that it is over."""
         error = UnknownSubshellError(f"there is no subshell {message['header']['subshell_id']!r}")
         reply_type = message["header"]["msg_type"].rsplit("_", 1)[0] + "_reply"
         self._publish_status("busy", "shell", parent=message)
-        self._channels.session.send(self._channels.shell, reply_type, content.no_answer(error), message, ident=idents)
+        self._channels.session.send(self._stream(channel), reply_type, content.no_answer(error), message, ident=idents)
         self._publish_status("idle", "shell", parent=message)
 
     # -- debugging -------------------------------------------------------------------------------------------

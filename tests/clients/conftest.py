@@ -11,7 +11,7 @@ import shutil
 import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -94,7 +94,7 @@ def open_kernel() -> Iterator[Callable[..., Opened]]:
     """Return a function that starts a kernel of the test's own, which ends with the test."""
     opened: list[Opened] = []
 
-    def start(**how: str) -> Opened:
+    def start(**how: Any) -> Opened:
         opened.append(kernels.open_kernel(**how))
         return opened[-1]
 

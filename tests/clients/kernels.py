@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
 
@@ -24,10 +24,10 @@ def kernel_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-def open_kernel(transport: str = "tcp", name: str = KERNEL, encryption: str = "disabled") -> Opened:
-    """Start a kernel of our own and begin a conversation with it."""
+def open_kernel(transport: str = "tcp", name: str = KERNEL, encryption: str = "disabled", **options: Any) -> Opened:
+    """Start a kernel of our own and begin a conversation with it. The options are those of `start_kernel`."""
     manager = KernelManager(kernel_name=name, transport=transport, transport_encryption=encryption)
-    manager.start_kernel(env=kernel_environment())
+    manager.start_kernel(env=kernel_environment(), **options)
     client: BlockingKernelClient = manager.client()
     client.start_channels()
     try:

@@ -159,7 +159,7 @@ def test_variables_are_shown_while_nothing_runs(kernel: Conversation) -> None:
     if kernels.KERNEL == "capsule":
         # ipykernel's ``breakpoint()`` does nothing.
         asking = kernel.client.execute("breakpoint()", allow_stdin=True)
-        assert kernel.asked(asking)["prompt"] == "(Pdb) "
+        assert kernel.asked(asking)["prompt"] == "ipdb> "
         kernel.client.input("c")
         kernel.finish(asking)
     modules = debugger.ask("modules")["body"]

@@ -56,6 +56,19 @@ def test_an_interrupt_ends_a_question_to_the_user(shared_kernel: Opened) -> None
     assert kernel.run("kept").result == "1"
 
 
+# ipykernel's breakpoint() does not stop.
+@pytest.mark.parametrize(
+    "stop", ["import pdb; pdb.set_trace()", pytest.param("breakpoint()", marks=pytest.mark.capsule_only)]
+)
+def test_an_interrupt_ends_a_cell_that_stands_in_the_debugger(shared_kernel: Opened, stop: str) -> None:
+    manager, kernel = shared_kernel
+    request = kernel.client.execute(f"kept = 1\n{stop}\nkept = 2", allow_stdin=True)
+    kernel.asked(request)
+    manager.interrupt_kernel()
+    kernel.finish(request)
+    assert kernel.run("kept in (1, 2)").result == "True"
+
+
 def test_a_question_after_an_interrupted_one_gets_its_own_answer(shared_kernel: Opened) -> None:
     manager, kernel = shared_kernel
     interrupted = kernel.client.execute("input('first')", allow_stdin=True)

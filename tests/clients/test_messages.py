@@ -50,6 +50,17 @@ def test_kernel_info_is_answered_on_the_control_channel_too(kernel: Conversation
     assert exchange.states == ["busy", "idle"]
 
 
+def test_cells_on_the_control_channel_run_one_after_the_other_and_are_answered_there(kernel: Conversation) -> None:
+    cells = ["order = [1]", "import time; time.sleep(0.1); order.append(2)", "order.append(3); 1/0", "order"]
+    options = {"stop_on_error": False, "user_expressions": {"order": "order"}}
+    requests = [kernel.send_control("execute_request", {"code": code, **options}) for code in cells]
+    exchanges = kernel.finish(*requests)
+    answers = [one for one in kernel.heard if one.kind == "execute_reply" and one.parent in requests]
+    assert [(one.channel, one.parent) for one in answers] == [("control", request) for request in requests]
+    assert [exchange.reply["status"] for exchange in exchanges] == ["ok", "ok", "error", "ok"]
+    assert exchanges[-1].reply["user_expressions"]["order"]["data"]["text/plain"] == "[1, 2, 3]"
+
+
 def test_all_output_of_a_cell_comes_before_its_idle_state(kernel: Conversation) -> None:
     exchange = kernel.run("import sys\nfor i in range(20_000): print(i)\nprint('e', file=sys.stderr)\n'end'")
     assert exchange.published[-1].kind == "status"

@@ -106,6 +106,28 @@ def test_output_of_a_background_task_belongs_to_the_cell_that_started_it(kernel:
     assert later.text() == "from the later cell\n"
 
 
+def test_a_thread_may_say_which_cell_its_output_belongs_to(kernel: Conversation) -> None:
+    first = kernel.run("from IPython.display import display\nshell = get_ipython()\nfirst = shell.get_parent()")
+    second = kernel.run(
+        "import threading\n"
+        "def work():\n"
+        "    token = shell.set_thread_parent(first)\n"
+        "    inside = shell.get_parent()['header']['msg_id'], shell.parent_header['header']['msg_id']\n"
+        "    print('there', flush=True); display('shown there')\n"
+        "    shell.reset_thread_parent(token)\n"
+        "    print('here', *inside, flush=True)\n"
+        "thread = threading.Thread(target=work)\nthread.start()\nthread.join()"
+    )
+    shown = kernel.listen_until(lambda: kernel.exchange(first.request).of("display_data"), "what the thread displays")
+    assert [content["data"]["text/plain"] for content in shown] == ["'shown there'"]
+    assert kernel.exchange(first.request).text() == "there\n"
+    assert second.text() == f"here {first.request} {first.request}\n"
+    moved = kernel.run("shell.set_parent(first)\nprint('moved', flush=True)")
+    assert moved.text() == ""
+    kernel.listen_until(lambda: "moved" in kernel.exchange(first.request).text(), "what was moved")
+    assert kernel.run("print('not moved')").text() == "not moved\n"
+
+
 def test_a_thread_writes_on_when_no_cell_runs(kernel: Conversation, tmp_path_factory: pytest.TempPathFactory) -> None:
     gate = tmp_path_factory.mktemp("gates") / "open"
     starting = kernel.run(
@@ -131,6 +153,23 @@ def test_an_update_names_the_display_that_it_changes(kernel: Conversation) -> No
     (shown,), (update,) = exchange.of("display_data"), exchange.of("update_display_data")
     assert shown["transient"]["display_id"] == update["transient"]["display_id"]
     assert update["data"]["text/plain"] == "'two'"
+
+
+def test_code_may_send_messages_of_its_own_making(kernel: Conversation) -> None:
+    exchange = kernel.run(
+        "kernel = get_ipython().kernel\n"
+        "def send(kind, text, **more):\n"
+        "    content = {'data': {'text/plain': text}, 'metadata': {}, 'transient': {'display_id': 'an id'}, **more}\n"
+        "    kernel.session.send(kernel.iopub_socket, kind, content, parent=kernel.get_parent())\n"
+        "send('display_data', 'one')\nsend('execute_result', 'two', execution_count=7)\n"
+        "send('update_display_data', 'three')"
+    )
+    kinds = ["display_data", "execute_result", "update_display_data"]
+    assert [kind for kind in exchange.kinds if kind in kinds] == kinds
+    contents = [content for kind in kinds for content in exchange.of(kind)]
+    assert [content["data"]["text/plain"] for content in contents] == ["one", "two", "three"]
+    assert {content["transient"]["display_id"] for content in contents} == {"an id"}
+    assert contents[1]["execution_count"] == 7
 
 
 def test_clearing_says_whether_to_wait_for_the_next_output(kernel: Conversation) -> None:

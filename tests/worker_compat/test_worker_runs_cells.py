@@ -126,6 +126,12 @@ def test_an_error_fails_its_cell_only(peer: Peer) -> None:
     assert peer.run("'still here'")[0] == "'still here'"
 
 
+def test_context_variables_outlive_their_cell(peer: Peer) -> None:
+    peer.run("from contextvars import ContextVar\nvariable = ContextVar('variable', default=0)\nvariable.set(1)")
+    peer.run("import asyncio\nawait asyncio.sleep(0)\nvariable.set(variable.get() + 1)")
+    assert peer.run("variable.get()")[0] == "2"
+
+
 def test_a_cell_is_interrupted(peer: Peer) -> None:
     peer.send(m.ExecuteMessage(id="e", code="print('started')\nimport time\ntime.sleep(60)"))
     assert peer.receive().output.text == "started\n"

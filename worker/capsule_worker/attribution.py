@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 _execution: ContextVar[str] = ContextVar("capsule_execution")
@@ -33,6 +33,21 @@ def beside(execution_id: str) -> Iterator[None]:
         yield
     finally:
         _execution.reset(token)
+
+
+def follow(execution_id: str) -> Token[str]:
+    """Say that what this thread, or task, does from here on belongs to ``execution_id``.
+
+    Returns:
+        What ``unfollow`` takes.
+    """
+    current()
+    return _execution.set(execution_id)
+
+
+def unfollow(token: Token[str]) -> None:
+    """Say that it belongs to what it belonged to before."""
+    _execution.reset(token)
 
 
 def current() -> str:

@@ -94,6 +94,12 @@ class Comms:
             self._headers.move_to_end(current)
         return {"header": self._headers.get(current, {}), "metadata": {}, "content": {}, "buffers": []}
 
+    def execution_of(self, parent: dict[str, Any]) -> str | None:
+        """Return the execution that a request belongs to, if it is known."""
+        message_id = parent.get("header", parent).get("msg_id")
+        known = list(self._headers.items())
+        return next((execution for execution, header in known if header.get("msg_id") == message_id), None)
+
     def take(self, message: CommMessage) -> None:
         """Hand a message of the client's to the object that it is for."""
         self.remember(message.id, message.header)

@@ -168,3 +168,16 @@ def _interruptible(coro: Coroutine[Any, Any, T], gate: InterruptGate) -> Generat
             error = gate.take_interrupted() or cancelled
         except BaseException as exc:
             error = exc
+
+
+def let_debuggers_be_interrupted() -> None:
+    """Put IPython's debugger in the place of Python's, which takes an interrupt for a command and asks again.
+
+    A cell that stands in ``pdb.set_trace()`` or ``breakpoint()`` could not be ended by it.
+    """
+    import pdb  # noqa: T100  # it is only replaced
+
+    from IPython.core import debugger
+
+    pdb.Pdb = debugger.Pdb = debugger.InterruptiblePdb  # type: ignore[misc, assignment]
+    pdb.set_trace = debugger.set_trace

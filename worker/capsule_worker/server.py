@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import builtins
 import contextlib
+import contextvars
 import faulthandler
 import os
 import queue
@@ -23,7 +24,7 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker import attribution, introspection, limits, reaper, stand_ins, standby
+from capsule_worker import attribution, interrupts, introspection, limits, reaper, stand_ins, standby
 from capsule_worker.application import IPKernelApp
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
@@ -106,6 +107,8 @@ class Server:
         self._stdin.install()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
+        #: Context variables live as long as the notebook's own: NumPy, decimal and others keep their settings in them.
+        self._context = contextvars.copy_context()
         app = IPKernelApp.read()
         self._shell = app.shell = ZMQInteractiveShell.instance(
             outlet=self._outlet,
@@ -192,6 +195,8 @@ class Server:
                 debugger=available(),
             )
         )
+        # Before the first cell; while the front goes on.
+        self._loop.call_soon(interrupts.let_debuggers_be_interrupted)
         threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
 
     # -- the reader thread -----------------------------------------------------------------------------------
@@ -290,7 +295,11 @@ class Server:
 
     def _start_execution(self, message: m.ExecuteMessage) -> None:
         # The loop keeps only weak references to its tasks; this one lives until its result is sent.
-        self._task = self._loop.create_task(self._execute(message), name="capsule-cell")
+        cell = self._execute(message)
+        if sys.version_info >= (3, 11):
+            self._task = self._loop.create_task(cell, name="capsule-cell", context=self._context)
+        else:
+            self._task = self._context.run(self._loop.create_task, cell, name="capsule-cell")
 
     async def _execute(self, message: m.ExecuteMessage) -> None:
         if self._executing != message.id:
@@ -308,6 +317,8 @@ class Server:
             result = self._fault(error, execution_id=message.id)
         finally:
             self._stdin.allowed.discard(message.id)
+        if sys.version_info < (3, 11):
+            self._context = contextvars.copy_context()  # the task had one of its own
         self._checkpointer.after_cell(result.execution_time)
         if self._checkpointer.synchronous:
             self._withheld = result
@@ -338,7 +349,8 @@ class Server:
 
     def _hand_over(self, message: m.CommMessage) -> None:
         try:
-            self._comms.take(message)
+            # A cell that awaits is in the context itself.
+            self._context.copy().run(self._comms.take, message)
         # What objects of the notebook do; comms tell of most of it themselves.
         except BaseException:
             with attribution.beside(message.id):

@@ -20,7 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 
-from capsule_worker import interrupts, limits
+from capsule_worker import attribution, interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.cell_files import CellFiles
 from capsule_worker.gui import Windows
@@ -274,20 +274,35 @@ class ZMQInteractiveShell(InteractiveShell):
         self.register_magics(NotebookMagics, CapsuleMagics)
         self.magics_manager.register_alias("ed", "edit")
 
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The request that the calling code belongs to."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the request that the calling code belongs to, for ``set_parent`` in another thread or task."""
+        return self.parent_header
+
+    def set_parent(self, parent: dict[str, Any]) -> None:
+        """Have the output of the calling thread or task shown below the cell of a request.
+
+        Other threads stay with the cells that started them.
+        """
+        self.set_thread_parent(parent)
+
+    def set_thread_parent(self, parent: dict[str, Any]) -> Any:
+        """Do as ``set_parent``; return what ``reset_thread_parent`` takes."""
+        return attribution.follow(self.kernel.execution_of(parent))
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo ``set_thread_parent``."""
+        attribution.unfollow(token)
+
     def enable_gui(self, gui: str | None = None) -> None:
         """Take care of a toolkit's windows from now on."""
         self._windows.enable(gui)
         self.active_eventloop = gui
-
-    def get_parent(self) -> dict[str, Any]:
-        """Return the request that the calling code belongs to."""
-        parent: dict[str, Any] = self.kernel.get_parent()
-        return parent
-
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The request that the calling code belongs to."""
-        return self.get_parent()
 
     def ask_exit(self) -> None:
         """Ask the client to leave (``exit``, ``quit``)."""

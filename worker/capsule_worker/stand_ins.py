@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import comm
 
+from capsule_worker import attribution
 from capsule_worker.application import IPKernelApp
 from capsule_worker.jsonable import jsonable
-from capsule_worker.protocol.messages import DisplayOutput, ErrorOutput
+from capsule_worker.protocol.messages import DisplayOutput, ErrorOutput, ExecuteResultOutput, UpdateOutput
 
 if TYPE_CHECKING:
     from capsule_worker.commands import Commands
@@ -47,6 +48,10 @@ class KernelOfShell:
     def get_parent(self, channel: str | None = None) -> dict[str, Any]:  # noqa: ARG002  # ipykernel's signature
         """Return the request that the calling code belongs to."""
         return self._comms.parent()
+
+    def execution_of(self, parent: dict[str, Any]) -> str:
+        """Return the execution that a request belongs to; that of the calling code where it is not known."""
+        return self._comms.execution_of(parent) or attribution.current()
 
     @property
     def _parent_header(self) -> dict[str, Any]:
@@ -83,11 +88,16 @@ class SessionOfShell:
         self._outlet = outlet
 
     def send(self, stream: Any, msg_type: str, content: Any = None, **_: Any) -> None:  # noqa: ARG002  # jupyter_client's
-        """Show a result, an object or an error of another kernel's below the cell that runs; nothing else is sent."""
+        """Show a result, an object or an error below the cell that runs; nothing else is sent."""
         content = content or {}
-        if msg_type in ("display_data", "execute_result"):
-            data, metadata = jsonable(content.get("data", {})), jsonable(content.get("metadata", {}))
-            self._outlet.publish(DisplayOutput(data=data, metadata=metadata))
+        bundle = {name: jsonable(content.get(name, {})) for name in ("data", "metadata", "transient")}
+        if msg_type == "display_data":
+            self._outlet.publish(DisplayOutput(**bundle))
+        elif msg_type == "update_display_data":
+            self._outlet.publish(UpdateOutput(**bundle))
+        elif msg_type == "execute_result":
+            count = int(content.get("execution_count") or 0)
+            self._outlet.publish(ExecuteResultOutput(execution_count=count, **bundle))
         elif msg_type == "error":
             lines = [str(line) for line in content.get("traceback", [])]
             ename, evalue = str(content.get("ename", "")), str(content.get("evalue", ""))

@@ -121,6 +121,7 @@ class ExecuteResultOutput(_Model):
     execution_count: int
     data: MimeBundle
     metadata: Json = Field(default_factory=dict)
+    transient: Json = Field(default_factory=dict)
 
 
 class ClearOutput(_Model):
