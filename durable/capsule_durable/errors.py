@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from capsule_worker.protocol import CapsuleError, ProtocolError
-from capsule_worker.protocol.messages import ErrorMessage
+from capsule_worker.protocol.errors import CapsuleError, ProtocolError
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import ErrorMessage
 
 __all__ = [
     "Busy",

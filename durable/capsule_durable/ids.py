@@ -1,4 +1,4 @@
-"""Promise ids, in one place. The same work always has the same id.
+"""Promise ids, and those of sessions, in one place. The same work always has the same id.
 
 The grammar is resonate-sdk's (``resonate.ids``): ``origin`` or ``origin:lineage``; a root id holds no ``:``.
 """
@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import uuid
 
+#: Digits that sort as they count, without those that look alike: what sessions' ids are made of.
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+#: Of a session's id: 45 bits of milliseconds, and 20 random ones.
+_TIME_DIGITS, _RANDOM_DIGITS = 9, 4
 #: How the ids of executions begin.
 EXECUTION = "exec."
 #: How the steps begin that are inputs.
@@ -49,3 +54,14 @@ def execution_input(execution_id: str, n: int) -> str:
         msg = f"inputs are counted from 1, not {n}"
         raise ValueError(msg)
     return f"{execution(execution_id)}:{INPUT}{n}"
+
+
+def new_session_id(now: float) -> str:
+    """Return a fresh id: short, safe as the name of a file, and sorted by time.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    milliseconds = int(now * 1000)
+    digits = [DIGITS[milliseconds >> 5 * place & 31] for place in reversed(range(_TIME_DIGITS))]
+    return "".join([*digits, *(secrets.choice(DIGITS) for _ in range(_RANDOM_DIGITS))])

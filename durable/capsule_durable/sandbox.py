@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from capsule_durable.checkpoints.entries import new_session_id
+from capsule_durable import ids
 from capsule_durable.home import SESSIONS, ensure
 
 #: Of what a person may ask for, by name.
@@ -265,7 +265,7 @@ def enter(
     """
     if profile == "open":
         return Sandbox(profile), None
-    session = new_session_id(time.time())
+    session = ids.new_session_id(time.time())
     directory = home / SESSIONS / session
     where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile, python)
     try:

@@ -19,16 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from capsule_durable import ids
 from capsule_durable.checkpoints import rows
 from capsule_durable.checkpoints.entries import (
-    DIGITS,
     Collected,
     Entry,
     SessionRow,
     UnknownCheckpoint,
     UnknownSession,
     matches,
-    new_session_id,
     resolve,
 )
 from capsule_durable.checkpoints.files import Folder, alive, is_from, sync
@@ -95,7 +94,7 @@ class Catalogue:
             session_id: its id; None for a new one.
         """
         started = self._clock()
-        session_id = session_id or new_session_id(started)
+        session_id = session_id or ids.new_session_id(started)
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO sessions (id, kernel, notebook, pid, started) VALUES (?, ?, ?, ?, ?)",
@@ -178,7 +177,7 @@ class Catalogue:
         Raises:
             UnknownSession: it is no session's id, for it has characters that none has.
         """
-        if not session_id or set(session_id) - set(DIGITS):
+        if not session_id or set(session_id) - set(ids.DIGITS):
             raise UnknownSession(session_id)
         return self._sessions / session_id
 

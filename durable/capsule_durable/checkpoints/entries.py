@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import secrets
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from capsule_durable.errors import CapsuleError
 
-#: Digits that sort as they count, without those that look alike: what sessions' ids are made of.
-DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-#: Of a session's id: 45 bits of milliseconds, and 20 random ones.
-_TIME_DIGITS, _RANDOM_DIGITS = 9, 4
 #: The fewest characters of an id that stand for it.
 SHORTEST_PREFIX = 4
 #: Of ids, as many as fit a line.
@@ -110,17 +105,6 @@ class UnknownCheckpoint(CapsuleError):
         super().__init__(message)
         self.reference = reference
         self.closest = list(closest)
-
-
-def new_session_id(now: float) -> str:
-    """Return a fresh id: short, safe as the name of a file, and sorted by time.
-
-    Args:
-        now: seconds since the epoch.
-    """
-    milliseconds = int(now * 1000)
-    digits = [DIGITS[milliseconds >> 5 * place & 31] for place in reversed(range(_TIME_DIGITS))]
-    return "".join([*digits, *(secrets.choice(DIGITS) for _ in range(_RANDOM_DIGITS))])
 
 
 def matches(entry: Entry, query: str) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from capsule_worker.protocol.codec import MAX_FRAME, Decoder, decode, encode, from_json, to_json
+from typing import TYPE_CHECKING, Any
+
 from capsule_worker.protocol.errors import CapsuleError, FrameTooLarge, ProtocolError
-from capsule_worker.protocol.messages import PROTOCOL_VERSION, FromWorker, Message, Output, Reply, ToWorker
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.codec import MAX_FRAME, Decoder, decode, encode, from_json, to_json
+    from capsule_worker.protocol.messages import PROTOCOL_VERSION, FromWorker, Message, Output, Reply, ToWorker
 
 __all__ = [
     "MAX_FRAME",
@@ -23,3 +27,13 @@ __all__ = [
     "from_json",
     "to_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the models when they are asked for: a front has its first worker started before it builds them."""
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from capsule_worker.protocol import codec, messages
+
+    return getattr(codec if hasattr(codec, name) else messages, name)
