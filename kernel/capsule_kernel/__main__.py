@@ -23,6 +23,8 @@ from typing import Any
 CONNECTION_FILE, OPTIONS = "CAPSULE_CONNECTION_FILE", "CAPSULE_IPYTHON_OPTIONS"
 #: Options of IPython's, as ``--HistoryManager.hist_file=:memory:``.
 _OF_IPYTHON = re.compile(r"--[A-Z]\w*\.\w+=")
+#: Those that have a short form here, too, and what they stand for.
+_OF_IPYTHON_ALONE = {"--profile-dir": "--ProfileDir.location", "--ipython-dir": "--BaseIPythonApplication.ipython_dir"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,10 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
     parser.add_argument("--python", help="interpreter of the environment in which cells run")
     parser.add_argument("--profile", help="isolation of the worker")
+    for option in _OF_IPYTHON_ALONE:
+        parser.add_argument(option, help="as for IPython")
     arguments, rest = parser.parse_known_args(argv)
     # Clients give options of IPython's to whatever is installed under the name python3, and `jupyter run` its script.
     options = [option for option in rest if _OF_IPYTHON.match(option)]
     wrong = [option for option in rest if option.startswith("-") and option not in options]
+    given = {option: getattr(arguments, option[2:].replace("-", "_")) for option in _OF_IPYTHON_ALONE}
+    options += [f"{_OF_IPYTHON_ALONE[option]}={value}" for option, value in given.items() if value is not None]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
 
