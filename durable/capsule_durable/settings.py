@@ -98,7 +98,7 @@ class Settings(BaseModel):
         "fail", description="What input() does where the client cannot ask: fail, or wait for `capsule answer`"
     )
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
-    question_timeout: float = Field(5.0, gt=0, description="How long completion, inspection and history may take")
+    question_timeout: float = Field(10.0, gt=0, description="How long completion, inspection and history may take")
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")

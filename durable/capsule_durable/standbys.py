@@ -96,13 +96,22 @@ class Standbys:
             has_checkpoint = standby.current and standby.checkpoint is not None and standby.checkpoint == checkpoint
             if standby.execution_id == execution_id or has_checkpoint:
                 self._waiting.remove(standby)
-                with contextlib.suppress(TimeoutError):
-                    if await asyncio.wait_for(asyncio.shield(standby.there), _ARRIVAL) is not None:
-                        self._loop.remove_reader(standby.sock)
-                        standby.sock.setblocking(True)
-                        return standby
-                self._drop(standby)
+                if await self._arrived(standby):
+                    self._loop.remove_reader(standby.sock)
+                    standby.sock.setblocking(True)
+                    return standby
         return None
+
+    async def _arrived(self, standby: Standby) -> bool:
+        """Wait until a copy is there; let it go if it does not come, or if nobody waits for it any more."""
+        arrived = False
+        try:
+            with contextlib.suppress(TimeoutError):
+                arrived = await asyncio.wait_for(asyncio.shield(standby.there), _ARRIVAL) is not None
+        finally:
+            if not arrived:
+                self._drop(standby)
+        return arrived
 
     def _announced(self, front: socket.socket) -> bool:
         """Take notice of a copy; return whether there was one."""

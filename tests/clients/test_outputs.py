@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,7 +80,8 @@ def test_streams_flushed_in_turn_keep_their_order(kernel: Conversation) -> None:
         "import sys\nfor i in range(3):\n    print('out', i, flush=True)\n"
         "    print('err', i, file=sys.stderr, flush=True)"
     )
-    written = [(content["name"], content["text"]) for content in exchange.of("stream")]
+    turns = itertools.groupby(exchange.of("stream"), key=lambda content: content["name"])
+    written = [(name, "".join(content["text"] for content in turn)) for name, turn in turns]
     assert written == [pair for i in range(3) for pair in (("stdout", f"out {i}\n"), ("stderr", f"err {i}\n"))]
 
 
