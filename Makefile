@@ -20,7 +20,8 @@ first_python = for python in $(1); do \
 	done
 
 # uv is fast but reads none of pip's configuration: where only pip knows the way to a package index, pip does the work.
-install = $(1)/bin/python -m uv pip install --python $(1)/bin/python $(2) || { \
+# Modules are compiled here, by all processors, and not by whatever imports them first.
+install = $(1)/bin/python -m uv pip install --compile-bytecode --python $(1)/bin/python $(2) || { \
 		echo "uv could not install; trying pip"; $(1)/bin/python -m pip install --quiet $(2); }
 
 help: ## Show these commands

@@ -38,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="SUITE", choices=[suite.project for suite in SUITES])
     parser.add_argument("--out", type=Path, default=Path("out/peers"), help="where reports and logs go")
+    parser.add_argument("--ours", action="store_true", help="run against Capsule alone; the others' reports are there")
     parser.add_argument("--again", action="store_true", help="judge the reports that are there, and run nothing")
     arguments = parser.parse_args()
     wanted = [suite for suite in SUITES if not arguments.only or suite.project in arguments.only]
@@ -51,7 +52,7 @@ def main() -> int:
             subjects = (CAPSULE, IPYKERNEL) if suite.in_cell else (CAPSULE, IPYKERNEL, NOTHING)
             if not arguments.again:
                 source = download(suite, Path(directory) / "sources")
-                for subject in subjects:
+                for subject in subjects[:1] if arguments.ours else subjects:
                     run(suite, subject, source, Path(directory), arguments.out.absolute())
             runs = {subject: read(suite, subject, arguments.out) for subject in subjects}
             ours = runs[CAPSULE]
