@@ -189,7 +189,8 @@ class CapsuleKernel(Kernel):
             logger.exception("handling %s failed", msg_type)
         self._publish_status("idle", channel, parent=message)
         executing = self._lanes[None].executing
-        if executing is not None and executing is not message:
+        beside = message["header"].get("subshell_id") is not None
+        if executing is not None and executing is not message and not beside:
             # Clients show the last status that they saw, whoever it was for: the cell is still running.
             self._publish_status("busy", "shell", parent=executing)
 
@@ -363,7 +364,7 @@ class CapsuleKernel(Kernel):
         subshell = parent["content"].get("subshell_id")
         lane = self._lanes.pop(subshell, None) if subshell is not None else None
         if lane is None:
-            reply = content.no_answer(UnknownSubshellError(f"there is no subshell {subshell!r}"))
+            reply = content.no_answer(UnknownSubshellError(subshell))
         else:
             reply = {"status": "ok"}
             self._abort(lane.close())
@@ -376,7 +377,7 @@ class CapsuleKernel(Kernel):
 
     def _refuse(self, idents: Any, message: Any, channel: str) -> None:
         """Answer a request for a subshell that is not there; clients know by the status that it is over."""
-        error = UnknownSubshellError(f"there is no subshell {message['header']['subshell_id']!r}")
+        error = UnknownSubshellError(message["header"]["subshell_id"])
         reply_type = message["header"]["msg_type"].rsplit("_", 1)[0] + "_reply"
         self._publish_status("busy", "shell", parent=message)
         self._channels.session.send(self._stream(channel), reply_type, content.no_answer(error), message, ident=idents)

@@ -207,7 +207,8 @@ def main(kernels: list[str]) -> None:
 
 def run(kernel: str) -> dict[str, str]:
     """Return for each feature whether a kernel has it, by its tests."""
-    tests = sorted({test for area in FEATURES.values() for several in area.values() for test in several})
+    # In the order of the files: they share kernels.
+    tests = sorted({test for area in FEATURES.values() for several in area.values() for test in several}, key=place)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         subprocess.run(
@@ -227,6 +228,12 @@ def run(kernel: str) -> dict[str, str]:
         for feature, several in area.items():
             has[feature] = "yes" if all(test in passed and test not in failed for test in several) else "no"
     return has
+
+
+def place(test: str) -> tuple[str, int]:
+    """Return where a test is: its module, and how far into it."""
+    module, function = test.split("::")
+    return module, (HERE / f"{module}.py").read_text(encoding="utf-8").index(f"def {function}(")
 
 
 def read() -> dict[str, dict[str, str]]:

@@ -132,6 +132,23 @@ def test_a_comm_is_heard_while_a_cell_runs(kernel: Conversation) -> None:
     control(kernel, "delete_subshell_request", subshell_id=subshell)
 
 
+def test_an_answer_is_taken_by_the_shell_that_has_asked(kernel: Conversation) -> None:
+    """Whichever subshell the client sends it to: the one that asked may wait for it."""
+    subshell = create(kernel)
+    kernel.run("import asyncio, comm, threading\nasking = comm.create_comm(target_name='asks')")
+    running = kernel.client.execute(
+        "answer = asyncio.get_running_loop().create_future()\n"
+        "asking.on_msg(lambda message: answer.set_result((message['content']['data'], threading.current_thread())))\n"
+        "asking.send({'method': 'custom', 'content': {'id': 'q1'}})\n"
+        "said, by = await asyncio.wait_for(answer, 20)\nsaid['content']['value'], by is threading.main_thread()"
+    )
+    (asked,) = kernel.listen_until(lambda: kernel.exchange(running).of("comm_msg"), "the question")
+    data = {"method": "custom", "content": {"id": "q1", "value": 42}}
+    send(kernel, subshell, "comm_msg", comm_id=asked["comm_id"], data=data)
+    assert kernel.finish(running)[0].result == "(42, True)"
+    control(kernel, "delete_subshell_request", subshell_id=subshell)
+
+
 @pytest.mark.capsule_only
 def test_what_a_subshell_has_changed_survives_and_so_does_the_subshell(open_kernel: Callable[..., Opened]) -> None:
     _, kernel = open_kernel()

@@ -26,14 +26,7 @@ _CLOUD = "tests a storage service with its client library; starts no kernel"
 
 SUITES = (
     Suite("jupyter_kernel_test", paths=("test_ipykernel.py",)),
-    Suite(
-        "ipykernel",
-        left_out={
-            "tests/test_debugger.py": "the debugger is not there yet",
-            "tests/test_subshells.py": "subshells are not there yet",
-            "tests/test_subshell_wedge.py": "subshells are not there yet",
-        },
-    ),
+    Suite("ipykernel"),
     Suite("nbclient", settings={"CAPSULE_PASS_ENVIRONMENT": "NBEXECUTE_TEST_PARALLEL_TMPDIR"}),
     Suite(
         "ipywidgets",

@@ -31,8 +31,9 @@ _KINDS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
 class Comm(BaseComm):
     """Sends what an object says behind what was shown before."""
 
-    #: Where it leaves.
+    #: Where it leaves, and who is told.
     outlet: ClassVar[Outlet]
+    comms: ClassVar[Comms]
 
     def __reduce__(self) -> Any:
         """Refuse: a copy would speak to nobody."""
@@ -47,6 +48,7 @@ class Comm(BaseComm):
         **keys: Any,
     ) -> None:
         """Send a message to the client."""
+        Comm.comms.asked(data)
         Comm.outlet.publish(
             CommOutput(
                 event=_KINDS[msg_type],  # type: ignore[arg-type]  # one of three
@@ -66,6 +68,13 @@ def _adopt(kind: Any, /, **_: Any) -> None:
         kind.publish_msg = Comm.publish_msg
 
 
+def _question(data: Any) -> str | None:
+    """Return the id by which widgets match an answer with its question, in messages of their own making."""
+    content = data.get("content") if isinstance(data, dict) else None
+    question = content.get("id") if isinstance(content, dict) else None
+    return question if isinstance(question, str) else None
+
+
 class Comms:
     """The comms of this process. There is one such object.
 
@@ -76,7 +85,9 @@ class Comms:
     def __init__(self, outlet: Outlet) -> None:
         self.manager = CommManager()
         self._headers: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        Comm.outlet = outlet
+        #: The subshells, or None for the main shell, whose code has asked something, by the ids of the questions.
+        self._asking: OrderedDict[str, str | None] = OrderedDict()
+        Comm.outlet, Comm.comms = outlet, self
         BaseComm.__init_subclass__ = classmethod(_adopt)  # type: ignore[assignment]
         comm.create_comm = Comm
         comm.get_comm_manager = lambda: self.manager
@@ -86,6 +97,21 @@ class Comms:
         self._headers[execution_id] = header
         if len(self._headers) > _REMEMBERED:
             self._headers.popitem(last=False)
+
+    def asked(self, data: Any) -> None:
+        """Remember which shell asks, where what is sent is a question."""
+        question = _question(data)
+        if question is not None:
+            self._asking[question] = self.parent()["header"].get("subshell_id")
+            if len(self._asking) > _REMEMBERED:
+                self._asking.popitem(last=False)
+
+    def taker(self, message: CommMessage) -> str | None:
+        """Return the subshell that takes a message: of an answer the one that has asked, which may wait for it."""
+        question = _question(message.data)
+        if question is None:
+            return message.subshell
+        return self._asking.pop(question, message.subshell)
 
     def parent(self) -> dict[str, Any]:
         """Return the request that the calling code belongs to, as far as it is known."""

@@ -254,10 +254,12 @@ class Server:
                     self._loop.call_soon_threadsafe(self._debugger.take, message)
                 else:
                     self._answer_beside_cell(message)
-            case m.CommMessage(subshell=str() as subshell):
-                self._beside(subshell, partial(self._take_comm_beside, message))
             case m.CommMessage():
-                self._loop.call_soon_threadsafe(self._take_comm, message)
+                taker = self._comms.taker(message)
+                if taker is None:
+                    self._loop.call_soon_threadsafe(self._take_comm, message)
+                else:
+                    self._beside(taker, partial(self._take_comm_beside, message))
             case m.CommInfoMessage():
                 self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
             case m.KeepMessage():
