@@ -19,8 +19,8 @@ PAGE = HERE.parent.parent / "docs" / "compatibility.md"
 BEGIN, END = "<!-- table -->\n", "<!-- /table -->\n"
 #: The columns, by the names under which Jupyter lists the kernels.
 KERNELS = {"capsule": "Capsule", "python3": "ipykernel", "xpython": "xeus-python", "async": "async-kernel"}
-#: Seconds for one test: other kernels can hang where they lack something.
-TIMEOUT = 100
+#: Seconds for one test, and for one wait in it: other kernels can hang where they lack something.
+TIMEOUT, DEADLINE = 90, 12
 
 #: What people look for, and the tests that show it.
 FEATURES: dict[str, dict[str, list[str]]] = {
@@ -216,7 +216,12 @@ def run(kernel: str) -> dict[str, str]:
                 *(sys.executable, "-m", "pytest", "-q", f"--timeout={TIMEOUT}", f"--junitxml={report}"),
                 *(str(HERE / test.replace("::", ".py::")) for test in tests),
             ],
-            env={**os.environ, "CAPSULE_TEST_KERNEL": kernel, "CAPSULE_TEST_ALL": "1"},
+            env={
+                **os.environ,
+                "CAPSULE_TEST_KERNEL": kernel,
+                "CAPSULE_TEST_ALL": "1",
+                "CAPSULE_TEST_DEADLINE": str(DEADLINE),
+            },
             check=False,
         )
         failed, passed = set(), set()

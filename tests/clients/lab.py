@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from .kernels import KERNEL
 from .notebooks import notebook
 from .servers import TOKEN, Server, address, serving
-from .waiting import poll_until
+from .waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
-SLOW = 60_000
+SLOW = 2000 * DEADLINE
 """Milliseconds for what a cold server, a cold browser or a cold kernel does on a busy machine."""
 
 CHROMIUM_ARGUMENTS = [

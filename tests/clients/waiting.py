@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEADLINE = 30.0
+DEADLINE = float(os.environ.get("CAPSULE_TEST_DEADLINE", "30"))
 """Seconds after which a condition that does not hold is a failure: generous, for machines that are busy."""
 
 POLL_INTERVAL = 0.02
