@@ -16,11 +16,13 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import table
 import verdicts
+from ipykernel.kernelspec import get_kernel_dict
 from suites import SUITES, Suite
 
 from capsule_kernel import kernelspec
@@ -108,7 +110,7 @@ def run(suite: Suite, subject: str, source: Path, directory: Path, out: Path) ->
         process = subprocess.Popen(
             [*command, *options],
             cwd=source,
-            env=environment(Path(home), subject) | suite.settings,
+            env=environment(Path(home), subject, suite.kernels) | suite.settings,
             stdin=subprocess.DEVNULL,
             stdout=to,
             stderr=subprocess.STDOUT,
@@ -121,8 +123,14 @@ def run(suite: Suite, subject: str, source: Path, directory: Path, out: Path) ->
             process.wait()
 
 
-def environment(home: Path, subject: str) -> dict[str, str]:
-    """Return an environment in which all that clients and kernels write is in a home of its own."""
+def environment(home: Path, subject: str, kernels: Sequence[str]) -> dict[str, str]:
+    """Return an environment in which all that clients and kernels write is in a home of its own.
+
+    Args:
+        home: an empty directory.
+        subject: the kernel that is started.
+        kernels: the names by which it is started.
+    """
     others = ("CAPSULE", "IPY", "JPY", "JUPYTER")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     # Suites start Jupyter's commands by their names.
@@ -141,14 +149,14 @@ def environment(home: Path, subject: str) -> dict[str, str]:
     }.items():
         (home / folder).mkdir()
         variables[variable] = str(home / folder)
-    if subject != IPYKERNEL:
-        spec = kernelspec.contents()
-        if subject == NOTHING:
-            spec["argv"] = [sys.executable, "-c", "raise SystemExit('there is no kernel')"]
-        directory = home / "share" / "kernels" / "python3"
+    spec = get_kernel_dict() if subject == IPYKERNEL else kernelspec.contents()
+    if subject == NOTHING:
+        spec["argv"] = [sys.executable, "-c", "raise SystemExit('there is no kernel')"]
+    for name in kernels:
+        directory = home / "share" / "kernels" / name
         directory.mkdir(parents=True)
         (directory / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-        variables["JUPYTER_PATH"] = str(home / "share")
+    variables["JUPYTER_PATH"] = str(home / "share")
     return variables
 
 

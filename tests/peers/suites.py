@@ -14,6 +14,8 @@ class Suite:
     """The distribution, by its name on the package index; its version is the one that is installed."""
     paths: tuple[str, ...] = ("tests",)
     """Where the tests are in its source distribution."""
+    kernels: tuple[str, ...] = ("python3",)
+    """The names by which the tests start a kernel."""
     in_cell: bool = False
     """Whether pytest itself runs in a cell, for objects that live there and whose tests start no kernel."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +35,8 @@ SUITES = (
         paths=("ipywidgets",),
         in_cell=True,
     ),
-    Suite("jupyter_client"),
+    # "echo" is a small kernel of the suite's own; the tests of clients are as good for another one.
+    Suite("jupyter_client", kernels=("python3", "echo")),
     Suite(
         "papermill",
         paths=("papermill/tests",),
