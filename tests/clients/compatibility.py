@@ -20,7 +20,7 @@ BEGIN, END = "<!-- table -->\n", "<!-- /table -->\n"
 #: The columns, by the names under which Jupyter lists the kernels.
 KERNELS = {"capsule": "Capsule", "python3": "ipykernel", "xpython": "xeus-python", "async": "async-kernel"}
 #: Seconds for one test, and for one wait in it: other kernels can hang where they lack something.
-TIMEOUT, DEADLINE = 90, 12
+TIMEOUT, DEADLINE = 40, 6
 
 #: What people look for, and the tests that show it.
 FEATURES: dict[str, dict[str, list[str]]] = {
@@ -197,9 +197,8 @@ FEATURES: dict[str, dict[str, list[str]]] = {
 
 def main(kernels: list[str]) -> None:
     """Run the tests against some kernels, and write the page."""
-    seen = read()
-    for kernel in kernels:
-        seen[kernel] = run(kernel)
+    found = {kernel: run(kernel) for kernel in kernels}
+    seen = read() | found
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     PAGE.write_text(f"{before}{BEGIN}{table(seen)}{END}{after}", encoding="utf-8")
