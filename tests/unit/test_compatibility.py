@@ -5,10 +5,11 @@ from __future__ import annotations
 from clients import compatibility
 
 
-def test_every_line_has_its_tests_and_says_something_of_every_kernel() -> None:
+def test_every_line_has_its_tests_and_was_measured() -> None:
     assert not compatibility.missing()
     seen = compatibility.read()
     features = {feature for area in compatibility.FEATURES.values() for feature in area}
     for kernel in compatibility.KERNELS:
         assert seen[kernel].keys() == features
+    for kernel in ("capsule", "python3"):
         assert "?" not in seen[kernel].values()
