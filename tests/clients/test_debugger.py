@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sandbox.houses import need_bubblewrap
 
 from . import kernels
 
@@ -253,3 +254,19 @@ def test_breakpoints_outlive_the_process(debugger: Debugger) -> None:
     debugger.body("continue", threadId=frame["threadId"])
     assert kernel.finish(cell)[0].result == "5"
     assert kernel.run("taken, numbers").result == "(40, [1, 2])"
+
+
+@pytest.mark.capsule_only
+def test_cells_without_a_network_are_debugged_as_well(
+    open_kernel: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_bubblewrap()
+    monkeypatch.setenv("CAPSULE_PROFILE", "restricted")
+    debugger = Debugger(open_kernel()[1])
+    debugger.begin()
+    debugger.stop_at(CELL, INSIDE)
+    cell = debugger.kernel.client.execute(CELL)
+    frame = debugger.stopped()
+    assert {"a": "40", "b": "2"}.items() <= debugger.variables(frame).items()
+    debugger.body("continue", threadId=frame["threadId"])
+    assert debugger.kernel.finish(cell)[0].text() == "42\n"
