@@ -159,8 +159,8 @@ def death(name: str) -> dict[str, float]:
 
 
 WORKLOADS = [
-    Workload("ready", ready, {"ready [ms]": 1.2}, repeats=3),
-    Workload("latency", latency, {"`pass` p50 [ms]": 1.2}),
+    Workload("ready", ready, {"ready [ms]": 0.8}, repeats=3),
+    Workload("latency", latency, {"`pass` p50 [ms]": 0.8}),
     Workload(
         "output",
         output,
