@@ -318,7 +318,8 @@ class Runtime:
         if self._debugging.stopped:
             # The interrupt waits where the cell has stopped.
             with contextlib.suppress(ExecutionFailed):
-                await self._debug({"type": "request", "command": "continue", "arguments": {"threadId": 0}})
+                go_on = {"type": "request", "command": "continue", "arguments": {"threadId": 0}}
+                await self._debug(go_on, self.settings.question_timeout)
 
     # -- comms -----------------------------------------------------------------------------------------------
 
@@ -383,13 +384,13 @@ class Runtime:
         Raises:
             ExecutionFailed: the worker cannot take it.
         """
-        reply = await self._debug(request)
+        reply = await self._debug(request, _FOR_EVER)
         self._debugging.asked(request, reply)
         return reply
 
-    async def _debug(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _debug(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         message = m.DebugMessage(id=self.session.next_request_id(), request=request)
-        reply: dict[str, Any] = (await self.session.ask(message, _FOR_EVER)).reply
+        reply: dict[str, Any] = (await self.session.ask(message, timeout)).reply
         return reply
 
     async def _debug_again(self) -> None:
@@ -397,7 +398,7 @@ class Runtime:
         for event in self._debugging.left():
             self._capabilities.display("", m.DebugOutput(event=event))
         for request in self._debugging.requests():
-            await self._debug(request)
+            await self._debug(request, RESTORE_TIMEOUT)
 
     def answer(self, question: Question, value: str) -> None:
         """Take the client's answer to a question."""

@@ -111,7 +111,7 @@ class CapsuleKernel(Kernel):
         idents, message = self._decode(frames)
         if message is None:
             return
-        lane = self._lanes.get(message["header"].get("subshell_id"))
+        lane = self._lane(message["header"].get("subshell_id"))
         if lane is None:
             self._refuse(idents, message, channel)
         elif message["header"]["msg_type"] == "execute_request":
@@ -145,6 +145,10 @@ class CapsuleKernel(Kernel):
         return task
 
     # -- serving ---------------------------------------------------------------------------------------------
+
+    def _lane(self, subshell: Any) -> Lane | None:
+        """Return the main shell's (None) or a subshell's; None where there is none, whatever a client calls it."""
+        return self._lanes.get(subshell) if subshell is None or isinstance(subshell, str) else None
 
     def _open_lane(self, subshell: str | None) -> None:
         lane = self._lanes[subshell] = Lane()
@@ -362,11 +366,12 @@ class CapsuleKernel(Kernel):
     async def delete_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
         """Close a subshell; a cell that runs there runs to its end."""
         subshell = parent["content"].get("subshell_id")
-        lane = self._lanes.pop(subshell, None) if subshell is not None else None
+        lane = self._lane(subshell) if subshell is not None else None
         if lane is None:
             reply = content.no_answer(UnknownSubshellError(subshell))
         else:
             reply = {"status": "ok"}
+            del self._lanes[subshell]
             self._abort(lane.close())
         self._channels.session.send(socket, "delete_subshell_reply", reply, parent, ident=ident)
 

@@ -60,6 +60,16 @@ def test_subshells_are_created_listed_and_deleted(kernel: Conversation) -> None:
     control(kernel, "delete_subshell_request", subshell_id=second)
 
 
+@pytest.mark.capsule_only
+def test_what_is_no_name_of_a_subshell_is_refused(kernel: Conversation) -> None:
+    nonsense: Any
+    for nonsense in ([1], {"a": 1}, 5, ""):
+        (refused,) = kernel.finish(execute(kernel, nonsense, "1"))
+        assert refused.reply["ename"] == "UnknownSubshellError"
+        assert control(kernel, "delete_subshell_request", subshell_id=nonsense)["status"] == "error"
+    assert kernel.run("6 * 7").result == "42"
+
+
 def test_a_subshell_answers_while_the_main_shell_runs_a_cell(kernel: Conversation) -> None:
     subshell, other = create(kernel), create(kernel)
     running = kernel.start(WAITS)

@@ -348,11 +348,15 @@ class _Connection:
     def _read(self) -> None:
         with self._socket, self._socket.makefile("rb") as stream, contextlib.suppress(OSError):
             while (said := _next_message(stream)) is not None:
-                if said.get("type") == "event":
-                    self._take_event(said)
-                    continue
                 request, answer = self._pending.pop(said.get("request_seq", 0), ({}, _drop))
-                answer({**said, "request_seq": request.get("seq")})
+                try:
+                    if said.get("type") == "event":
+                        self._take_event(said)
+                    else:
+                        answer({**said, "request_seq": request.get("seq")})
+                # What pydevd says may be other than what was expected; it is no reason to end the process.
+                except Exception as error:
+                    answer(_failure(request, f"the debugger's answer makes no sense: {type(error).__name__}: {error}"))
         for request, answer in list(self._pending.values()):
             answer(_failure(request, "the debugger has ended"))
         self._lost()

@@ -7,7 +7,9 @@ id, the front knows.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -61,7 +63,11 @@ class _Lane:
         asyncio.set_event_loop(loop)
         try:
             while (job := self._next(loop)) is not None:
-                loop.run_until_complete(job())
+                try:
+                    loop.run_until_complete(job())
+                # The next job is not to suffer from it.
+                except BaseException:
+                    traceback.print_exc(file=sys.__stderr__)
         finally:
             loop.close()
 
