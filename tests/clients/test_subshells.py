@@ -93,6 +93,7 @@ def test_a_subshell_answers_while_the_main_shell_runs_a_cell(kernel: Conversatio
     assert done.result == "'at last'"
     assert done.text() == "started\n"
     assert kernel.run("made").result == "42"
+    assert kernel.finish(execute(kernel, subshell, "made;"))[0].kinds == ["execute_input"]
     for each in (subshell, other):
         control(kernel, "delete_subshell_request", subshell_id=each)
 

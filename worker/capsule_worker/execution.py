@@ -71,7 +71,10 @@ class CellRunner:
             if in_main:
                 shell.open_history()
                 shell.begin()
-            shell.forget_errors(None if in_main else message.execution_count)
+            if in_main:
+                shell.forget_errors()
+            else:
+                shell.forget_errors(message.execution_count, message.code)
             ended = await self._run_cell(message)
             raised = ended.error_before_exec or ended.error_in_exec
             succeeded = bool(ended.success) and not shell.result_failed

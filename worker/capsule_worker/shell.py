@@ -45,6 +45,8 @@ class Running(threading.local):
 
     #: The cell's number, if it is not the shell's.
     number: int | None = None
+    #: Its source, where it is in no history.
+    source = ""
     #: The traceback of its exception, as lines; None where none was raised.
     last_error: ErrorOutput | None = None
     #: Whether its value could not be shown: then it has failed, as in ipykernel.
@@ -79,7 +81,9 @@ class ResultHook(DisplayHook):
 
     def quiet(self) -> bool:
         """Whether the cell ends in a semicolon; IPython looks at the last one of the history."""
-        return _running.number is None and super().quiet()
+        if _running.number is None:
+            return bool(super().quiet())
+        return bool(self.semicolon_at_end_of_expression(_running.source))
 
     def start_displayhook(self) -> None:
         """Begin a result; the parts follow."""
@@ -378,13 +382,14 @@ class ZMQInteractiveShell(InteractiveShell):
         self.payload_manager.clear_payload()
         return payload
 
-    def forget_errors(self, number: int | None = None) -> None:
+    def forget_errors(self, number: int | None = None, source: str = "") -> None:
         """Begin a cell that has not failed yet, in the calling thread.
 
         Args:
             number: its number, if it is not the shell's.
+            source: its source, then.
         """
-        _running.number = number
+        _running.number, _running.source = number, source
         _running.last_error = None
         _running.result_failed = _running.formatting = False
 
