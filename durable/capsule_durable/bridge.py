@@ -79,6 +79,9 @@ class Engine(Protocol):
     def promises(self) -> Promises:
         """Its promises."""
 
+    def foresee(self, root_id: str, timeout_at: int) -> None:
+        """Say that an execution's root is about to be made."""
+
     async def result_of(self, promise_id: str) -> Any:
         """Wait for a promise and return its value."""
 
@@ -215,6 +218,10 @@ class Bridge:
             if not (begun.outcome.done() and begun.kept):
                 begun.function.cancel()
 
+    def foresee(self, execution_id: str, timeout: float) -> None:
+        """Say that an execution's promise is about to be made, whose outcome may take ``timeout`` seconds."""
+        self._engine.foresee(ids.execution(execution_id), int((time.time() + timeout) * 1000))
+
     def end(self, execution_id: str) -> None:
         """Say that an execution's function has ended."""
         self._begun.pop(execution_id, None)
@@ -303,11 +310,11 @@ class Bridge:
             fail=lambda error: self._finish(message.id, error),
         )
         try:
-            await self._worker_ready()
-            if message.id in self.executions:
-                assert self._session is not None
-                self._session.send(message)
-                cell.advance("send")
+            try:
+                await self._send(message, cell)
+            except TransportClosed:
+                # The worker has ended, and nobody has noticed yet. What it did not get is for the next one.
+                await self._send(message, cell)
         except TransportClosed as error:
             self.executions.fail(message.id, WorkerDied(str(error), message.id))
         except ExecutionFailed as error:
@@ -315,6 +322,13 @@ class Bridge:
             self.executions.fail(message.id, type(error)(error.message, message.id, **error.fields))
         except ProtocolError as error:
             self.executions.fail(message.id, InternalError(f"the cell cannot be sent: {error}", message.id))
+
+    async def _send(self, message: m.ExecuteMessage, cell: _Cell) -> None:
+        await self._worker_ready()
+        if message.id in self.executions:
+            assert self._session is not None
+            self._session.send(message)
+            cell.advance("send")
 
     def intercept(self, message: Message) -> None:
         """Take results and errors of executions; everything else is the session's."""

@@ -17,6 +17,7 @@ from resonate.promises import Promises
 from resonate.resonate import Resonate
 from resonate.retry import Never
 
+from capsule_durable import ids
 from capsule_durable.embedded.connection import EmbeddedConnection
 from capsule_durable.errors import EngineUnavailable
 
@@ -45,6 +46,16 @@ class Engine:
     def __init__(self, resonate: Resonate, target: str) -> None:
         self.resonate = resonate
         self.target = target
+
+    def foresee(self, root_id: str, timeout_at: int) -> None:
+        """Say that a root is about to be made whose function waits for one promise, and returns what comes of it.
+
+        An engine may make both at once. Otherwise the function makes the promise.
+
+        Args:
+            root_id: the root's id.
+            timeout_at: when that promise ends by itself, in milliseconds since the epoch.
+        """
 
     def retire(self, root_id: str) -> None:
         """Say that an execution is over: its promises may be forgotten when enough others have ended after it.
@@ -93,6 +104,9 @@ class EmbeddedEngine(Engine):
             autostart=False,
         )
         super().__init__(resonate, connection.resolve_target(group))
+
+    def foresee(self, root_id: str, timeout_at: int) -> None:
+        self._connection.foresee(root_id, ids.outcome(root_id), timeout_at)
 
     async def close(self) -> None:
         await super().close()

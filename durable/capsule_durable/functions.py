@@ -101,6 +101,7 @@ async def _execute(resonate: Resonate, bridge: Bridge, request: ExecuteMessage, 
     """Run the function to its end."""
     bound = timedelta(seconds=timeout + 2 * _GRACE)
     try:
+        bridge.foresee(request.id, timeout + _GRACE)
         handle = resonate.options(timeout=bound).run(
             ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout
         )

@@ -114,7 +114,12 @@ class Session:
         if self._transport is None:
             msg = f"cannot send a {message.type} message: no worker is attached"
             raise TransportClosed(msg)
-        self._transport.send(message)
+        try:
+            self._transport.send(message)
+        except TransportClosed:
+            # Nobody is there any more; what still lies here is read to its end.
+            self._transport = None
+            raise
 
     async def ask(self, message: Any, timeout: float) -> Any:  # it is the correlation's
         """Send a question and return its reply.

@@ -19,8 +19,8 @@ import random
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from resonate.timing import Clock, now_ms
@@ -30,7 +30,7 @@ from capsule_durable.embedded import owners, promises, tasks, timers, wire
 from capsule_durable.embedded.leases import Leases
 from capsule_durable.embedded.retention import Retention
 from capsule_durable.embedded.schema import FORM
-from capsule_durable.embedded.transaction import Here, Transaction
+from capsule_durable.embedded.transaction import Here, Transaction, returned_step
 from capsule_durable.embedded.upkeep import Upkeep
 from capsule_durable.store.database import PATIENCE, Database, Synchronous
 from capsule_durable.store.errors import StoreBusy, StoreError
@@ -43,7 +43,7 @@ SCHEME = "capsule"
 TTL = timedelta(seconds=5)
 #: Seconds between two looks at what others did: at first; at most, while something is awaited; and at most, else.
 #: Between these it is a hundredth of the time since the last request or message: waking up costs more than looking.
-SOON, LATE, LATER = 0.005, 0.05, 0.1
+SOON, LATE, LATER = 0.01, 0.05, 0.1
 #: Seconds between two looks for processes that have ended.
 REAP = 1.0
 #: Seconds between two looks after one that failed.
@@ -56,7 +56,7 @@ GIVE_WAY = 0.001
 ROUND = 500
 
 _KEEP = Retention()
-_RULES: Mapping[type[wire.Request], Callable[[Transaction, Any], wire.Answer]] = {
+_RULES: Mapping[type[wire.Request], Callable[..., wire.Answer]] = {
     wire.GetPromise: promises.get,
     wire.CreatePromise: promises.create,
     wire.SettlePromise: promises.settle,
@@ -109,9 +109,11 @@ class EmbeddedConnection:
         self._database = Database(path, FORM, synchronous, patience=0)
         self._upkeep = Upkeep(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
-        self._here = Here(self.pid, ())
         #: Promises of whose settlement this process is to be told.
         self._awaited: set[str] = set()
+        self._here = Here(self.pid, (), self._awaited)
+        #: What is to be made along with roots, by their ids.
+        self._foreseen: dict[str, wire.CreatePromise] = {}
         self._requests = 0
         self._looking = self._stopped = False
         self._next_look: asyncio.TimerHandle | None = None
@@ -135,7 +137,7 @@ class EmbeddedConnection:
     def recv(self, callback: Callable[[str], None]) -> None:
         """Have messages given to ``callback``, on the loop."""
         self._receivers.append(callback)
-        self._here = Here(self.pid, (self.unicast(), self.resolve_target(self.group)))
+        self._here = Here(self.pid, (self.unicast(), self.resolve_target(self.group)), self._awaited)
 
     async def start(self) -> None:
         """Begin to look at what other processes do, and at timers. Tasks whose owners have ended are freed at once."""
@@ -147,7 +149,8 @@ class EmbeddedConnection:
 
     async def stop(self) -> None:
         """Receive nothing more. Idempotent."""
-        self._here = Here(self.pid, ())
+        self._awaited.clear()
+        self._here = Here(self.pid, (), self._awaited)
         self._receivers.clear()
         self._stopped = True
         self._looking = False
@@ -155,6 +158,19 @@ class EmbeddedConnection:
             self._next_look.cancel()
             self._next_look = None
         await asyncio.to_thread(self._upkeep.stop)
+
+    def foresee(self, root_id: str, step_id: str, timeout_at: int) -> None:
+        """Have a root made together with the promise that its function begins with, and returns the value of.
+
+        Two requests become one, and the settlement of that promise settles the root as well, for which its function
+        would have to run again. For the SDK it is a promise that is there already, and a root that somebody settles.
+
+        Args:
+            root_id: the root, which is about to be made.
+            step_id: the promise.
+            timeout_at: when that is rejected, in milliseconds since the epoch.
+        """
+        self._foreseen[root_id] = returned_step(root_id, step_id, timeout_at)
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002  # the seam's
         """Carry out a request, in one transaction, and return its answer.
@@ -182,6 +198,8 @@ class EmbeddedConnection:
 
     async def _carry_out(self, request: wire.Request) -> wire.Answer:
         rule = _RULES[type(request)]
+        if isinstance(request, wire.CreateTask):
+            rule = partial(rule, step=self._foreseen.pop(request.action.data.id, None))
         loop = asyncio.get_running_loop()
         if isinstance(request, wire.Listen):
             await asyncio.sleep(GIVE_WAY)
@@ -232,11 +250,13 @@ class EmbeddedConnection:
         try:
             with self._database.using() as sql:
                 (seen,) = sql.execute("PRAGMA data_version").fetchone()
+                settled = False
                 if seen != self._seen:
                     self._due = timers.next_due(sql, self._here)
+                    settled = timers.any_settled(sql, self._awaited)
                     self._seen = seen
                 ended = self._ended(sql)
-            if ended or self._clock() >= self._due or self._leases_are_due():
+            if ended or settled or self._clock() >= self._due or self._leases_are_due():
                 self._due = self._transact(lambda tx: self._round(tx, ended))
         except StoreBusy:
             pause = SHORTEST

@@ -59,9 +59,11 @@ def listen(tx: Transaction, request: wire.Listen) -> Answer:
     if promise is None:
         return no_promise(request.awaited)
     if promise.state == "pending":
-        tx.sql.execute("INSERT OR IGNORE INTO listeners VALUES (?, ?)", (promise.n, request.address))
         if request.address in tx.here.addresses:
+            # Who listens here is gone when this process is: no row need tell of it.
             tx.awaited.add(promise.id)
+        else:
+            tx.sql.execute("INSERT OR IGNORE INTO listeners VALUES (?, ?)", (promise.n, request.address))
     return _answer(200, promise)
 
 

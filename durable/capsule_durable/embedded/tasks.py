@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from capsule_durable.embedded import promises, wire
-from capsule_durable.embedded.transaction import TARGET, Promise, Task, Transaction
+from capsule_durable.embedded.transaction import RETURNED, TARGET, Promise, Task, Transaction
 from capsule_durable.embedded.wire import Answer, refusal
 
 #: Milliseconds after which a task that was released is offered again. Who releases one has met an error that comes
@@ -19,15 +19,22 @@ PAUSE = 250
 STEPS = 1000
 
 
-def create(tx: Transaction, request: wire.CreateTask) -> Answer:
-    """Make a promise and take its task, or take the one that waits to be taken."""
+def create(tx: Transaction, request: wire.CreateTask, step: wire.CreatePromise | None = None) -> Answer:
+    """Make a promise and take its task, or take the one that waits to be taken.
+
+    Args:
+        tx: the transaction.
+        request: the request.
+        step: made along with a new promise, and sent along with its task.
+    """
     wanted = request.action.data
     promise = tx.promise(wanted.id)
     if promise is None:
         promise = tx.add(wanted)
         if promise.state == "pending":
             version = tx.add_leased(promise.n, wanted.tags.get(TARGET, ""), request.pid, request.ttl)
-            return _acquired(201, promise, version, request.pid, request.ttl, [])
+            steps = [tx.add(step).record()] if step is not None else []
+            return _acquired(201, promise, version, request.pid, request.ttl, steps)
         return _fulfilled(promise)
     if promise.state != "pending" and promise.tag(TARGET) is not None:
         return _fulfilled(promise)
@@ -69,9 +76,11 @@ def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
 def suspend(tx: Transaction, request: wire.SuspendTask) -> Answer:
     """Let go of a task until one of the promises is settled; if one is, the owner goes on at once."""
     held = _held(tx, request)
-    if isinstance(held, Answer):
-        return held
     awaited = [tx.promise(action.data.awaited) for action in request.actions]
+    if isinstance(held, Answer):
+        returned = [promise for promise in awaited if promise is not None and RETURNED in promise.tags]
+        # What it waits for was settled, and its own promise with it: there is nothing to go on with.
+        return Answer(200) if any(step.state != "pending" for step in returned) else held
     if None in awaited:
         return refusal(422, f"task {request.id} waits for a promise that does not exist")
     if any(promise.state != "pending" for promise in awaited if promise is not None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from capsule_durable.embedded.transaction import NEVER, Here, Transaction
 
@@ -24,6 +24,14 @@ def next_due(sql: sqlite3.Connection, here: Here) -> int:
             (address, address),
         ).fetchone()
     return min((time for time in times if time is not None), default=NEVER)
+
+
+def any_settled(sql: sqlite3.Connection, awaited: Collection[str]) -> bool:
+    """Whether any of some promises is settled."""
+    return any(
+        sql.execute("SELECT 1 FROM promises WHERE id = ? AND state != 'pending'", (promise_id,)).fetchone()
+        for promise_id in awaited
+    )
 
 
 def fire(tx: Transaction) -> None:
@@ -47,7 +55,11 @@ def fire(tx: Transaction) -> None:
 
 
 def deliver(tx: Transaction) -> None:
-    """Take out of the outbox what is for this process."""
+    """Tell this process what others have settled, and take out of the outbox what is for it."""
+    for promise_id in tx.here.awaited:
+        promise = tx.promise(promise_id)
+        if promise is not None and promise.state != "pending" and promise_id not in tx.told:
+            tx.tell(promise)
     for address in tx.here.addresses:
         for promise in tx.to_tell(address):
             tx.tell(promise)

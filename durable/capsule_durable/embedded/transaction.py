@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,11 +18,18 @@ OFFER_AGAIN = 30_000
 NEVER = 2**63 - 1
 
 TARGET, TIMER, DELAY, PARENT = "resonate:target", "resonate:timer", "resonate:delay", "resonate:parent"
+#: Marks a promise whose value is that of its parent: see ``returned_step``.
+RETURNED = "capsule:returned"
 
 _PROMISES = "SELECT n, id, state, timeout_at, created_at, settled_at, tags, param, value FROM promises"
 _BY_ID = f"{_PROMISES} WHERE id = ?"
 _BY_NUMBER = f"{_PROMISES} WHERE n = ?"
 _BY_PARENT = f"{_PROMISES} WHERE parent = ? ORDER BY n LIMIT ?"
+_PARENT_OF = (
+    f"{_PROMISES} WHERE n = (SELECT parent FROM promises AS step WHERE step.n = ?) AND state = 'pending'"  # noqa: S608
+)
+#: In these states the value, or the error, is the parent's as it is; the others are told to its function.
+_RETURNABLE = frozenset({"resolved", "rejected"})
 _TO_TELL = f"{_PROMISES} WHERE n IN (SELECT promise FROM outbox WHERE address = ?) ORDER BY n"  # noqa: S608  # made of constants
 
 
@@ -74,10 +81,12 @@ class Here:
     Args:
         name: its name, as the owner of leases.
         addresses: at which it listens.
+        awaited: ids of the promises of whose settlement it is to be told.
     """
 
     name: str
     addresses: tuple[str, ...]
+    awaited: Collection[str] = ()
 
 
 @dataclass(slots=True)
@@ -152,6 +161,10 @@ class Transaction:
         )
         self.sql.execute("DELETE FROM tasks WHERE n = ?", (n,))
         settled = promise._replace(state=state, value=value, settled_at=settled_at)
+        if RETURNED in promise.tags and state in _RETURNABLE:
+            returning = self.sql.execute(_PARENT_OF, (n,)).fetchone()
+            if returning is not None:
+                self.settle(Promise(*returning), state, value, settled_at)
         self._resume(n)
         self._spread(settled)
         return settled
@@ -229,14 +242,34 @@ class Transaction:
 
     def _spread(self, promise: Promise) -> None:
         """Tell listeners of a settlement: this process at once, others by the outbox."""
+        if promise.id in self.here.awaited:
+            self.tell(promise)
         addresses = self.sql.execute(
             "DELETE FROM listeners WHERE promise = ? RETURNING address", (promise.n,)
         ).fetchall()
         for (address,) in addresses:
-            if address in self.here.addresses:
-                self.tell(promise)
-            else:
-                self.sql.execute("INSERT OR IGNORE INTO outbox VALUES (?, ?)", (address, promise.n))
+            self.sql.execute("INSERT OR IGNORE INTO outbox VALUES (?, ?)", (address, promise.n))
+
+
+def returned_step(root_id: str, step_id: str, timeout_at: int) -> wire.CreatePromise:
+    """Return the first step of a root whose function does nothing but wait for it, and returns what it is settled with.
+
+    It is what ``Context.promise`` of the SDK would make, and marked: its settlement is that of the root.
+
+    Args:
+        root_id: the root's id.
+        step_id: its own.
+        timeout_at: milliseconds since the epoch.
+    """
+    tags = {
+        "resonate:scope": "global",
+        "resonate:branch": step_id,
+        PARENT: root_id,
+        "resonate:origin": root_id,
+        "resonate:external": "true",
+        RETURNED: "true",
+    }
+    return wire.CreatePromise(id=step_id, timeout_at=timeout_at, tags=tags)
 
 
 def _state_at_timeout(timer: str | None) -> str:
