@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients.waiting import poll_until
 
 from capsule_durable.checkpoints.catalogue import Catalogue, Entry
 from capsule_worker.protocol import manifest as mf
@@ -96,6 +97,25 @@ def test_cells_whose_effects_are_not_saved_are_named(home: Path) -> None:
         assert "as they were after In [2]" in said
         assert "What In [3], In [4] did is not among them" in said
         assert one.text("print(x, 'y' in globals())") == "1 False\n"
+
+
+def test_cells_that_change_nothing_are_saved_together_when_no_more_come(home: Path) -> None:
+    with kernel(home) as one:
+        one.ok(f"{NO_STANDBY}\nx = 1")
+        for _ in range(30):
+            one.ok("pass")
+        poll_until(lambda: entries(home)[:1] and entries(home)[0].execution_count == 31, "the last one is saved")
+        assert len(entries(home)) < 20
+
+
+def test_a_cell_that_changed_nothing_is_saved_before_one_that_may_end_its_process(home: Path) -> None:
+    with kernel(home) as one:
+        one.ok(f"{NO_STANDBY}\nx = 1")
+        one.ok("print(2)")
+        said = one.died()
+        assert "as they were after In [2]" in said
+        assert "is not among them" not in said
+        assert one.text("print(x, In[2])") == "1 print(2)\n"
 
 
 def test_a_death_between_two_cells_is_told_with_the_next_one(home: Path) -> None:

@@ -25,6 +25,7 @@ from capsule_worker.checkpoints.packs import DamagedError, StorageError
 from capsule_worker.checkpoints.placeholder import variable_of
 from capsule_worker.checkpoints.plain import are_small, is_atom
 from capsule_worker.checkpoints.prepared import Preparations
+from capsule_worker.checkpoints.quiet import is_quiet
 from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, reach
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.scribe import Scribe
@@ -41,6 +42,9 @@ FATAL = copies.FAULT
 _IDLE = 0.3
 #: Seconds that a cell waits until what was changed before it is out of this process, at most.
 _STAGE = 10.0
+#: Seconds without a cell until a state is saved that differs from the latest checkpoint only in which cells have run;
+#: and seconds until it is saved in any case.
+_UNHURRIED, _AT_LAST = 0.05, 1.0
 #: Checkpoints that may be staged and not on disk yet.
 _MOST_COMMITS = 8
 #: What is at risk is worth a copy of this process if it took this many times what the copy takes.
@@ -118,6 +122,12 @@ class Checkpointer:
         #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
         self._in_cell = False
         self._due = self._beginning = False
+        #: Whether the cell that runs can change nothing that is saved.
+        self._quiet = False
+        #: Makes a checkpoint due that is in no hurry.
+        self._unhurried: asyncio.TimerHandle | None = None
+        #: When it has to be due, in the loop's seconds.
+        self._at_last = 0.0
 
     # -- configuration ---------------------------------------------------------------------------------------
 
@@ -156,13 +166,13 @@ class Checkpointer:
     @property
     def owed(self) -> bool:
         """Whether a checkpoint is due, or just being begun: what a cell has changed is in nobody else's hands yet."""
-        return self.due or self._beginning
+        return self.due or self._beginning or self._unhurried is not None
 
     @property
     def settled(self) -> bool:
         """Whether a copy of this process would have nothing to do: nothing is written or loaded now."""
         busy = self._write is not None or self._commits or self._restorer is not None or self._due
-        return self._keep is not None and not busy
+        return self._keep is not None and not busy and self._unhurried is None
 
     @property
     def behind(self) -> bool:
@@ -215,9 +225,12 @@ class Checkpointer:
         self._in_cell = True
         if self._keep is None and self._restorer is None:
             return
-        if isinstance(self._write, WriteHere):
+        self._quiet = is_quiet(source, touch(source), self._namespace)
+        if not self._quiet:
             # The cell may be the end of this process: what came before it is not to be lost with it.
-            self._write.staged.wait(_STAGE)
+            self._await_staged()
+            self._save_unhurried()
+            self._await_staged()
         lines = [line for line in code.splitlines() if line.strip()]
         self._cell = mf.Cell(number=number, line=lines[0][:200] if lines else "")
         self._code, self._execution_id = code, execution_id
@@ -234,8 +247,13 @@ class Checkpointer:
             return
         touched = touch(source)
         self._touches.append(touched)
+        self._quiet = self._quiet and is_quiet(source, touched, self._namespace)
         if self._restorer is not None:
             self._load_for(touched)
+
+    def _await_staged(self) -> None:
+        if isinstance(self._write, WriteHere):
+            self._write.staged.wait(_STAGE)
 
     def after_cell(self, seconds: float) -> None:
         """Take notice that the cell has ended, which took ``seconds``; a checkpoint is due."""
@@ -243,9 +261,40 @@ class Checkpointer:
         if self._keep is None:
             return
         self._at_risk += seconds
+        before = self._ids
         self._note()
+        if self._quiet and before == self._ids and self._has_time():
+            self._put_off()
+            return
         # A cell that only asks about checkpoints is nothing to go back behind.
         self._due |= bool(self._changed) or not self._code.lstrip().startswith("%capsule")
+
+    def _has_time(self) -> bool:
+        """Whether nothing but the cell can have changed anything, and nobody waits for what is saved."""
+        if self._changed or self._everything or self._due or self._strange or self.synchronous:
+            return False
+        return strangers(self._loop) is None and not _hooks(self._shell)
+
+    def _put_off(self) -> None:
+        """Have a checkpoint be due when no cell comes any more."""
+        now = self._loop.time()
+        if self._unhurried is None:
+            self._at_last = now + _AT_LAST
+        else:
+            self._unhurried.cancel()
+        self._unhurried = self._loop.call_at(min(now + _UNHURRIED, self._at_last), self._hurry)
+
+    def _save_unhurried(self) -> None:
+        """Begin a checkpoint that could wait until now."""
+        if self._unhurried is not None:
+            self.begin()
+
+    def _hurry(self) -> None:
+        """Have that saved which could wait."""
+        self._unhurried = None
+        self._due = True
+        if not self._in_cell:
+            self._loop.stop()
 
     def before_comm(self) -> None:
         """Load what is not loaded yet: an object that takes a message of the client's may need anything."""
@@ -291,6 +340,9 @@ class Checkpointer:
             return
         # In this order: another thread may be about to leave, if nothing is owed.
         self._beginning, self._due = True, False
+        if self._unhurried is not None:
+            self._unhurried.cancel()
+            self._unhurried = None
         try:
             self._begin()
         # A fault of ours must cost checkpoints, and not the variables.
@@ -337,6 +389,7 @@ class Checkpointer:
         """
         if self._keep is None:
             raise StorageError("no checkpoints are kept")
+        self._save_unhurried()
         self.wait(tell)
         self._note()
         job = self._job(name=name, description=description, tags=tags)
@@ -667,6 +720,7 @@ class Checkpointer:
             The names that came or will come back, why others do not, and what else did not, in words.
         """
         assert self._keep is not None
+        self._save_unhurried()
         self.wait()
         self._load_rest()
         if clear:

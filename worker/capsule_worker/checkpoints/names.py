@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 #: Names by which IPython shows the latest outputs; they stand for entries of ``Out``.
@@ -35,7 +34,6 @@ ENGINE_INTERNALS = frozenset(
         "__session__",
     }
 )
-_INPUT = re.compile(r"_i\d+$")
 
 
 def users_names(namespace: Iterable[str], hidden: Iterable[str] = ()) -> list[str]:
@@ -46,4 +44,4 @@ def users_names(namespace: Iterable[str], hidden: Iterable[str] = ()) -> list[st
         hidden: names that the shell put there when it started, as far as they still have their first values.
     """
     internal = ENGINE_INTERNALS.union(hidden)
-    return [name for name in namespace if name not in internal and not (name[:2] == "_i" and _INPUT.match(name))]
+    return [name for name in namespace if name not in internal and not (name[:2] == "_i" and name[2:].isdecimal())]

@@ -48,6 +48,8 @@ _HARMLESS = frozenset(
     "javascript js latex markdown svg bash sh script".split()
 )
 #: Magics that run the code that they are given, in its place.
+#: Statements that bind nothing, as far as the names in them do not.
+_LOOKING = (ast.Expr, ast.Pass, ast.If, ast.While, ast.For, ast.With, ast.Assert, ast.Raise, ast.Assign, ast.AugAssign)
 _RUNNING = frozenset({"time", "timeit", "prun", "capture", "memit", "mprun", "lprun"})
 
 
@@ -59,11 +61,13 @@ class Touch:
         names: the names that it uses.
         modules: roots of the modules that it imports.
         anything: why it may touch every variable; None if it touches those of ``names`` only.
+        binds: whether it binds names, or unbinds them.
     """
 
     names: frozenset[str]
     modules: frozenset[str] = frozenset()
     anything: str | None = None
+    binds: bool = False
 
 
 @lru_cache(maxsize=512)
@@ -84,7 +88,13 @@ def touch(source: str) -> Touch:
     names: set[str] = set()
     modules: set[str] = set()
     anything = _walk(tree, names, modules)
-    return Touch(frozenset(names), frozenset(modules), anything)
+    return Touch(frozenset(names), frozenset(modules), anything, any(map(_binds, ast.walk(tree))))
+
+
+def _binds(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return not isinstance(node.ctx, ast.Load)
+    return isinstance(node, ast.stmt) and not isinstance(node, _LOOKING)
 
 
 def _walk(tree: ast.AST, names: set[str], modules: set[str]) -> str | None:

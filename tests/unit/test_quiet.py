@@ -1,0 +1,49 @@
+"""Which cells can have changed nothing."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from capsule_worker.checkpoints.quiet import is_quiet
+from capsule_worker.checkpoints.touch import touch
+
+NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None, "_": [1]}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["pass", "", "# nothing", "1 + 1", "print(n)", "print(n, text.upper(), len(text))", "if n > 0: print(abs(n))"],
+)
+def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
+    assert is_quiet(source, touch(source), NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "items",
+        "print(items)",
+        "f()",
+        "sys.path",
+        "import math",
+        "new = 1",
+        "n = 2",
+        "n += 1",
+        "del n",
+        "for n in range(3): pass",
+        "print(n := 2)",
+        "[n for n in range(3)]",
+        "nobody",
+        "_",
+        "exec('items.append(1)')",
+        "globals()",
+        "get_ipython().run_line_magic('cd', '/tmp')",
+        "get_ipython().system('true')",
+        "def f(): pass",
+        "this is no Python",
+    ],
+)
+def test_in_doubt_a_cell_may_have_changed_something(source: str) -> None:
+    assert not is_quiet(source, touch(source), NAMESPACE)
