@@ -34,14 +34,13 @@ async def _serve(connection_file: str, settings: Settings, launcher: Launcher, f
     channels = Channels(ConnectionInfo(connection_file))
     kernel = CapsuleKernel(
         session=channels.session,
-        shell_stream=channels.shell,
-        control_stream=channels.control,
         iopub_socket=channels.iopub.socket,
         log=logging.getLogger("capsule_kernel"),
     )
     session_id = claim(Path(settings.home), Path(connection_file).stem)
     kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
     loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
 
     loop.add_signal_handler(signal.SIGINT, kernel.interrupt)
     loop.add_signal_handler(signal.SIGTERM, kernel.stopped.set)

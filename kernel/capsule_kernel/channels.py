@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import zmq
 from ipykernel.heartbeat import Heartbeat
 from jupyter_client.session import Session, json_packer
 from pydantic_core import PydanticSerializationError, to_json
-from zmq.eventloop.zmqstream import ZMQStream
+
+from capsule_kernel.sockets import IOPub, Router
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,9 @@ class Channels:
         self._connection = connection
         self._context = zmq.Context()
         self.session = connection.session()
-        self.shell = ZMQStream(self._bind("shell", zmq.ROUTER))
-        self.control = ZMQStream(self._bind("control", zmq.ROUTER))
-        self.stdin = ZMQStream(self._bind("stdin", zmq.ROUTER))
+        self.shell = Router(self._bind("shell", zmq.ROUTER))
+        self.control = Router(self._bind("control", zmq.ROUTER))
+        self.stdin = Router(self._bind("stdin", zmq.ROUTER))
         self.iopub = IOPub(self._bind("iopub", zmq.XPUB), self.session)
         public, secret = connection.curve() or (None, None)
         # A context of its own: its thread must answer whatever this process does.
@@ -103,11 +103,8 @@ class Channels:
 
     def close(self) -> None:
         """Send what is queued and close everything."""
-        for stream in (self.shell, self.control, self.stdin):
-            if not stream.closed():
-                stream.flush(zmq.POLLOUT)
-                stream.close(linger=LINGER)
-        self.iopub.close()
+        for socket in (self.shell, self.control, self.stdin, self.iopub):
+            socket.close(LINGER)
         self._heartbeat.context.destroy(linger=0)
         self._context.term()
         if self._connection.transport == "ipc":
@@ -130,61 +127,6 @@ class Channels:
             socket.curve_server = True
         socket.bind(self._connection.address(channel))
         return socket
-
-
-class IOPub:
-    """The publishing socket. Greets each new subscription with ``iopub_welcome`` (JEP 65).
-
-    A subscription takes effect when it is greeted, not when it arrives: the welcome is the first message that a
-    client gets.
-    """
-
-    def __init__(self, socket: zmq.Socket[bytes], session: Session) -> None:
-        self.socket = socket
-        self._session = session
-        socket.setsockopt(zmq.XPUB_MANUAL, 1)
-        self._fd = int(socket.getsockopt(zmq.FD))
-        asyncio.get_running_loop().add_reader(self._fd, self.greet)
-
-    def send(
-        self,
-        msg_type: str,
-        content: dict[str, Any],
-        parent: Any,
-        metadata: Any = None,
-        topic: bytes = b"",
-        buffers: Sequence[bytes] = (),
-    ) -> None:
-        """Publish a message to everybody who has subscribed."""
-        self.greet()
-        self._session.send(
-            self.socket,
-            msg_type,
-            content,
-            parent=parent,
-            metadata=metadata,
-            ident=topic or msg_type.encode(),
-            buffers=list(buffers),
-        )
-        # The descriptor signals only changes, and sending swallows them: look whether somebody came.
-        self.greet()
-
-    def greet(self) -> None:
-        """Answer the subscriptions that have arrived."""
-        while not self.socket.closed and int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            event = self.socket.recv(zmq.NOBLOCK)
-            # The socket applies these to the client whose event was read last.
-            if event[:1] == b"\x01":
-                self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
-                content = {"subscription": event[1:].decode("utf-8", "replace")}
-                self._session.send(self.socket, "iopub_welcome", content, parent={}, ident=event[1:])
-            elif event[:1] == b"\x00":
-                self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
-
-    def close(self) -> None:
-        """Send what is queued and close."""
-        asyncio.get_running_loop().remove_reader(self._fd)
-        self.socket.close(linger=LINGER)
 
 
 def _key(value: Any) -> bytes:

@@ -35,21 +35,10 @@ class Lane:
     def __init__(self) -> None:
         #: Each with the channel that it came by.
         self.waiting: deque[tuple[Any, Any, str]] = deque()
-        self.filled = asyncio.Event()
         #: The request of the cell that runs.
         self.executing: Any = None
-        self.open = True
-
-    def close(self) -> list[tuple[Any, Any, str]]:
-        """Return the cells that wait, and run no more."""
-        self.open = False
-        self.filled.set()
-        return self.take_all()
-
-    def put(self, idents: Any, message: Any, channel: str) -> None:
-        """Add a cell."""
-        self.waiting.append((idents, message, channel))
-        self.filled.set()
+        #: Whether cells are taken.
+        self.moving = False
 
     def take_all(self) -> list[tuple[Any, Any, str]]:
         """Return the cells that wait, which do not any more."""
@@ -93,10 +82,10 @@ class CapsuleKernel(Kernel):
     def start(self) -> None:
         """Begin to serve."""
         self._control_lock = asyncio.Lock()
-        self._channels.shell.on_recv(self._on_shell, copy=False)
-        self._channels.control.on_recv(self._on_control, copy=False)
-        self._channels.stdin.on_recv(self._on_stdin, copy=False)
         self._open_lane(None)
+        self._channels.shell.on_recv(self._on_shell)
+        self._channels.control.on_recv(self._on_control)
+        self._channels.stdin.on_recv(self._on_stdin)
         self.record_ports(self._channels.ports())
         self._publish_status("starting", "shell", parent={})
 
@@ -115,7 +104,9 @@ class CapsuleKernel(Kernel):
         if lane is None:
             self._refuse(idents, message, channel)
         elif message["header"]["msg_type"] == "execute_request":
-            lane.put(idents, message, channel)
+            lane.waiting.append((idents, message, channel))
+            if not lane.moving:
+                self._spawn(self._run_cells(lane))
         else:
             self._spawn(self._serve(idents, message, channel))
 
@@ -151,23 +142,20 @@ class CapsuleKernel(Kernel):
         return self._lanes.get(subshell) if subshell is None or isinstance(subshell, str) else None
 
     def _open_lane(self, subshell: str | None) -> None:
-        lane = self._lanes[subshell] = Lane()
-        self._spawn(self._run_cells(lane))
+        self._lanes[subshell] = Lane()
 
     async def _run_cells(self, lane: Lane) -> None:
-        """Take one cell after the other."""
-        while lane.open:
-            while lane.waiting:
-                idents, lane.executing, channel = lane.waiting.popleft()
-                try:
-                    await self._serve(idents, lane.executing, channel)
-                finally:
-                    lane.executing = None
-                if self._leaving:
-                    self.stopped.set()
-                    return
-            lane.filled.clear()
-            await lane.filled.wait()
+        """Take one cell after the other, until none waits."""
+        lane.moving = True
+        while lane.waiting and not self.stopped.is_set():
+            idents, lane.executing, channel = lane.waiting.popleft()
+            try:
+                await self._serve(idents, lane.executing, channel)
+            finally:
+                lane.executing = None
+            if self._leaving:
+                self.stopped.set()
+        lane.moving = False
 
     def _leave(self) -> None:
         """End the kernel where a cell wants that (``get_ipython().kernel.do_shutdown``), when it has ended."""
@@ -180,9 +168,12 @@ class CapsuleKernel(Kernel):
         handlers = self.shell_handlers if channel == "shell" else self.control_handlers
         stream = self._stream(channel)
         self.set_parent(idents, message, channel)
-        self._publish_status("busy", channel, parent=message)
         msg_type = message["header"]["msg_type"]
         handler = handlers.get(msg_type)
+        if msg_type == "execute_request":
+            # Let the cell be on its way before anybody is told: that takes as long as a small cell runs.
+            self._channels.iopub.hold()
+        self._publish_status("busy", channel, parent=message)
         try:
             if handler is None:
                 logger.warning("unknown message type %r on %s", msg_type, channel)
@@ -267,7 +258,7 @@ class CapsuleKernel(Kernel):
     def _take_queued(self, subshell: str | None) -> list[Any]:
         """Return the cells that were sent before this moment: a cell that answers a reply is not among them."""
         # What has arrived at the socket but was not read yet is queued, too.
-        self._channels.shell.flush()
+        self._channels.shell.look()
         lane = self._lanes.get(subshell)
         return lane.take_all() if lane is not None else []
 
@@ -313,7 +304,7 @@ class CapsuleKernel(Kernel):
             return
         self._questions.append((question, ident))
         self._channels.session.send(
-            self._channels.stdin,
+            self._channels.stdin,  # type: ignore[arg-type]  # what it needs of a socket
             "input_request",
             {"prompt": question.prompt, "password": question.password},
             self._parents.get(question.execution_id),
@@ -372,7 +363,7 @@ class CapsuleKernel(Kernel):
         else:
             reply = {"status": "ok"}
             del self._lanes[subshell]
-            self._abort(lane.close())
+            self._abort(lane.take_all())
         self._channels.session.send(socket, "delete_subshell_reply", reply, parent, ident=ident)
 
     async def list_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
