@@ -23,7 +23,7 @@ class Debugging:
     def asked(self, request: Request, reply: Request) -> None:
         """Take notice of a request and its response."""
         command = request.get("command")
-        if command == "disconnect":
+        if command in ("disconnect", "terminate"):
             self.__init__()  # type: ignore[misc]  # as if nothing had been
         elif not reply.get("success"):
             return

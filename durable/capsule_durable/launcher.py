@@ -276,6 +276,12 @@ class Launcher:
         """What holds of the isolation that is asked for, and what does not, in a line."""
         return self.sandbox.summary(self._warden.layers if self._warden is not None else ())
 
+    def facts(self) -> dict[str, str]:
+        """Return what a person may want to know of it: what holds, and which variables cells do not get."""
+        withheld = self._passed().get(WITHHELD, "").split()
+        facts = {"isolation": self.isolation}
+        return facts | {"variables withheld": ", ".join(withheld)} if withheld else facts
+
     def close(self) -> Warden | None:
         """Let the warden end, and everything with it; return it, if there is one."""
         warden, self._warden = self._warden, None
@@ -329,12 +335,14 @@ class Launcher:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of workers."""
+        return self._passed() | {**self.variables, COOKIE: self._next_cookie()}
+
+    def _passed(self) -> dict[str, str]:
+        """Return what workers get of our environment, and the names of what they do not."""
         if self.sandbox.profile == "open":
-            passed = {name: value for name, value in os.environ.items() if name not in variables.SECRETS}
-        else:
-            passed, withheld = variables.split(os.environ, self.pass_environment)
-            passed |= {WITHHELD: " ".join(withheld), PROFILE: self.sandbox.profile}
-        return passed | {**self.variables, COOKIE: self._next_cookie()}
+            return {name: value for name, value in os.environ.items() if name not in variables.SECRETS}
+        passed, withheld = variables.split(os.environ, self.pass_environment)
+        return passed | {WITHHELD: " ".join(withheld), PROFILE: self.sandbox.profile}
 
     def _next_cookie(self) -> str:
         # All are of one length: workers, and their copies, write their own over their original's.

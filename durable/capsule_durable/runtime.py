@@ -93,9 +93,7 @@ class Runtime:
         self._comms: dict[str, str] = {}
         self._telling = 0
         self._debugging = Debugging()
-        self.keeper = Keeper(
-            settings, session_id, self._notebook, self.warn, launcher.session, lambda: {"isolation": launcher.isolation}
-        )
+        self.keeper = Keeper(settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts)
         self._recovery: Recovery | None = None
         #: Whether a worker has been there.
         self._begun = False

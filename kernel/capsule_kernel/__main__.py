@@ -6,25 +6,26 @@ machinery, the worker imports IPython, on another core.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import importlib
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from capsule_kernel.options import Options, parse
+
+if TYPE_CHECKING:
+    from capsule_durable.settings import Settings
+    from capsule_kernel.connection import ConnectionFile
 
 #: Environment variables for ``capsule_worker.application``: the connection file, and options of IPython's as JSON.
 CONNECTION_FILE, OPTIONS = "CAPSULE_CONNECTION_FILE", "CAPSULE_IPYTHON_OPTIONS"
-#: Options of IPython's, as ``--HistoryManager.hist_file=:memory:``.
-_OF_IPYTHON = re.compile(r"--[A-Z]\w*\.\w+=")
-#: Those that have a short form here, too, and what they stand for.
-_OF_IPYTHON_ALONE = {"--profile-dir": "--ProfileDir.location", "--ipython-dir": "--BaseIPythonApplication.ipython_dir"}
+_IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,36 +33,36 @@ def main(argv: list[str] | None = None) -> int:
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
     # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(prog="python -m capsule_kernel", description="The Capsule kernel for Jupyter.")
-    parser.add_argument("-f", "--connection-file", required=True, help="where the ports and the key are")
-    parser.add_argument("--python", help="interpreter of the environment in which cells run")
-    parser.add_argument("--profile", help="isolation of the worker")
-    for option in _OF_IPYTHON_ALONE:
-        parser.add_argument(option, help="as for IPython")
-    arguments, rest = parser.parse_known_args(argv)
-    # Clients give options of IPython's to whatever is installed under the name python3, and `jupyter run` its script.
-    options = [option for option in rest if _OF_IPYTHON.match(option)]
-    wrong = [option for option in rest if option.startswith("-") and option not in options]
-    given = {option: getattr(arguments, option[2:].replace("-", "_")) for option in _OF_IPYTHON_ALONE}
-    options += [f"{_OF_IPYTHON_ALONE[option]}={value}" for option, value in given.items() if value is not None]
-    if wrong:
-        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    options = parse(argv)
+    for line in options.unused:
+        print(f"capsule: {line}", file=sys.stderr)
 
-    from capsule_durable.settings import ConfigurationError, load
+    from capsule_durable.errors import CapsuleError
+    from capsule_durable.settings import load
+    from capsule_kernel.connection import settle
 
     try:
-        settings, _ = load(os.environ, {"python": arguments.python, "profile": arguments.profile}, Path.cwd())
-    except ConfigurationError as error:
+        isolation, profiles = _profiles(options)
+        given = {"python": options.python, "profile": isolation, "log_level": options.log_level}
+        settings, _ = load(os.environ, given, Path.cwd())
+        connection = settle(options.connection_file, options.connection)
+    except CapsuleError as error:
         print(f"capsule: {error}", file=sys.stderr)
         return 2
+    try:
+        _serve(settings, connection, [*options.ipython, *profiles])
+    finally:
+        connection.close()
+    return 0
 
+
+def _serve(settings: Settings, connection: ConnectionFile, options: list[str]) -> None:
     from capsule_durable.launcher import Launcher
     from capsule_durable.sandbox import enter
 
-    connection_file = Path(arguments.connection_file)
     sandbox, session = enter(
         settings.profile,
-        connection_file,
+        connection.path,
         Path(settings.home),
         os.environ,
         settings.rules,
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         session,
         settings.pass_environment,
         settings.limits,
-        {CONNECTION_FILE: str(connection_file.absolute()), OPTIONS: json.dumps(options)},
+        {CONNECTION_FILE: str(connection.path.absolute()), OPTIONS: json.dumps(options)},
     )
     try:
         first = launcher.launch()
@@ -86,8 +87,32 @@ def main(argv: list[str] | None = None) -> int:
     sys.modules.setdefault("aiohttp", _Later("aiohttp"))
     from capsule_kernel.app import run
 
-    run(arguments.connection_file, settings, launcher, first)
-    return 0
+    run(connection, settings, launcher, first)
+
+
+def _profiles(options: Options) -> tuple[str | None, list[str]]:
+    """Return the isolation that is asked for, and options for IPython: its profiles have names, too.
+
+    Raises:
+        CapsuleError: there is neither of that name.
+    """
+    from capsule_durable.errors import CapsuleError
+    from capsule_durable.sandbox import PROFILES
+
+    isolation, chosen = None, []
+    for name in options.profiles:
+        if name in PROFILES:
+            isolation = name
+            continue
+        told = [word.partition("=")[2] for word in options.ipython if word.startswith(_IPYTHON_DIRECTORY)]
+        folder = Path([os.environ.get("IPYTHONDIR") or "~/.ipython", *told][-1]).expanduser()
+        if name != "default" and not any((where / f"profile_{name}").is_dir() for where in (Path.cwd(), folder)):
+            raise CapsuleError(
+                f"there is no profile {name!r}: isolation is one of {', '.join(PROFILES)}, and IPython has no"
+                f" {folder / f'profile_{name}'} (`ipython profile create {name}` makes it)"
+            )
+        chosen.append(f"--BaseIPythonApplication.profile={name}")
+    return isolation, chosen
 
 
 def _hide_memory() -> None:

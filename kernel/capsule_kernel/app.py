@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -14,30 +15,35 @@ from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.runtime import Runtime
 from capsule_durable.settings import Settings
 from capsule_kernel.channels import Channels, ConnectionInfo, watch_parent
+from capsule_kernel.connection import ConnectionFile
 from capsule_kernel.kernel import CapsuleKernel
 
 
-def run(connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
+def run(connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
     """Serve until shutdown.
 
     Args:
-        connection_file: path of the file with ports and key.
+        connection: the file with ports and key.
         settings: the configuration.
         launcher: starts workers.
         first: a worker that is on its way already.
     """
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(connection_file, settings, launcher, first))
+    asyncio.run(_serve(connection, settings, launcher, first))
 
 
-async def _serve(connection_file: str, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
-    channels = Channels(ConnectionInfo(connection_file))
+async def _serve(connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
+    channels = Channels(ConnectionInfo(connection.values))
+    # Who sees the file takes the kernel for one that answers.
+    connection.publish()
+    if not int(os.environ.get("JPY_PARENT_PID") or 0):
+        print(connection.advice(), flush=True)
     kernel = CapsuleKernel(
         session=channels.session,
         iopub_socket=channels.iopub.socket,
         log=logging.getLogger("capsule_kernel"),
     )
-    session_id = claim(Path(settings.home), Path(connection_file).stem)
+    session_id = claim(Path(settings.home), connection.path.stem)
     kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
     loop = asyncio.get_running_loop()
     loop.set_task_factory(asyncio.eager_task_factory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from pathlib import Path
@@ -23,11 +22,14 @@ LINGER = 1000
 
 
 class ConnectionInfo:
-    """The contents of a connection file: addresses, and the keys of the message signatures and of CurveZMQ."""
+    """The contents of a connection file: addresses, and the keys of the message signatures and of CurveZMQ.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    Args:
+        values: what is in the file. A port of 0 is chosen, and put there, when its socket is bound.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
 
     def address(self, channel: str) -> str:
         """Return the address to bind ``channel`` (shell, iopub, stdin, control, hb) to."""
@@ -95,6 +97,7 @@ class Channels:
             curve_publickey=public,
             curve_secretkey=secret,
         )
+        connection.values["hb_port"] = self._heartbeat.port
         self._heartbeat.start()
 
     def ports(self) -> dict[str, int]:
@@ -126,6 +129,9 @@ class Channels:
             socket.curve_publickey, socket.curve_secretkey = keys
             socket.curve_server = True
         socket.bind(self._connection.address(channel))
+        if not self._connection.values[f"{channel}_port"]:
+            endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            self._connection.values[f"{channel}_port"] = int(endpoint.rpartition(":")[2])
         return socket
 
 

@@ -17,6 +17,7 @@ from jupyter_client.connect import find_connection_file
 from capsule_durable.checkpoints.steps import COMMAND
 from capsule_durable.checkpoints.tables import DATA_MIME
 from capsule_durable.errors import CapsuleError
+from capsule_kernel.connection import place
 
 #: Seconds until a kernel must have greeted; it does so also while a cell runs.
 GREETING = 30.0
@@ -54,12 +55,15 @@ def connection_file_of(pid: int) -> Path | None:
     if "capsule_kernel" not in arguments:
         return None
     options = arguments[arguments.index("capsule_kernel") + 1 :]
+    name = None
     for option, value in zip(options, [*options[1:], ""], strict=True):
         if option in ("-f", "--connection-file"):
-            return directory / value
-        if option.startswith("--connection-file="):
-            return directory / option.partition("=")[2]
-    return None
+            name = value
+        elif option.startswith("--connection-file="):
+            name = option.partition("=")[2]
+    if name is not None and (directory / name).exists():
+        return directory / name
+    return directory / place(name, pid)
 
 
 def existing(name: str) -> Path:

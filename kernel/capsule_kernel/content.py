@@ -50,6 +50,17 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
     )
 
 
+def with_cursor(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a question about code with a ``cursor_pos`` within the code: at its end, where the client has not said.
+
+    Raises:
+        KeyError, TypeError: there is no code, or what is said is no number.
+    """
+    asked = request["content"]
+    end, given = len(asked["code"]), asked.get("cursor_pos")
+    return {**request, "content": {**asked, "cursor_pos": end if given is None else max(0, min(given, end))}}
+
+
 def header_of(request: dict[str, Any]) -> dict[str, Any]:
     """Return a request's header, with its date as text."""
     header = request["header"].items()

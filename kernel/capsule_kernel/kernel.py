@@ -179,15 +179,23 @@ class CapsuleKernel(Kernel):
                 logger.warning("unknown message type %r on %s", msg_type, channel)
             else:
                 await handler(stream, idents, message)
-        # A fault in one request must not stop the others.
-        except Exception:
+        # A fault in one request must not stop the others; its client waits for an answer all the same.
+        except Exception as error:
             logger.exception("handling %s failed", msg_type)
+            self._fail(idents, message, channel, error)
         self._publish_status("idle", channel, parent=message)
         executing = self._lanes[None].executing
         beside = message["header"].get("subshell_id") is not None
         if executing is not None and executing is not message and not beside:
             # Clients show the last status that they saw, whoever it was for: the cell is still running.
             self._publish_status("busy", "shell", parent=executing)
+
+    def _fail(self, idents: Any, message: Any, channel: str, error: Exception) -> None:
+        """Answer a request with an error. What is no request (a comm's message) has no answer."""
+        kind, is_request, _ = str(message["header"]["msg_type"]).rpartition("_request")
+        if is_request:
+            reply = content.no_answer(error)
+            self._channels.session.send(self._stream(channel), f"{kind}_reply", reply, message, ident=idents)
 
     def _stream(self, channel: str) -> Any:
         return self._channels.shell if channel == "shell" else self._channels.control
@@ -374,9 +382,8 @@ class CapsuleKernel(Kernel):
     def _refuse(self, idents: Any, message: Any, channel: str) -> None:
         """Answer a request for a subshell that is not there; clients know by the status that it is over."""
         error = UnknownSubshellError(message["header"]["subshell_id"])
-        reply_type = message["header"]["msg_type"].rsplit("_", 1)[0] + "_reply"
         self._publish_status("busy", "shell", parent=message)
-        self._channels.session.send(self._stream(channel), reply_type, content.no_answer(error), message, ident=idents)
+        self._fail(idents, message, channel, error)
         self._publish_status("idle", "shell", parent=message)
 
     # -- debugging -------------------------------------------------------------------------------------------
@@ -392,6 +399,14 @@ class CapsuleKernel(Kernel):
         self._channels.session.send(stream, "debug_reply", reply, parent, ident=ident)
 
     # -- questions about code and names ----------------------------------------------------------------------
+
+    async def complete_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Complete at the end of the code where the client does not say where."""
+        await super().complete_request(stream, ident, content.with_cursor(parent))
+
+    async def inspect_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Inspect what is at the end of the code where the client does not say where."""
+        await super().inspect_request(stream, ident, content.with_cursor(parent))
 
     async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Return completions; none where the worker does not answer in time."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sandbox.houses import need_bubblewrap
 
-from . import kernels
+from .kernels import KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .conversation import Conversation
     from .kernels import Opened
@@ -41,20 +43,20 @@ class Debugger:
         asked = self.kernel.send_control("debug_request", request)
         (exchange,) = self.kernel.finish(asked)
         # ipykernel leaves it out here and there.
-        assert kernels.KERNEL != "capsule" or exchange.reply["request_seq"] == request["seq"]
+        assert KERNEL != "capsule" or exchange.reply["request_seq"] == request["seq"]
         return exchange.reply
 
     def body(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send a request, and return the body of the response, which must be a success."""
         response = self.ask(command, **arguments)
-        assert response.get("success", kernels.KERNEL != "capsule"), response
+        assert response.get("success", KERNEL != "capsule"), response
         return dict(response.get("body") or {})
 
-    def begin(self) -> None:
+    def begin(self, **attach: Any) -> None:
         """Do what every client does first."""
         # ipykernel leaves out the success of this one.
         assert self.ask("initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True)["body"]
-        assert self.ask("attach")["success"]
+        assert self.ask("attach", **attach)["success"]
 
     def stop_at(self, code: str, *lines: int) -> str:
         """Set breakpoints in a cell, and return its path."""
@@ -79,6 +81,11 @@ class Debugger:
         thread = self.event("stopped", count)["threadId"]
         (frame, *_) = self.body("stackTrace", threadId=thread)["stackFrames"]
         return {**frame, "threadId": thread}
+
+    def step(self, how: str, frame: dict[str, Any], count: int) -> dict[str, Any]:
+        """Make a step from a frame, and return the one that it ends in, as ``stopped`` does."""
+        self.body(how, threadId=frame["threadId"])
+        return self.stopped(count)
 
     def variables(self, frame: dict[str, Any]) -> dict[str, str]:
         """Return the variables of the innermost scope of a frame."""
@@ -157,7 +164,7 @@ def test_variables_are_shown_while_nothing_runs(kernel: Conversation) -> None:
     assert ("'one'", "1") in [(each["name"], each["value"]) for each in inside]
     assert debugger.body("richInspectVariables", variableName="rich")["data"]["text/html"] == "<b>rich</b>"
     assert not debugger.ask("richInspectVariables", variableName="not a name")["success"]
-    if kernels.KERNEL == "capsule":
+    if KERNEL == "capsule":
         # ipykernel's ``breakpoint()`` does nothing.
         asking = kernel.client.execute("breakpoint()", allow_stdin=True)
         assert kernel.asked(asking)["prompt"] == "ipdb> "
@@ -177,6 +184,180 @@ def test_a_variable_of_a_stopped_frame_is_shown_as_it_shows_itself(debugger: Deb
     assert shown["data"]["text/html"] == '<b>it\'s "rich"</b>'
     debugger.body("continue", threadId=frame["threadId"])
     kernel.finish(cell)
+
+
+#: A library that is imported when the debugger has begun: its lines, and where it is entered.
+LIBRARY = "def tripled(x):\n    y = x * 3\n    return y\n"
+
+
+@pytest.fixture
+def library(home: Path) -> Iterator[Path]:
+    """Return the file of a library that is installed where cells run, as ``pip`` would do it."""
+    file = Path(sysconfig.get_path("purelib")) / "a_library_for_tests.py"
+    file.write_text(LIBRARY)
+    yield file
+    file.unlink()
+
+
+def test_libraries_are_stopped_in_and_stepped_into(debugger: Debugger, library: Path) -> None:
+    kernel = debugger.kernel
+    (there,) = debugger.body("setBreakpoints", source={"path": str(library)}, breakpoints=[{"line": 2}])["breakpoints"]
+    assert (there["verified"], there["line"]) == (True, 2)
+    code = "from a_library_for_tests import tripled\nvalue = tripled(14)\nvalue"
+    path = debugger.stop_at(code, 2)
+    cell = kernel.client.execute(code)
+    frame = debugger.stopped()
+    assert (frame["source"]["path"], frame["line"]) == (path, 2)
+    frame = debugger.step("stepIn", frame, 2)
+    assert (frame["name"], frame["source"]["path"], frame["line"]) == ("tripled", str(library), 2)
+    # Of what runs cells nothing is to be seen: neither files nor threads.
+    frames = debugger.body("stackTrace", threadId=frame["threadId"])["stackFrames"]
+    assert [each["source"]["path"] for each in frames] == [str(library), path]
+    if KERNEL == "capsule":
+        assert [each["name"] for each in debugger.body("threads")["threads"]] == ["MainThread"]
+    frame = debugger.step("stepOut", frame, 3)
+    frame = debugger.step("next", frame, 4)
+    assert (frame["source"]["path"], frame["line"]) == (path, 3)
+    # There is nothing to enter in the last line but what shows its value.
+    debugger.body("stepIn", threadId=frame["threadId"])
+    assert kernel.finish(cell)[0].result == "42"
+
+
+@pytest.mark.parametrize("said_by", ["client", "configuration"])
+def test_only_ones_own_code_is_stopped_in_where_that_is_wanted(
+    open_kernel: Callable[..., Opened], library: Path, said_by: str
+) -> None:
+    options = ["--IPythonKernel.debug_just_my_code=True"] if said_by == "configuration" else []
+    debugger = Debugger(open_kernel(extra_arguments=options)[1])
+    debugger.begin(**({"justMyCode": True} if said_by == "client" else {}))
+    (there,) = debugger.body("setBreakpoints", source={"path": str(library)}, breakpoints=[{"line": 2}])["breakpoints"]
+    assert not there["verified"]
+    code = "from a_library_for_tests import tripled\nvalue = tripled(14)\nvalue"
+    debugger.stop_at(code, 2)
+    cell = debugger.kernel.client.execute(code)
+    frame = debugger.step("stepIn", debugger.stopped(), 2)
+    assert frame["line"] == 3
+    debugger.body("continue", threadId=frame["threadId"])
+    assert debugger.kernel.finish(cell)[0].result == "42"
+
+
+#: What VS Code says of itself, and of how it wants to debug a cell.
+CLIENT = {
+    "clientID": "vscode",
+    "clientName": "Visual Studio Code",
+    "adapterID": "Python Kernel Debug Adapter",
+    "pathFormat": "path",
+    "linesStartAt1": True,
+    "columnsStartAt1": True,
+    "supportsVariableType": True,
+    "supportsVariablePaging": True,
+    "supportsRunInTerminalRequest": True,
+    "supportsMemoryReferences": True,
+    "supportsInvalidatedEvent": True,
+    "locale": "en",
+}
+HOW = {
+    "type": "Python Kernel Debug Adapter",
+    "request": "attach",
+    "name": "notebook.ipynb",
+    "justMyCode": True,
+    "rules": [{"module": "a_module_of_others", "include": False}],
+    "pathMappings": [],
+    "__mode": "cell",
+    "__cellIndex": 0,
+    "__notebookUri": "file:///notebook.ipynb",
+    "__sessionId": "1",
+}
+#: Run behind the client's back before it debugs a cell.
+HIDDEN = "import debugpy\ndebugpy.debug_this_thread()"
+
+
+def attach_as_vs_code(debugger: Debugger, sessions: int = 1, **how: Any) -> None:
+    """Begin a session as VS Code does it."""
+    debugger.body("initialize", **CLIENT)
+    assert debugger.body("debugInfo")["stoppedThreads"] == []
+    assert debugger.ask("attach", **HOW, **how)["success"]
+    heard = [one for one in debugger.kernel.heard if one.kind == "debug_event"]
+    assert len([one for one in heard if one.content["event"] == "initialized"]) == sessions
+    debugger.body("setFunctionBreakpoints", breakpoints=[])
+    debugger.ask("setExceptionBreakpoints", filters=["uncaught"], filterOptions=[])
+
+
+def hide_and_configure(debugger: Debugger) -> None:
+    """Do what VS Code does before it runs the cell."""
+    hidden = debugger.kernel.run(HIDDEN, silent=True, store_history=False)
+    assert (hidden.reply["status"], hidden.kinds) == ("ok", [])
+    assert debugger.ask("configurationDone")["success"]
+
+
+@pytest.mark.capsule_only  # ipykernel's file has other line ends than its client expects, and its replies no success
+def test_vs_code_debugs_a_cell(open_kernel: Callable[..., Opened]) -> None:
+    kernel = open_kernel()[1]
+    debugger = Debugger(kernel)
+    attach_as_vs_code(debugger)
+    # A cell from a file of Windows.
+    cell = CELL.replace("\n", "\r\n")
+    path = debugger.body("dumpCell", code=cell)["sourcePath"]
+    source = {"name": "notebook.ipynb", "path": path}
+    at = [{"line": INSIDE}]
+    reply = debugger.body("setBreakpoints", source=source, lines=[INSIDE], breakpoints=at, sourceModified=False)
+    assert [each["verified"] for each in reply["breakpoints"]] == [True]
+    hide_and_configure(debugger)
+    running = kernel.client.execute(cell)
+    thread = debugger.event("stopped")["threadId"]
+    assert thread in [each["id"] for each in debugger.body("threads")["threads"]]
+    trace = debugger.body("stackTrace", threadId=thread, startFrame=0, levels=20)
+    assert [(each["name"], each["line"]) for each in trace["stackFrames"]] == [("add", INSIDE), ("<module>", 5)]
+    (one,) = debugger.body("stackTrace", threadId=thread, startFrame=0, levels=1)["stackFrames"]
+    frame = {**one, "threadId": thread}
+    assert frame["source"]["path"] == path
+    scopes = {each["name"]: each for each in debugger.body("scopes", frameId=frame["id"])["scopes"]}
+    assert set(scopes) == {"Locals", "Globals"}
+    assert debugger.variables(frame)["a"] == "40"
+    for context in ("watch", "hover", "repl"):
+        assert debugger.body("evaluate", expression="a + 1", frameId=frame["id"], context=context)["result"] == "41"
+    assert not debugger.ask("evaluate", expression="nothing", frameId=frame["id"], context="watch")["success"]
+    reference = scopes["Locals"]["variablesReference"]
+    assert debugger.body("setVariable", variablesReference=reference, name="a", value="41")["value"] == "41"
+    debugger.body("continue", threadId=thread)
+    assert kernel.finish(running)[0].text() == "43\n"
+    assert debugger.ask("disconnect", restart=False)["success"]
+    assert kernel.run(f"import os\nos.remove({path!r})", silent=True, store_history=False).reply["status"] == "ok"
+    # And once more.
+    attach_as_vs_code(debugger, 2)
+    assert debugger.body("dumpCell", code=cell)["sourcePath"] == path
+    debugger.body("setBreakpoints", source=source, breakpoints=at)
+    hide_and_configure(debugger)
+    running = kernel.client.execute(cell)
+    assert debugger.stopped(2)["line"] == INSIDE
+    assert debugger.ask("disconnect", restart=False)["success"]
+    assert kernel.finish(running)[0].text() == "42\n"
+
+
+@pytest.mark.capsule_only  # as above
+def test_vs_code_runs_a_cell_by_line(open_kernel: Callable[..., Opened]) -> None:
+    kernel = open_kernel()[1]
+    debugger = Debugger(kernel)
+    process = kernel.run("import os\nkept = 1\nos.getpid()").result
+    code = "# What is this?\nimport json\ntext = json.dumps([1])\nprint(text)"
+    attach_as_vs_code(debugger)
+    path = debugger.body("dumpCell", code=code)["sourcePath"]
+    debugger.body("setBreakpoints", source={"path": path}, breakpoints=[{"line": 2}], sourceModified=False)
+    hide_and_configure(debugger)
+    running = kernel.client.execute(code)
+    frame = debugger.stopped()
+    for count, line in ((1, 2), (2, 3), (3, 4)):
+        assert (frame["source"]["path"], frame["line"]) == (path, line)
+        if line < 4:
+            frame = debugger.step("stepIn", frame, count + 1)
+    assert "'[1]'" in debugger.variables(frame)["text"]
+    debugger.body("stepIn", threadId=frame["threadId"])
+    assert kernel.finish(running)[0].text() == "[1]\n"
+    # The process is nothing that a client may end.
+    assert debugger.ask("terminate", restart=False)["success"]
+    assert debugger.event("terminated") == {}
+    assert not debugger.body("debugInfo")["isStarted"]
+    assert kernel.run("kept, os.getpid()").result == f"(1, {process})"
 
 
 @pytest.mark.capsule_only  # ipykernel stops at exceptions inside of the kernel, too, and goes on stopping

@@ -195,3 +195,9 @@ def test_what_was_shown_comes_back_or_is_said_not_to(both: tuple[Shown, Shown]) 
     assert kinds >= {"application/vnd.bokehjs_exec.v0+json", "application/vnd.plotly.v1+json"}
     assert "application/vnd.jupyter.widget-view+json" in shown.of("execute_result")[0]["data"]
     assert not any("not restored" in one.text("stderr") for one in (after, redrawn, shown))
+
+
+def test_long_integers_in_json_are_numbers(kernel: Conversation) -> None:
+    exchange = kernel.run("from IPython.display import display\ndisplay({'application/json': {'n': 10**30}}, raw=True)")
+    (shown,) = exchange.of("display_data")
+    assert shown["data"]["application/json"] == {"n": 10**30}

@@ -97,6 +97,47 @@ def test_completion_tells_types_signatures_and_positions_in_code_points(prepared
         assert (reply["cursor_start"], reply["cursor_end"]) == (start, end), code
 
 
+def ask(kernel: Conversation, kind: str, **content: Any) -> dict[str, Any]:
+    """Send a request as it stands, and return the reply."""
+    message = kernel.client.session.msg(f"{kind}_request", content)
+    kernel.client.shell_channel.send(message)
+    (exchange,) = kernel.finish(message["header"]["msg_id"])
+    (reply,) = [one for one in exchange.heard if one.channel == "shell"]
+    assert reply.kind == f"{kind}_reply"
+    return exchange.reply
+
+
+def test_a_question_without_a_position_is_about_the_end_of_the_code(prepared: Conversation) -> None:
+    # Beyond it ipykernel says nothing.
+    for cursor in (None, 8, *((9, 1_000_000) if KERNEL == "capsule" else ())):
+        reply = ask(prepared, "complete", code="probe.me", cursor_pos=cursor)
+        assert (reply["status"], reply["cursor_end"]) == ("ok", 8), cursor
+        assert [each for each in reply["matches"] if "measure" in each]
+    for cursor in (5, 6, 1_000_000):
+        reply = ask(prepared, "inspect", code="probe", cursor_pos=cursor, detail_level=0)
+        assert (reply["status"], reply["found"]) == ("ok", True), cursor
+    if KERNEL == "capsule":
+        assert ask(prepared, "complete", code="probe.me")["cursor_end"] == 8
+        assert ask(prepared, "inspect", code="probe")["found"]
+        assert ask(prepared, "inspect", code="probe", cursor_pos=None)["found"]
+        assert ask(prepared, "complete", code="probe.me", cursor_pos=-1)["cursor_end"] == 0
+
+
+@pytest.mark.capsule_only  # ipykernel says nothing, and its client waits
+def test_a_request_that_makes_no_sense_is_answered_with_an_error(prepared: Conversation) -> None:
+    for kind, content in {
+        "complete": {"cursor_pos": 0},
+        "inspect": {"code": "probe", "cursor_pos": "at the end"},
+        "is_complete": {},
+        "history": {"hist_access_type": "no such way", "output": False, "raw": True},
+        "execute": {},
+    }.items():
+        reply = ask(prepared, kind, **content)
+        assert reply["status"] == "error", kind
+        assert {"ename", "evalue", "traceback"} <= set(reply)
+    assert prepared.run("1 + 1").result == "2"
+
+
 def test_completion_obeys_its_configuration_and_the_notebooks_own_completers(prepared: Conversation) -> None:
     prepared.run("%config IPCompleter.use_jedi = False")
     assert complete(prepared, "probe.")["matches"] == [".colour", ".measure"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -64,3 +65,25 @@ def test_windows_live_between_cells(
         "%matplotlib tk\nimport matplotlib.pyplot as plt\nplt.plot([1]); plt.show()\nplt.get_backend()"
     )
     assert (exchange.result, exchange.text("stderr")) == ("'tkagg'", "")
+
+
+def test_windows_of_qt_live_between_cells_where_nobody_sees_them(
+    open_kernel: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("PyQt6") is None:
+        pytest.skip("PyQt6 is not installed, so no one has looked at Qt's windows")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    kernel = open_kernel()[1]
+    assert kernel.run("%gui qt").text("stderr") == ""
+    kernel.run(
+        "import pathlib\nfrom PyQt6 import QtCore, QtWidgets\n"
+        "window = QtWidgets.QLabel('seen'); window.show()\n"
+        f"QtCore.QTimer.singleShot(50, lambda: pathlib.Path({str(tmp_path / 'seen')!r}).touch())"
+    )
+    poll_until((tmp_path / "seen").exists, "a window's timer fires between cells")
+    assert kernel.run("window.isVisible(), window.close()").result == "(True, True)"
+    # What nobody sees has some things to say on stderr.
+    exchange = kernel.run(
+        "%matplotlib qt\nimport matplotlib.pyplot as plt\nplt.plot([1]); plt.show()\nplt.get_backend()"
+    )
+    assert (exchange.result.lower(), exchange.reply["status"]) == ("'qtagg'", "ok")

@@ -17,7 +17,7 @@ from .harness import Scripted, settle
 pytestmark = pytest.mark.asyncio
 
 READY = m.ReadyMessage(
-    protocol_version=1,
+    protocol_version=m.PROTOCOL_VERSION,
     worker_version="0",
     python_version="3",
     ipython_version="9",

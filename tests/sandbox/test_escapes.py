@@ -96,6 +96,10 @@ def test_keys_in_the_environment_are_not_handed_on(tmp_path: Path, monkeypatch: 
         done = one.run("os.environ['DATABASE_KEY']")
         assert done.reply["ename"] == "KeyError"
         assert 'pass_environment = ["DATABASE_KEY"]' in "".join(done.reply["traceback"])
+        # Who asks for it otherwise is told nothing, and looks here.
+        withheld = one.shown("%capsule status").partition("variables withheld")[2]
+        assert "DATABASE_KEY" in withheld
+        assert "WANTED_KEY" not in withheld
     with kernel(tmp_path / "home", profile="open") as one:
         assert one.text("import os\nprint(os.environ['DATABASE_KEY'])") == "secret\n"
 

@@ -8,7 +8,19 @@ from capsule_durable.environment import SECRETS, split
 from capsule_durable.settings import Settings
 
 
-@pytest.mark.parametrize("name", ["PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "https_proxy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "https_proxy"),
+        *("JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "NB_USER", "VSCODE_PID", "COLAB_GPU", "COLAB_RELEASE_TAG"),
+        *("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "DATABRICKS_RUNTIME_VERSION", "AWS_PROFILE", "AWS_REGION"),
+        *("DASK_SCHEDULER_ADDRESS", "BOKEH_RESOURCES", "PYSPARK_PYTHON", "HADOOP_CONF_DIR", "MLFLOW_TRACKING_URI"),
+        *("WANDB_MODE", "HF_ENDPOINT", "CC", "LIBRARY_PATH", "LOADEDMODULES", "R_LIBS_USER", "JULIA_DEPOT_PATH"),
+        *("DEBUG", "CI", "TQDM_DISABLE", "GOOGLE_CLOUD_PROJECT"),
+        # It is known, so it does not matter what it is like.
+        "TOKENIZERS_PARALLELISM",
+    ],
+)
 def test_what_programs_need_is_handed_on(name: str) -> None:
     assert split({name: "x"}, ()) == ({name: "x"}, [])
 
@@ -23,6 +35,11 @@ def test_what_programs_need_is_handed_on(name: str) -> None:
         "JUPYTER_TOKEN",
         "PIP_PASSWORD",
         "UV_TOKEN",
+        *("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_CRYPT_KEY", "COLAB_JUPYTER_TOKEN", "KAGGLE_KEY", "NB_PASSWORD"),
+        *("KAGGLE_USER_SECRETS_TOKEN", "BOKEH_SECRET_KEY", "PLOTLY_API_KEY", "WANDB_API_KEY", "AWS_ACCESS_KEY_ID"),
+        *("AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "DASK_TLS_KEY", "R_LIBS_PASSPHRASE", "NB_JWT"),
+        # By these sockets keys can be had, and windows opened.
+        *("SSH_AUTH_SOCK", "VSCODE_GIT_IPC_HANDLE", "VSCODE_IPC_HOOK_CLI", "GIT_ASKPASS"),
     ],
 )
 def test_keys_are_not(name: str) -> None:

@@ -86,6 +86,11 @@ def test_a_bad_name_is_wrong_usage_and_writes_nothing(kernels: Path, capsys: pyt
     assert not kernels.exists()
 
 
+def test_clients_know_from_the_kernelspec_that_they_are_welcomed() -> None:
+    """A kernel of messaging 5.5 says so on iopub (JEP 65)."""
+    assert kernelspec.contents()["kernel_protocol_version"] == "5.5"
+
+
 # -- writing, finding, removing ------------------------------------------------------------------------------
 
 

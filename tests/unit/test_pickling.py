@@ -26,6 +26,11 @@ class Trip:
 
 
 TRIPS = (
+    Trip(
+        "the files that functions are from",
+        ("exec(compile('def f():\\n    return lambda: 1', '/a/cell.py', 'exec'))",),
+        "assert f.__code__.co_filename == f().__code__.co_filename == '/a/cell.py'",
+    ),
     Trip("one list under two names", ("a = b = [1]",), "assert a is b"),
     Trip(
         "a list within others",

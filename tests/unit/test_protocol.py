@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from capsule_worker.jsonable import jsonable
 from capsule_worker.protocol import (
     Decoder,
     FrameTooLarge,
@@ -144,7 +145,9 @@ def test_a_message_beyond_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch)
         b"\xdd\x00\x98\x96\x80" + b"\x80" * 10_000_000,
         msgpack.packb({"type": "output", "x": [[{} for _ in range(1000)] for _ in range(1001)]}),
         b"\x81\xa1a" * 5000 + b"\xc0",
-        msgpack.packb(msgpack.ExtType(1, b"x")),
+        msgpack.packb({"type": "heartbeat", "id": msgpack.ExtType(2, b"x")}),
+        msgpack.packb(msgpack.ExtType(1, b"x" * 1025)),
+        msgpack.packb({"type": "complete", "id": "1", "code": "", "cursor_pos": msgpack.ExtType(1, b"x")}),
         msgpack.packb({1: 2}),
         msgpack.packb({"type": "no such message"}),
         msgpack.packb({"type": "heartbeat", "id": "1", "more": 1}),
@@ -154,7 +157,22 @@ def test_a_message_beyond_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch)
         msgpack.packb({"type": "heartbeat", "id": "1"}) + b"\x00",
         b"\x82\xa4type\xa9heartbeat\xa2id\xa1\xff",
     ],
-    ids=["bomb", "grid", "deep", "ext", "key", "type", "extra", "missing", "list", "empty", "trailing", "utf8"],
+    ids=[
+        "bomb",
+        "grid",
+        "deep",
+        "ext",
+        "long",
+        "field",
+        "key",
+        "type",
+        "extra",
+        "missing",
+        "list",
+        "empty",
+        "trailing",
+        "utf8",
+    ],
 )
 def test_what_breaks_a_bound_or_a_model_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
@@ -174,6 +192,23 @@ def test_nesting_is_bounded() -> None:
     assert decode(encode(message(100))[4:]) == message(100)
     with pytest.raises(ProtocolError):
         decode(encode(message(300))[4:])
+
+
+@pytest.mark.parametrize(
+    "number",
+    [2**64, -(2**63) - 1, 10**50, 1 - 2**8191, 2**8191 - 1],
+    ids=["past 64 bits", "below 64 bits", "fifty digits", "the least", "the greatest"],
+)
+def test_integers_of_any_usual_length_are_shown_as_they_are(number: int) -> None:
+    data = jsonable({"application/json": {"n": number, "list": [1, [number]]}})
+    message = m.OutputMessage(execution_id="1", output=m.DisplayOutput(data=data))
+    received = decode(encode(message)[4:])
+    assert received == message
+    assert received.output.data["application/json"] == {"n": number, "list": [1, [number]]}
+
+
+def test_integers_of_unusual_length_are_shown_as_text() -> None:
+    assert jsonable([2**8191, -(2**8191), 10**10_000]) == [hex(2**8191), hex(-(2**8191)), hex(10**10_000)]
 
 
 def test_half_of_a_surrogate_pair_is_sent_as_an_escape() -> None:

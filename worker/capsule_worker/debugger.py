@@ -19,7 +19,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,8 +29,11 @@ from capsule_worker.cell_files import SEED, SUFFIX, CellFiles
 from capsule_worker.jsonable import jsonable
 from capsule_worker.protocol.messages import DebugMessage, DebugOutput, DebugReplyMessage, Output
 
-#: Modules that nobody who debugs a notebook wants to step into.
-_INTERNAL = ("asyncio", "capsule_worker", "debugpy", "IPython", "traitlets")
+#: Packages that run cells and show what becomes of them, also by modules which are loaded later.
+_INTERNAL = (
+    *("asyncio", "capsule_worker", "debugpy", "IPython", "traitlets"),
+    *("asttokens", "executing", "pure_eval", "pygments", "stack_data"),
+)
 #: Names in the notebook's namespace that are not the user's.
 _NOT_SHOWN = re.compile(
     r"__(name|doc|package|loader|spec|annotations|builtins?|display)__|get_ipython|exit|quit|open|In|Out|_oh|_dh|_+|_i+"
@@ -38,6 +41,9 @@ _NOT_SHOWN = re.compile(
 )
 #: Seconds that pydevd may take to connect.
 _CONNECT_TIMEOUT = 20.0
+
+#: The event that tells clients that nothing is debugged any more.
+_TERMINATED = {"type": "event", "seq": 0, "event": "terminated", "body": {}}
 
 Request = dict[str, Any]
 Answer = Callable[[Request], None]
@@ -78,6 +84,8 @@ class Debugger:
         self._stopped: set[int] = set()
         self._explorer: Any = None
         self._removed = False
+        #: What runs cells: ours, IPython's and what they use of the standard library.
+        self._machinery = tuple(sys.modules)
         os.register_at_fork(after_in_child=_stop_tracing)
         self._here: dict[str, Callable[[Request], Request]] = {
             "debugInfo": self._debug_info,
@@ -131,10 +139,13 @@ class Debugger:
             self._attach(self._connection, request, answer)
         elif command == "copyToGlobals":
             self._copy_to_globals(self._connection, request, answer)
-        elif command == "disconnect":
+        elif command in ("disconnect", "terminate"):
             self._connection.ask({"command": "disconnect", "arguments": {}}, lambda _: None)
             self._end()
             answer(_success(request, {}))
+            if command == "terminate":
+                # pydevd would end the process, which is not the client's to end.
+                self._publish(DebugOutput(event=_TERMINATED))
         else:
             self._connection.ask(request, lambda reply: answer(self._noted(request, reply)))
 
@@ -152,7 +163,13 @@ class Debugger:
 
     def _attach(self, connection: _Connection, request: Request, answer: Answer) -> None:
         arguments = {**(request.get("arguments") or {})}
-        arguments.setdefault("rules", [{"path": path, "include": False} for path in _internal_paths()])
+        configured = self._shell.config.get("IPythonKernel", {})
+        # The client's word counts; where it has none, libraries are entered, as in ipykernel.
+        if "justMyCode" not in arguments and not configured.get("debug_just_my_code", False):
+            arguments["debugOptions"] = [*(arguments.get("debugOptions") or ()), "DebugStdLib"]
+        if configured.get("filter_internal_frames", True):
+            hidden = [{"path": path, "include": False} for path in _internal_paths(self._machinery)]
+            arguments["rules"] = [*(arguments.get("rules") or ()), *hidden]
         arguments["stopAllThreadsOnSuspend"] = True
 
         def attached(reply: Request) -> None:
@@ -177,7 +194,7 @@ class Debugger:
         """Take notice that pydevd has ended the connection."""
         if self._connection is not None:
             self._end()
-            self._publish(DebugOutput(event={"type": "event", "seq": 0, "event": "terminated"}))
+            self._publish(DebugOutput(event=_TERMINATED))
 
     # -- what pydevd says ------------------------------------------------------------------------------------
 
@@ -470,13 +487,14 @@ def _shown(variables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in variables if not _NOT_SHOWN.fullmatch(each["name"])]
 
 
-def _internal_paths() -> list[str]:
-    paths = []
-    for name in _INTERNAL:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            paths.append(str(Path(spec.origin).parent / "**"))
-    return paths
+def _internal_paths(modules: Iterable[str]) -> list[str]:
+    """Return the files that nobody who debugs a notebook wants to see: those of some packages and of modules."""
+    found = [importlib.util.find_spec(name) for name in _INTERNAL]
+    folders = [str(Path(spec.origin).parent) + os.sep for spec in found if spec is not None and spec.origin is not None]
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in modules if name != "__main__"]
+    # pydevd looks at each of them for each function that it has not met.
+    others = {file for file in files if file is not None and not file.startswith(tuple(folders))}
+    return [*(f"{folder}**" for folder in folders), *sorted(file for file in others if file.endswith(".py"))]
 
 
 def _unquoted(text: str) -> str:

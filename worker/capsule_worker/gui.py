@@ -89,11 +89,12 @@ def _qt(gui: str) -> Callable[[], object]:
     from IPython.external.qt_for_kernel import QtCore
     from IPython.lib.guisupport import get_app_qt4
 
+    # Qt's application lives as long as Python knows of it, and windows need one.
     app = get_app_qt4([" "])
-    events = QtCore.QEventLoop(app)
+    kept = app, QtCore.QEventLoop(app)
 
     def step() -> None:
-        events.processEvents()
+        kept[1].processEvents()
 
     return step
 

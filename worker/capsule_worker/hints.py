@@ -21,8 +21,9 @@ def hints(error: BaseException) -> list[str]:
     hint = None
     if type(error) is KeyError and error.args and error.args[0] in os.environ.get(WITHHELD, "").split():
         hint = (
-            f"cells do not get the variable {error.args[0]}, which may be a key. To hand it on, add it to the setting"
-            f' pass_environment (capsule.toml: pass_environment = ["{error.args[0]}"]), and restart the kernel.'
+            f"cells do not get the variable {error.args[0]}, which is not one of the usual ones, and may be a key. To"
+            f" hand it on, add it to the setting pass_environment (capsule.toml:"
+            f' pass_environment = ["{error.args[0]}"]), and restart the kernel.'
         )
     elif (
         isinstance(error, MemoryError)

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-#: msgpack carries integers of 64 bits; what is longer is sent as text.
-_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+from capsule_worker.protocol.codec import MAX_INTEGER
+
+#: Longer integers are sent as text.
+_INT_BITS = 8 * MAX_INTEGER - 1
 #: Deeper structures are cut off: a structure that holds itself has no end.
 _MAX_DEPTH = 100
 
@@ -22,7 +24,8 @@ def jsonable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  # a table of 
     if value is None or isinstance(value, (bool, str)):
         return str(value) if type(value) not in (str, bool, type(None)) else value
     if isinstance(value, int):
-        return int(value) if _INT_MIN <= value <= _INT_MAX else str(int(value))
+        # Python writes no number of more than some thousand digits, but in this form.
+        return int(value) if value.bit_length() <= _INT_BITS else hex(int(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(float(value))
     if isinstance(value, (bytes, bytearray, memoryview)):

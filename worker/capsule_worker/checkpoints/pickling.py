@@ -174,6 +174,12 @@ def _anchor(anchor: _Anchor) -> Any:
     return rebuilding.find_anchor, (anchor.number,)
 
 
+def _reduce_code(code: types.CodeType) -> Any:
+    """Keep the file that code is from, which cloudpickle 3.1.3 leaves out: tracebacks and breakpoints go by it."""
+    made, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    return made, tuple(code.co_filename if each == "<dynamic-code>" else each for each in arguments)
+
+
 class NamespacePickler(cloudpickle.Pickler):
     """Pickles a unit of a namespace.
 
@@ -195,7 +201,7 @@ class NamespacePickler(cloudpickle.Pickler):
         self._definitions = definitions
         self._owned = frozenset(owned)
         #: How objects of the types that were met are reduced.
-        self._ways = {_Anchor: _anchor, **REDUCERS}
+        self._ways: dict[type, Callable[[Any], Any]] = {_Anchor: _anchor, types.CodeType: _reduce_code, **REDUCERS}
         self._anchors = [_Anchor(number, value) for number, value in enumerate(_anchors(namespace))]
         #: Addresses of the dicts that are variables; None before anybody has asked.
         self._dicts: set[int] | None = None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgpack  # type: ignore[import-untyped]
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from capsule_worker.protocol.errors import FrameTooLarge, ProtocolError
 from capsule_worker.protocol.messages import Message
@@ -26,10 +26,16 @@ MAX_FRAME = 256 * 1024 * 1024
 MAX_LENGTH = 1_000_000
 #: How many arrays and maps one message may hold altogether: each costs some 64 bytes however small it is.
 MAX_CONTAINERS = 1_000_000
+#: The longest integer, in bytes (2,400 digits; Python writes at most 4,300). Those of more than 64 bits are extensions
+#: of msgpack's, and belong into what is shown only, not into fields of ours.
+MAX_INTEGER = 1024
 #: How deep arrays and maps may nest; well below what the JSON encoder of the front can recurse.
 MAX_DEPTH = 200
 
 HEADER = struct.Struct(">I")
+
+#: The kind of msgpack's extensions by which integers travel.
+_INTEGER = 1
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
@@ -45,7 +51,7 @@ def encode(message: Message) -> bytes:
     """
     fields = message.model_dump(mode="python")
     try:
-        payload: bytes = msgpack.packb(fields, use_bin_type=True, unicode_errors="backslashreplace")
+        payload: bytes = msgpack.packb(fields, use_bin_type=True, unicode_errors="backslashreplace", default=_long)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"cannot encode a {message.type} message: {error}") from error
     if len(payload) > MAX_FRAME:
@@ -72,7 +78,9 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
             max_map_len=MAX_LENGTH,
             max_str_len=MAX_FRAME,
             max_bin_len=MAX_FRAME,
-            max_ext_len=0,
+            max_ext_len=MAX_INTEGER,
+            ext_hook=bound.extension,
+            timestamp=1,  # a float, which harms nobody
         )
     except ProtocolError:
         raise  # of the bound
@@ -83,9 +91,12 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
     if bound.containers > MAX_DEPTH:
         _check_depth(fields)
     try:
-        return _ADAPTER.validate_python(fields)
+        message = _ADAPTER.validate_python(fields)
     except (ValidationError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
+    if bound.integers:
+        _settle(message.__dict__)
+    return message
 
 
 def to_json(message: Message, *, indent: int | None = None) -> str:
@@ -153,17 +164,48 @@ class Decoder:
             raise broken
 
 
+class _Integer:
+    """An integer of more than 64 bits, which no field of ours takes for one."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
 class _Bound:
     """Counts the arrays and maps that a message builds, and stops it in time."""
 
     def __init__(self) -> None:
-        self.containers = 0
+        self.containers = self.integers = 0
+
+    def extension(self, kind: int, data: bytes) -> _Integer:
+        if kind != _INTEGER:
+            raise ProtocolError(f"there are no extensions of kind {kind}")
+        self.integers += 1
+        return _Integer(int.from_bytes(data, "big", signed=True))
 
     def container(self, value: Any) -> Any:
         self.containers += 1
         if self.containers > MAX_CONTAINERS:
             raise ProtocolError(f"a message holds more than {MAX_CONTAINERS:,} arrays and maps")
         return value
+
+
+def _long(value: Any) -> msgpack.ExtType:
+    """Return how an integer travels that msgpack has no form for; it asks for nothing else."""
+    if not isinstance(value, int):
+        raise TypeError(f"there is no form for {type(value).__name__}")
+    return msgpack.ExtType(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _settle(holder: dict[Any, Any] | list[Any]) -> None:
+    """Put integers where they stand for themselves, at any depth."""
+    for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+        if isinstance(value, _Integer):
+            holder[key] = value.value
+        elif isinstance(value, (dict, list)):
+            _settle(value)
+        elif isinstance(value, BaseModel):
+            _settle(value.__dict__)
 
 
 def _check_depth(value: Any) -> None:

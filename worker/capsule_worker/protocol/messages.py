@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Raised when a field or a message changes its meaning. Front and worker must agree on it exactly.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MimeBundle = dict[str, Any]
 Json = dict[str, Any]
