@@ -84,3 +84,11 @@ def test_a_profile_is_taken_from_where_it_is_said_to_be(open_kernel: Callable[..
     (tmp_path / "startup" / "one.py").write_text("from_here = 12\n")
     for arguments in (["--profile-dir", str(tmp_path)], [f"--ProfileDir.location={tmp_path}"]):
         assert open_kernel(extra_arguments=arguments)[1].run("from_here").result == "12"
+
+
+def test_an_environment_that_is_active_elsewhere_is_not_on_the_path_of_cells(
+    open_kernel: Callable[..., Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    kernel = open_kernel()[1]
+    assert kernel.run(f"import sys\n[each for each in sys.path if {str(tmp_path)!r} in each]").result == "[]"

@@ -255,6 +255,9 @@ class ZMQInteractiveShell(InteractiveShell):
         if session:
             self.user_ns["__session__"] = session
 
+    def init_virtualenv(self) -> None:
+        """Do nothing: the environment that is active where Jupyter was started is not the one that cells run in."""
+
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
         os.environ.update(
