@@ -256,6 +256,20 @@ def test_a_group_of_exceptions_is_an_error_at_the_client(kernel: Conversation) -
     assert "interactiveshell.py" not in "\n".join(error["traceback"])
 
 
+def test_libraries_know_the_code_of_a_cell_by_the_name_of_its_folder(kernel: Conversation) -> None:
+    kernel.run("import executing, inspect, os, tempfile\nfrom joblib.func_inspect import get_func_name")
+    kernel.run("def f(): return 1\nfile = inspect.getfile(f)")
+    # As numba looks at it, line_profiler, joblib and executing.
+    for expression, expected in (
+        ("os.path.basename(os.path.dirname(file)).startswith('ipykernel_')", "True"),
+        ("file.startswith(os.path.join(tempfile.gettempdir(), 'ipykernel_'))", "True"),
+        ("'ipykernel' in get_func_name(f)[0][-1].split('-')", "True"),
+        ("executing.executing.is_ipython_cell_code(compile('1', file, 'exec'))", "True"),
+        ("inspect.getsource(f).splitlines()[0]", "'def f(): return 1'"),
+    ):
+        assert kernel.run(expression).result == expected, expression
+
+
 def test_coroutines_tasks_and_loops(kernel: Conversation) -> None:
     kernel.run("import asyncio\nasync def five(): return 5")
     assert kernel.run("await asyncio.gather(five(), five())").result == "[5, 5]"
