@@ -344,6 +344,13 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
         "__import__('ipykernel').connect.get_connection_file() == get_ipython().config.IPKernelApp.connection_file",
         "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().kernel is get_ipython().kernel",
         "isinstance(get_ipython(), __import__('ipykernel.zmqshell').zmqshell.ZMQInteractiveShell)",
+        "'ipykernel' in __import__('sys').modules",
+        "str(type(get_ipython())) == \"<class 'ipykernel.zmqshell.ZMQInteractiveShell'>\"",
+        "str(type(__import__('sys').stdout)) == \"<class 'ipykernel.iostream.OutStream'>\"",
+        "isinstance(__import__('sys').stderr, __import__('ipykernel').iostream.OutStream)",
+        "isinstance(get_ipython().display_pub, __import__('ipykernel').zmqshell.ZMQDisplayPublisher)",
+        "isinstance(get_ipython().displayhook, __import__('ipykernel').displayhook.ZMQShellDisplayHook)",
+        "(__import__('sys').stdout.name, __import__('sys').stderr.encoding) == ('stdout', 'UTF-8')",
         "__import__('tqdm.autonotebook').autonotebook.tqdm.__module__ == 'tqdm.notebook'",
     ):
         exchange = kernel.run(f"import warnings; warnings.simplefilter('ignore')\n{expression}")
@@ -356,6 +363,10 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
     # What ipykernel sets up when it is imported does not part objects from their client.
     exchange = kernel.run("import comm, ipykernel.ipkernel\ncomm.create_comm(target_name='t').close()")
     assert exchange.kinds[1:] == ["comm_open", "comm_close"]
+
+
+def test_colours_of_click_are_shown(kernel: Conversation) -> None:
+    assert kernel.run("import click; click.secho('red', fg='red')").text() == "\x1b[31mred\x1b[0m\n"
 
 
 @pytest.mark.capsule_only

@@ -62,8 +62,10 @@ class Running(threading.local):
 _running = Running()
 
 
-class ResultHook(DisplayHook):
+class ZMQShellDisplayHook(DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
+
+    __module__ = "ipykernel.displayhook"
 
     @property
     def prompt_count(self) -> int:
@@ -111,8 +113,10 @@ class ResultHook(DisplayHook):
         _running.formatting = False
 
 
-class OutletPublisher(DisplayPublisher):
+class ZMQDisplayPublisher(DisplayPublisher):
     """Sends what ``display`` shows, and its updates."""
+
+    __module__ = "ipykernel.zmqshell"
 
     def publish(  # the signature is IPython's
         self,
@@ -214,8 +218,11 @@ class NotebookHistory(HistoryManager):
 class ZMQInteractiveShell(InteractiveShell):
     """The shell in which cells run.
 
-    Libraries (rich among them) recognise a notebook by this class's name, so it is the one that they know.
+    Libraries (rich among them) recognise a notebook by this class's name and module, so they are those that they know;
+    in ``lookalikes`` it is found there.
     """
+
+    __module__ = "ipykernel.zmqshell"
 
     outlet: Outlet = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
     #: What the magic ``%capsule`` works with.
@@ -227,8 +234,8 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: Any = AnyTrait()
     #: What people have set for IPython; None where that does not count.
     application: Any = AnyTrait()
-    displayhook_class = Type(ResultHook)
-    display_pub_class = Type(OutletPublisher)
+    displayhook_class = Type(ZMQShellDisplayHook)
+    display_pub_class = Type(ZMQDisplayPublisher)
     colors_force = CBool(True)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import comm
-
 from capsule_worker import attribution
-from capsule_worker.application import IPKernelApp
 from capsule_worker.jsonable import jsonable
 from capsule_worker.protocol.messages import DisplayOutput, ErrorOutput, ExecuteResultOutput, UpdateOutput
 
@@ -102,82 +94,3 @@ class SessionOfShell:
             lines = [str(line) for line in content.get("traceback", [])]
             ename, evalue = str(content.get("ename", "")), str(content.get("evalue", ""))
             self._outlet.publish(ErrorOutput(ename=ename, evalue=evalue, traceback=lines))
-
-
-def _connect(module: Any) -> None:
-    def get_connection_file(app: Any = None) -> str:  # noqa: ARG001  # ipykernel's signature
-        """Return the path of the kernel's connection file."""
-        return IPKernelApp.instance().connection_file
-
-    get_info = module.get_connection_info
-
-    def get_connection_info(connection_file: str | None = None, unpack: bool = False) -> Any:
-        """Return what is in the kernel's connection file, or in another one."""
-        own = get_connection_file()
-        try:
-            return get_info(connection_file or own, unpack)
-        except OSError:
-            if connection_file is not None:
-                raise
-            raise PermissionError(
-                f"cells do not see {own}, in which the key to their kernel is. A terminal does:"
-                f" jupyter console --existing {own}"
-            ) from None
-
-    module.get_connection_file, module.get_connection_info = get_connection_file, get_connection_info
-
-
-def _shell(module: Any) -> None:
-    from capsule_worker.shell import ZMQInteractiveShell
-
-    module.ZMQInteractiveShell = ZMQInteractiveShell
-
-
-def _application(module: Any) -> None:
-    module.IPKernelApp = IPKernelApp
-
-
-#: What becomes of modules of ipykernel's that a cell imports. They would look for a kernel in this process.
-_ADAPTED: dict[str, Callable[[Any], None]] = {
-    "ipykernel.connect": _connect,
-    "ipykernel.zmqshell": _shell,
-    "ipykernel.kernelapp": _application,
-}
-
-
-class _Follower(MetaPathFinder):
-    """Adapts modules of ipykernel's when they are imported.
-
-    Args:
-        create_comm, get_comm_manager: what makes comms; ipykernel puts its own in their place.
-    """
-
-    def __init__(self, create_comm: Any, get_comm_manager: Any) -> None:
-        self._comms = create_comm, get_comm_manager
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Find a module where it would be found anyway."""
-        if not fullname.startswith("ipykernel."):
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            _ADAPTED.get(fullname, lambda _: None)(module)
-            comm.create_comm, comm.get_comm_manager = self._comms
-            if fullname == "ipykernel.comm.comm":
-                adapted: Any = module
-                adapted.BaseComm.publish_msg = self._comms[0].publish_msg
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-def follow_imports() -> None:
-    """Adapt what cells will import of ipykernel. Comms are to be set up before."""
-    sys.meta_path.insert(0, _Follower(comm.create_comm, comm.get_comm_manager))

@@ -12,26 +12,23 @@ from capsule_worker.outlet import FD, Outlet
 from capsule_worker.protocol.journal import StreamName
 
 
-class OutputStream(io.TextIOBase):
+class OutStream(io.TextIOBase):
     """A text stream whose lines are shown below the cell that writes them.
 
-    ``fileno()`` is the process's real one, so that a child process may be given the stream.
+    ``fileno()`` is the process's real one, so that a child process may be given the stream. Libraries (click, loguru)
+    see by the class's name and module that it can show colours.
     """
 
-    encoding = "utf-8"
+    __module__ = "ipykernel.iostream"
+    encoding = "UTF-8"
     errors = "backslashreplace"
 
     def __init__(self, name: StreamName, outlet: Outlet) -> None:
-        self._name: StreamName = name
+        self.name: StreamName = name
         self._outlet = outlet
         self.buffer = _Bytes(self)
         # No method of ours in between: every ``print`` calls this twice.
         self.write = partial(outlet.write, name)  # type: ignore[method-assign]
-
-    @property
-    def name(self) -> str:
-        """The name that tracebacks and reprs show."""
-        return f"<{self._name}>"
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as every text stream
         """Take all ``lines`` as one piece."""
@@ -43,7 +40,7 @@ class OutputStream(io.TextIOBase):
 
     def fileno(self) -> int:
         """Return 1 for stdout, 2 for stderr."""
-        return FD[self._name]
+        return FD[self.name]
 
     def isatty(self) -> bool:
         """Return False: nobody types here."""
@@ -65,7 +62,7 @@ class OutputStream(io.TextIOBase):
 class _Bytes(io.BufferedIOBase):
     """``sys.stdout.buffer``: bytes in UTF-8, decoded across calls."""
 
-    def __init__(self, stream: OutputStream) -> None:
+    def __init__(self, stream: OutStream) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
