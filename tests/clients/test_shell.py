@@ -365,6 +365,86 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
     assert exchange.kinds[1:] == ["comm_open", "comm_close"]
 
 
+#: What is sent in a cell, and what the client gets.
+SENT: list[tuple[str, dict[str, Any]]] = [
+    ("stream", {"name": "stdout", "text": "written"}),
+    ("stream", {"name": "stderr", "text": "written"}),
+    ("display_data", {"data": {"text/plain": "shown"}, "metadata": {}, "transient": {"display_id": "d"}}),
+    ("update_display_data", {"data": {"text/plain": "anew"}, "metadata": {}, "transient": {"display_id": "d"}}),
+    ("clear_output", {"wait": True}),
+    ("execute_result", {"data": {"text/plain": "5"}, "metadata": {}, "execution_count": 5}),
+    ("error", {"ename": "Name", "evalue": "value", "traceback": ["lines"]}),
+]
+
+
+def test_what_is_sent_by_the_kernel_in_a_cell_is_shown_below_it(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel")
+    for kind, content in SENT:
+        exchange = kernel.run(f"kernel.send_response(kernel.iopub_socket, {kind!r}, {content!r});")
+        assert (exchange.kinds[1:], exchange.of(kind)) == ([kind], [content])
+        exchange = kernel.run(
+            f"kernel.session.send(kernel.iopub_socket, kernel.session.msg({kind!r}, {content!r},"
+            " parent=kernel.get_parent()));"
+        )
+        assert (exchange.kinds[1:], exchange.of(kind)) == ([kind], [content])
+    exchange = kernel.run(
+        "kernel.session.send(kernel.iopub_socket, 'comm_msg', {'comm_id': 'c', 'data': {'a': 1}},"
+        " buffers=[b'b'], parent=kernel.get_parent());"
+    )
+    (told,) = [one for one in exchange.published if one.kind == "comm_msg"]
+    assert (told.content["comm_id"], told.content["data"]) == ("c", {"a": 1})
+    assert [bytes(each) for each in told.message["buffers"]] == [b"b"]
+
+
+def test_a_thread_sends_to_the_cell_that_it_names(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel\nfirst = kernel.get_parent()")
+    content = {"name": "stdout", "text": "to the first"}
+    first = kernel.heard[-1].parent
+    exchange = kernel.run(f"kernel.session.send(kernel.iopub_socket, 'stream', {content!r}, parent=first);")
+    kernel.listen_until(lambda: kernel.exchange(first).text() == "to the first", "the first cell has it")
+    assert exchange.text() == ""
+
+
+@pytest.mark.capsule_only
+def test_what_a_cell_cannot_send_or_have_of_its_kernel_is_an_error_that_says_why(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel")
+    for code, name, text in (
+        ("kernel.session.send(None, 'shutdown_reply', {})", "ValueError", "cannot send a message of the type"),
+        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "not 'out'"),
+        ("kernel.shell_handlers['execute_request']", "AttributeError", "requests are taken by another one"),
+        ("kernel._parent_ident", "AttributeError", "requests are taken by another one"),
+        ("kernel.nothing", "AttributeError", "has no attribute 'nothing'"),
+    ):
+        reply = kernel.run(code).reply
+        assert reply["ename"] == name, code
+        assert text in reply["evalue"], code
+
+
+def test_libraries_find_what_they_ask_of_the_kernel(kernel: Conversation) -> None:
+    kernel.run("import asyncio, sys\nip = get_ipython(); kernel = ip.kernel")
+    for expression in (
+        "kernel.io_loop.asyncio_loop is asyncio.get_event_loop()",
+        "kernel.eventloop is None",
+        "kernel.set_parent([], kernel.get_parent()) is None",
+        "'Python' in kernel.banner",
+        "kernel.language_info['name'] == 'python' and kernel.implementation and kernel.implementation_version",
+        "kernel.ident and kernel.session.session and kernel.session.username",
+        "kernel.profile_dir is ip.profile_dir and 'IPKernelApp' in kernel.config",
+        "hasattr(kernel, 'shell_stream') and hasattr(kernel, 'stdin_socket') and hasattr(kernel, 'iopub_thread')",
+        "any('version_info' in match for match in kernel.do_complete('sys.version_in', 14)['matches'])",
+        "kernel.do_inspect('sys.exc_info', 8)['found']",
+        "kernel.do_history('tail', False, True, n=1)['history'][-1][2].startswith('bool(kernel')",
+        "kernel.do_is_complete('for i in x:') == {'status': 'incomplete', 'indent': '    '}",
+        "(await kernel.do_execute('made = 6 * 7', True, user_expressions={'m': 'made'}))['status'] == 'ok'",
+        "made == 42",
+        "(await kernel.do_execute('(', True))['ename'] == 'SyntaxError'",
+        "__import__('ipykernel.eventloops').eventloops.enable_gui('asyncio') is None",
+    ):
+        exchange = kernel.run(f"bool({expression})")
+        assert exchange.of("execute_result"), (expression, exchange.reply)
+        assert exchange.result == "True", expression
+
+
 def test_colours_of_click_are_shown(kernel: Conversation) -> None:
     assert kernel.run("import click; click.secho('red', fg='red')").text() == "\x1b[31mred\x1b[0m\n"
 

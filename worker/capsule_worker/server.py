@@ -134,7 +134,9 @@ class Server:
             self._channel.send,
             self._loop.call_soon_threadsafe,
         )
-        self._shell.kernel = app.kernel = KernelOfShell(self._shell, self._comms, self._outlet, self._commands)
+        self._shell.kernel = app.kernel = KernelOfShell(
+            self._shell, self._comms, self._outlet, self._commands, self._stdin
+        )
         lookalikes.follow_imports()
         self._shell.client_debugger = self._debugger
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
