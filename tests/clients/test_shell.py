@@ -173,6 +173,26 @@ def test_events_tell_of_each_cell(kernel: Conversation) -> None:
     assert exchange.reply["status"] == "ok"
 
 
+def test_code_sees_what_the_client_says_of_its_cell(kernel: Conversation) -> None:
+    kernel.run("import datetime\nip = get_ipython()\nmeta = []\ndef told(info): meta.append(info.cell_meta)")
+    kernel.run("ip.events.register('pre_run_cell', told)")
+    metadata = {"cellId": "an-id", "tags": ["one"], "deep": {"a": [1, None, 2.5, True]}}
+    code = "print(ip.get_parent()['metadata'] == meta[-1] and meta[-1])\nip.get_parent()['content']['code']"
+    exchange = execute(kernel, code, metadata)
+    assert (exchange.text(), exchange.result) == (f"{metadata}\n", repr(code))
+    kernel.run("ip.events.unregister('pre_run_cell', told)")
+    assert kernel.run(
+        "header = ip.get_parent()['header']\nheader['msg_type'], isinstance(header['date'], datetime.datetime)"
+    ).result == ("('execute_request', True)")
+
+
+@pytest.mark.capsule_only
+def test_metadata_that_are_too_large_stay_behind_and_the_cell_runs(kernel: Conversation) -> None:
+    for large in ("x" * 100_000, 1 << 70):
+        exchange = execute(kernel, "get_ipython().get_parent()['metadata']", {"cellId": "an-id", "large": large})
+        assert exchange.result == "{'cellId': 'an-id'}"
+
+
 def test_hooks_of_the_notebook_take_part(kernel: Conversation) -> None:
     kernel.run("ip = get_ipython()\ndef cleanup(lines): return [line.replace('FORTY', '40') for line in lines]")
     kernel.run("ip.input_transformers_cleanup.append(cleanup)")

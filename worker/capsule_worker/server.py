@@ -309,7 +309,7 @@ class Server:
         if self._executing != message.id:
             return  # it was sent to the process that this one is a copy of
         self._begun = True
-        self._comms.remember(message.id, message.header)
+        self._comms.remember_cell(message)
         self._pipes.before_cell()
         if message.allow_stdin:
             self._stdin.allowed.add(message.id)
@@ -391,7 +391,7 @@ class Server:
             self._subshells.put(subshell, job)
 
     async def _execute_beside(self, message: m.ExecuteMessage) -> None:
-        self._comms.remember(message.id, message.header)
+        self._comms.remember_cell(message)
         if message.allow_stdin:
             self._stdin.allowed.add(message.id)
         result: m.ResultMessage | m.ErrorMessage
