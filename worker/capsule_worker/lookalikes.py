@@ -25,7 +25,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from capsule_worker import comms
 from capsule_worker.application import IPKernelApp
-from capsule_worker.shell import ZMQDisplayPublisher, ZMQInteractiveShell, ZMQShellDisplayHook
+from capsule_worker.displays import ZMQDisplayPublisher, ZMQShellDisplayHook
+from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.streams import OutStream
 
 PACKAGE = "ipykernel"

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from capsule_worker.hooks import Hook, OfThread, Publisher
 from capsule_worker.outlet import FD, Outlet
 from capsule_worker.protocol.journal import StreamName
 
 
-class OutStream(io.TextIOBase):
+class OutStream(Publisher, io.TextIOBase):
     """A text stream whose lines are shown below the cell that writes them.
 
     ``fileno()`` is the process's real one, so that a child process may be given the stream. Libraries (click, loguru)
@@ -25,10 +26,33 @@ class OutStream(io.TextIOBase):
 
     def __init__(self, name: StreamName, outlet: Outlet) -> None:
         self.name: StreamName = name
+        self.topic = f"stream.{name}".encode()
         self._outlet = outlet
+        self._of_thread = OfThread()
+        self._registered = 0
         self.buffer = _Bytes(self)
         # No method of ours in between: every ``print`` calls this twice.
-        self.write = partial(outlet.write, name)  # type: ignore[method-assign]
+        self._write = self.write = partial(outlet.write, name)  # type: ignore[method-assign]
+
+    def register_hook(self, hook: Hook) -> None:
+        """Have a function see what this thread writes here."""
+        super().register_hook(hook)
+        self._registered += 1
+        self.write = self._write_by_hooks  # type: ignore[method-assign]
+
+    def unregister_hook(self, hook: Hook) -> bool:
+        """Take back ``register_hook``; return whether there was anything to take back."""
+        found = super().unregister_hook(hook)
+        self._registered -= found
+        if not self._registered:
+            self.write = self._write  # type: ignore[method-assign]
+        return found
+
+    def _write_by_hooks(self, text: str) -> int:
+        if not self._hooks or not isinstance(text, str):
+            return self._write(text)
+        self._send("stream", {"name": self.name, "text": text})
+        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as every text stream
         """Take all ``lines`` as one piece."""
