@@ -82,7 +82,12 @@ MAGICS = [
     ("%pylab --no-import-all inline\nplt.__name__", "matplotlib.pyplot"),
     ("%load_ext storemagic", "already loaded"),
     ("%gui asyncio", r"^$"),
-    ("%autosave 0", "."),
+    (
+        "%autosave 60",
+        r"Autosaving every 60 seconds\n.*'application/javascript': 'IPython.notebook.set_autosave_interval\(60000\)'",
+    ),
+    ("%autosave 0", r"Autosave disabled"),
+    ("%autosave x", r"UsageError: %autosave requires an integer, got 'x'"),
     ("%no_such_magic", "not found"),
     ("%%no_such_magic\n1", "not found"),
 ]
@@ -371,6 +376,9 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
         "isinstance(get_ipython().display_pub, __import__('ipykernel').zmqshell.ZMQDisplayPublisher)",
         "isinstance(get_ipython().displayhook, __import__('ipykernel').displayhook.ZMQShellDisplayHook)",
         "(__import__('sys').stdout.name, __import__('sys').stderr.encoding) == ('stdout', 'UTF-8')",
+        "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().abs_connection_file.endswith('.json')",
+        "__import__('os').path.isabs(__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().connection_dir)",
+        "get_ipython().autoindent is False",
         "__import__('tqdm.autonotebook').autonotebook.tqdm.__module__ == 'tqdm.notebook'",
     ):
         exchange = kernel.run(f"import warnings; warnings.simplefilter('ignore')\n{expression}")
@@ -444,7 +452,7 @@ def test_libraries_find_what_they_ask_of_the_kernel(kernel: Conversation) -> Non
     kernel.run("import asyncio, sys\nip = get_ipython(); kernel = ip.kernel")
     for expression in (
         "kernel.io_loop.asyncio_loop is asyncio.get_event_loop()",
-        "kernel.eventloop is None",
+        "hasattr(kernel, 'eventloop')",
         "kernel.set_parent([], kernel.get_parent()) is None",
         "'Python' in kernel.banner",
         "kernel.language_info['name'] == 'python' and kernel.implementation and kernel.implementation_version",
@@ -475,6 +483,32 @@ def test_what_only_the_kernels_own_process_could_do_is_said_to_be(kernel: Conver
     assert "jupyter console --existing" in error["evalue"]
     for magic in ("%connect_info", "%qtconsole"):
         assert "--existing /" in kernel.run(magic).text()
+
+
+def test_functions_for_the_end_run_when_a_client_shuts_the_kernel_down(
+    open_kernel: Callable[..., Opened], tmp_path: Path
+) -> None:
+    manager, kernel = open_kernel()
+    kernel.run(f"import atexit, pathlib\natexit.register(pathlib.Path({str(tmp_path / 'ended')!r}).touch)")
+    kernel.client.shutdown()
+    poll_until(lambda: not manager.is_alive(), "the kernel has ended")
+    assert (tmp_path / "ended").exists()
+
+
+def test_cells_redefine_builtins_for_themselves(kernel: Conversation) -> None:
+    kernel.run("def input(prompt): return prompt + 'answered'\nreal = print\ndef print(*args): real('mine:', *args)")
+    assert kernel.run("print(input('it is '))").text() == "mine: it is answered\n"
+    kernel.run("del input, print")
+    assert kernel.run("print(input.__name__ != 'f')").text() == "True\n"
+
+
+def test_the_inline_backend_shows_figures_in_the_format_that_is_set(kernel: Conversation) -> None:
+    kernel.run("%matplotlib inline\n%config InlineBackend.figure_format = 'svg'\nimport matplotlib.pyplot as plt")
+    (shown,) = kernel.run("plt.plot([1, 2]); plt.show()").of("display_data")
+    assert "image/svg+xml" in shown["data"]
+    kernel.run("%config InlineBackend.figure_format = 'png'")
+    (shown,) = kernel.run("plt.plot([1, 2]); plt.show()").of("display_data")
+    assert "image/png" in shown["data"]
 
 
 def test_a_cell_ends_the_kernel_in_order_so_that_it_is_started_again(open_kernel: Callable[..., Opened]) -> None:
