@@ -104,7 +104,8 @@ def test_parts_of_the_shell_are_configured_by_the_names_that_they_have_in_ipyker
     kernel.run("display(21)")
     kernel.run(
         "outputs = get_ipython().history_manager.outputs\n"
-        "kept = {number: one.bundle for number in outputs for one in outputs[number] if one.output_type == 'display_data'}"
+        "kept = {number: one.bundle for number in outputs for one in outputs[number]"
+        " if one.output_type == 'display_data'}"
     )
     assert kernel.run("[*kept.values()]").result == "[{'text/plain': '21'}]"
     if KERNEL == "capsule":  # ipykernel gives it to the cell behind
