@@ -35,12 +35,14 @@ class Capabilities:
         display: shows, updates or clears rich output there.
         prompt: shows a question at the client.
         leave: ends the kernel when no cell runs any more.
+        subshells: returns the ids of the subshells.
     """
 
     stream: Callable[[str, StreamOutput], None]
     display: Callable[[str, Output], None]
     prompt: Callable[[Question], None]
     leave: Callable[[], None] = lambda: None
+    subshells: Callable[[], list[str]] = list
 
 
 #: Answers a cell's input: execution id, prompt, password -> the text.

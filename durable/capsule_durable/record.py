@@ -63,7 +63,7 @@ class Record:
         self._writing: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
         #: The ways to the client, listened to.
-        self.capabilities = Capabilities(self._stream, self._display, self._prompt, shown.leave)
+        self.capabilities = Capabilities(self._stream, self._display, self._prompt, shown.leave, shown.subshells)
 
     def __contains__(self, execution_id: str) -> bool:
         """Whether an execution is listened to."""

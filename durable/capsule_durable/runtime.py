@@ -518,6 +518,8 @@ class Runtime:
         fields: dict[str, Any] = {}
         if message.command == "shutdown":
             self._capabilities.leave()
+        elif message.command == "subshells":
+            fields = {"data": {"ids": self._capabilities.subshells()}}
         else:
             fields = await self.keeper.carry_out(message.command, message.arguments)
         if message.command == "undo" and "manifest" in fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -13,6 +14,10 @@ from capsule_worker.protocol import messages as m
 
 #: The version of the Jupyter messaging specification that the kernel speaks.
 MESSAGING_VERSION = "5.4"
+
+#: Bytes of a cell's metadata, as JSON, beyond which the cell does not get them: they are kept with its promise.
+MOST_METADATA = 64 << 10
+_BEYOND = 1 << 63
 
 HELP_LINKS = [
     {"text": "Python", "url": "https://docs.python.org/3/"},
@@ -34,7 +39,8 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
     """
     content = request["content"]
     silent = bool(content.get("silent", False))
-    cell_id = (request.get("metadata") or {}).get("cellId")
+    metadata = request.get("metadata") or {}
+    cell_id = metadata.get("cellId")
     return m.ExecuteMessage(
         id=execution_id,
         # JSON can hold half of a surrogate pair; Python source, and every encoding on the way, cannot.
@@ -46,6 +52,7 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
         cell_id=cell_id if isinstance(cell_id, str) else None,
         execution_count=count,
         header=header_of(request),
+        metadata=metadata if _can_be_handed_on(metadata) else {"cellId": cell_id} if isinstance(cell_id, str) else {},
         subshell=request["header"].get("subshell_id"),
     )
 
@@ -59,6 +66,24 @@ def with_cursor(request: dict[str, Any]) -> dict[str, Any]:
     asked = request["content"]
     end, given = len(asked["code"]), asked.get("cursor_pos")
     return {**request, "content": {**asked, "cursor_pos": end if given is None else max(0, min(given, end))}}
+
+
+def _can_be_handed_on(metadata: dict[str, Any]) -> bool:
+    """Whether a cell's metadata is small, and fit for every encoding on the way."""
+    try:
+        size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return size <= MOST_METADATA and _has_small_numbers(metadata)
+
+
+def _has_small_numbers(value: Any) -> bool:
+    """Whether there are no integers beyond 64 bits."""
+    if isinstance(value, dict):
+        return all(map(_has_small_numbers, value.values()))
+    if isinstance(value, list):
+        return all(map(_has_small_numbers, value))
+    return not isinstance(value, int) or abs(value) < _BEYOND
 
 
 def header_of(request: dict[str, Any]) -> dict[str, Any]:

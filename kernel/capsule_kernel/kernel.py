@@ -65,7 +65,7 @@ class CapsuleKernel(Kernel):
         """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
         show = self._publish_output
-        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave))
+        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave, self._subshells))
         self.next_count = self._running_count = 1
         self.stopped = asyncio.Event()
         self._leaving = False
@@ -374,9 +374,12 @@ class CapsuleKernel(Kernel):
             self._abort(lane.take_all())
         self._channels.session.send(socket, "delete_subshell_reply", reply, parent, ident=ident)
 
+    def _subshells(self) -> list[str]:
+        return [each for each in self._lanes if each is not None]
+
     async def list_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
         """Say which subshells there are."""
-        reply = {"status": "ok", "subshell_id": [each for each in self._lanes if each is not None]}
+        reply = {"status": "ok", "subshell_id": self._subshells()}
         self._channels.session.send(socket, "list_subshell_reply", reply, parent, ident=ident)
 
     def _refuse(self, idents: Any, message: Any, channel: str) -> None:

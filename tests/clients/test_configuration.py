@@ -84,3 +84,29 @@ def test_a_profile_is_taken_from_where_it_is_said_to_be(open_kernel: Callable[..
     (tmp_path / "startup" / "one.py").write_text("from_here = 12\n")
     for arguments in (["--profile-dir", str(tmp_path)], [f"--ProfileDir.location={tmp_path}"]):
         assert open_kernel(extra_arguments=arguments)[1].run("from_here").result == "12"
+
+
+def test_an_environment_that_is_active_elsewhere_is_not_on_the_path_of_cells(
+    open_kernel: Callable[..., Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    kernel = open_kernel()[1]
+    assert kernel.run(f"import sys\n[each for each in sys.path if {str(tmp_path)!r} in each]").result == "[]"
+
+
+def test_parts_of_the_shell_are_configured_by_the_names_that_they_have_in_ipykernel(
+    open_kernel: Callable[..., Opened],
+) -> None:
+    options = ["--HistoryManager.db_log_output=True", "--ZMQDisplayPublisher.store_display_history=True"]
+    kernel = open_kernel(extra_arguments=options)[1]
+    for name in ("HistoryManager", "ZMQDisplayPublisher"):
+        assert "Current: True" in kernel.run(f"%config {name}").text()
+    kernel.run("display(21)")
+    kernel.run(
+        "outputs = get_ipython().history_manager.outputs\n"
+        "kept = {number: one.bundle for number in outputs for one in outputs[number]"
+        " if one.output_type == 'display_data'}"
+    )
+    assert kernel.run("[*kept.values()]").result == "[{'text/plain': '21'}]"
+    if KERNEL == "capsule":  # ipykernel gives it to the cell behind
+        assert kernel.run("[In[number] for number in kept]").result == "['display(21)']"

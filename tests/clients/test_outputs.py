@@ -180,3 +180,78 @@ def test_clearing_says_whether_to_wait_for_the_next_output(kernel: Conversation)
     )
     assert exchange.kinds == ["execute_input", "stream", "clear_output", "stream", "clear_output"]
     assert [content["wait"] for content in exchange.of("clear_output")] == [True, False]
+
+
+#: Registers a hook of one part of the shell's, which changes, keeps or lets pass what it sees.
+HOOKS = """
+seen = []
+def change(message):
+    seen.append(message['header']['msg_type'])
+    for key in ('text', 'text/plain'):
+        for part in (message['content'], message['content'].get('data', {})):
+            if key in part:
+                part[key] = part[key].upper()
+    return message
+def keep(message): seen.append('kept')
+import sys
+ip = get_ipython()
+parts = {'display_pub': ip.display_pub, 'displayhook': ip.displayhook, 'stdout': sys.stdout}
+"""
+
+
+def test_hooks_see_what_is_shown_before_it_leaves_and_may_change_or_keep_it(kernel: Conversation) -> None:
+    kernel.run(HOOKS)
+    for part, code, kind in (
+        ("display_pub", "display({'text/plain': 'a'}, raw=True)", "display_data"),
+        ("display_pub", "display({'text/plain': 'a'}, raw=True, display_id='d', update=True);", "update_display_data"),
+        ("display_pub", "ip.display_pub.clear_output()", "clear_output"),
+        ("displayhook", "a", "execute_result"),
+    ):
+        kernel.run("class A:\n    def __repr__(self): return 'a'\na = A(); seen.clear()")
+        kernel.run(f"parts[{part!r}].register_hook(change)")
+        exchange = kernel.run(code)
+        assert exchange.kinds[1:] == [kind]
+        assert all(content.get("data", {"text/plain": "A"})["text/plain"] == "A" for content in exchange.of(kind))
+        kernel.run(f"parts[{part!r}].register_hook(keep);")
+        assert kernel.run(code).kinds[1:] == []
+        assert kernel.run(
+            f"print(seen, [parts[{part!r}].unregister_hook(f) for f in (keep, change, keep)])"
+        ).text() == (f"{[kind, kind, 'kept']} [True, True, False]\n")
+        assert kernel.run(code).kinds[1:] == [kind]
+
+
+@pytest.mark.capsule_only  # in ipykernel text is sent by a thread of its own, which has no hooks
+def test_hooks_see_what_their_thread_writes(kernel: Conversation) -> None:
+    kernel.run(HOOKS)
+    kernel.run("sys.stdout.register_hook(change)")
+    exchange = kernel.run(
+        "import threading\nprint('loud'); print('error', file=sys.stderr)\n"
+        "other = threading.Thread(target=print, args=('quiet',)); other.start(); other.join()"
+    )
+    assert (exchange.text(), exchange.text("stderr")) == ("LOUD\nquiet\n", "error\n")
+    kernel.run("def talk(message):\n    print('hooked')\n    return message\nsys.stdout.register_hook(talk)")
+    assert kernel.run("sys.stdout.write('one\\n');").text() == "hooked\nONE\n"
+    kernel.run("sys.stdout.unregister_hook(talk), sys.stdout.unregister_hook(change)")
+    assert kernel.run("print('as ever', type(sys.stdout.write).__name__)").text() == "as ever partial\n"
+
+
+def test_what_is_shown_must_be_a_bundle(kernel: Conversation) -> None:
+    assert kernel.run("get_ipython().display_pub.publish('notadict')").reply["ename"] == "TypeError"
+
+
+def test_publishers_show_what_they_are_given_below_a_request(kernel: Conversation) -> None:
+    kernel.run("import sys\nip = get_ipython()\nfirst = ip.get_parent()")
+    first = kernel.heard[-1].parent
+    assert (
+        kernel.run(
+            "ip.display_pub.topic, ip.display_pub.parent_header['msg_id'] == sys.stdout.parent_header['msg_id']"
+        ).result
+        == "(b'display_data', True)"
+    )
+    exchange = kernel.run(
+        "import threading\ndef show():\n    ip.display_pub.set_thread_parent(first)\n"
+        "    sys.stdout.set_thread_parent(first)\n    display(1)\n    print('two')\n"
+        "other = threading.Thread(target=show); other.start(); other.join()"
+    )
+    kernel.listen_until(lambda: kernel.exchange(first).text() == "two\n", "the first cell has it")
+    assert (len(kernel.exchange(first).of("display_data")), exchange.kinds[1:]) == (1, [])

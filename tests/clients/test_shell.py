@@ -82,7 +82,12 @@ MAGICS = [
     ("%pylab --no-import-all inline\nplt.__name__", "matplotlib.pyplot"),
     ("%load_ext storemagic", "already loaded"),
     ("%gui asyncio", r"^$"),
-    ("%autosave 0", "."),
+    (
+        "%autosave 60",
+        r"Autosaving every 60 seconds\n.*'application/javascript': 'IPython.notebook.set_autosave_interval\(60000\)'",
+    ),
+    ("%autosave 0", r"Autosave disabled"),
+    ("%autosave x", r"UsageError: %autosave requires an integer, got 'x'"),
     ("%no_such_magic", "not found"),
     ("%%no_such_magic\n1", "not found"),
 ]
@@ -173,6 +178,26 @@ def test_events_tell_of_each_cell(kernel: Conversation) -> None:
     assert exchange.reply["status"] == "ok"
 
 
+def test_code_sees_what_the_client_says_of_its_cell(kernel: Conversation) -> None:
+    kernel.run("import datetime\nip = get_ipython()\nmeta = []\ndef told(info): meta.append(info.cell_meta)")
+    kernel.run("ip.events.register('pre_run_cell', told)")
+    metadata = {"cellId": "an-id", "tags": ["one"], "deep": {"a": [1, None, 2.5, True]}}
+    code = "print(ip.get_parent()['metadata'] == meta[-1] and meta[-1])\nip.get_parent()['content']['code']"
+    exchange = execute(kernel, code, metadata)
+    assert (exchange.text(), exchange.result) == (f"{metadata}\n", repr(code))
+    kernel.run("ip.events.unregister('pre_run_cell', told)")
+    assert kernel.run(
+        "header = ip.get_parent()['header']\nheader['msg_type'], isinstance(header['date'], datetime.datetime)"
+    ).result == ("('execute_request', True)")
+
+
+@pytest.mark.capsule_only
+def test_metadata_that_are_too_large_stay_behind_and_the_cell_runs(kernel: Conversation) -> None:
+    for large in ("x" * 100_000, 1 << 70):
+        exchange = execute(kernel, "get_ipython().get_parent()['metadata']", {"cellId": "an-id", "large": large})
+        assert exchange.result == "{'cellId': 'an-id'}"
+
+
 def test_hooks_of_the_notebook_take_part(kernel: Conversation) -> None:
     kernel.run("ip = get_ipython()\ndef cleanup(lines): return [line.replace('FORTY', '40') for line in lines]")
     kernel.run("ip.input_transformers_cleanup.append(cleanup)")
@@ -256,6 +281,20 @@ def test_a_group_of_exceptions_is_an_error_at_the_client(kernel: Conversation) -
     assert "interactiveshell.py" not in "\n".join(error["traceback"])
 
 
+def test_libraries_know_the_code_of_a_cell_by_the_name_of_its_folder(kernel: Conversation) -> None:
+    kernel.run("import executing, inspect, os, tempfile\nfrom joblib.func_inspect import get_func_name")
+    kernel.run("def f(): return 1\nfile = inspect.getfile(f)")
+    # As numba looks at it, line_profiler, joblib and executing.
+    for expression, expected in (
+        ("os.path.basename(os.path.dirname(file)).startswith('ipykernel_')", "True"),
+        ("file.startswith(os.path.join(tempfile.gettempdir(), 'ipykernel_'))", "True"),
+        ("'ipykernel' in get_func_name(f)[0][-1].split('-')", "True"),
+        ("executing.executing.is_ipython_cell_code(compile('1', file, 'exec'))", "True"),
+        ("inspect.getsource(f).splitlines()[0]", "'def f(): return 1'"),
+    ):
+        assert kernel.run(expression).result == expected, expression
+
+
 def test_coroutines_tasks_and_loops(kernel: Conversation) -> None:
     kernel.run("import asyncio\nasync def five(): return 5")
     assert kernel.run("await asyncio.gather(five(), five())").result == "[5, 5]"
@@ -330,6 +369,16 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
         "__import__('ipykernel').connect.get_connection_file() == get_ipython().config.IPKernelApp.connection_file",
         "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().kernel is get_ipython().kernel",
         "isinstance(get_ipython(), __import__('ipykernel.zmqshell').zmqshell.ZMQInteractiveShell)",
+        "'ipykernel' in __import__('sys').modules",
+        "str(type(get_ipython())) == \"<class 'ipykernel.zmqshell.ZMQInteractiveShell'>\"",
+        "str(type(__import__('sys').stdout)) == \"<class 'ipykernel.iostream.OutStream'>\"",
+        "isinstance(__import__('sys').stderr, __import__('ipykernel').iostream.OutStream)",
+        "isinstance(get_ipython().display_pub, __import__('ipykernel').zmqshell.ZMQDisplayPublisher)",
+        "isinstance(get_ipython().displayhook, __import__('ipykernel').displayhook.ZMQShellDisplayHook)",
+        "(__import__('sys').stdout.name, __import__('sys').stderr.encoding) == ('stdout', 'UTF-8')",
+        "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().abs_connection_file.endswith('.json')",
+        "__import__('os').path.isabs(__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().connection_dir)",
+        "get_ipython().autoindent is False",
         "__import__('tqdm.autonotebook').autonotebook.tqdm.__module__ == 'tqdm.notebook'",
     ):
         exchange = kernel.run(f"import warnings; warnings.simplefilter('ignore')\n{expression}")
@@ -344,12 +393,122 @@ def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> N
     assert exchange.kinds[1:] == ["comm_open", "comm_close"]
 
 
+#: What is sent in a cell, and what the client gets.
+SENT: list[tuple[str, dict[str, Any]]] = [
+    ("stream", {"name": "stdout", "text": "written"}),
+    ("stream", {"name": "stderr", "text": "written"}),
+    ("display_data", {"data": {"text/plain": "shown"}, "metadata": {}, "transient": {"display_id": "d"}}),
+    ("update_display_data", {"data": {"text/plain": "anew"}, "metadata": {}, "transient": {"display_id": "d"}}),
+    ("clear_output", {"wait": True}),
+    ("execute_result", {"data": {"text/plain": "5"}, "metadata": {}, "execution_count": 5}),
+    ("error", {"ename": "Name", "evalue": "value", "traceback": ["lines"]}),
+]
+
+
+def test_what_is_sent_by_the_kernel_in_a_cell_is_shown_below_it(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel")
+    for kind, content in SENT:
+        exchange = kernel.run(f"kernel.send_response(kernel.iopub_socket, {kind!r}, {content!r});")
+        assert (exchange.kinds[1:], exchange.of(kind)) == ([kind], [content])
+        exchange = kernel.run(
+            f"kernel.session.send(kernel.iopub_socket, kernel.session.msg({kind!r}, {content!r},"
+            " parent=kernel.get_parent()));"
+        )
+        assert (exchange.kinds[1:], exchange.of(kind)) == ([kind], [content])
+    exchange = kernel.run(
+        "kernel.session.send(kernel.iopub_socket, 'comm_msg', {'comm_id': 'c', 'data': {'a': 1}},"
+        " buffers=[b'b'], parent=kernel.get_parent());"
+    )
+    (told,) = [one for one in exchange.published if one.kind == "comm_msg"]
+    assert (told.content["comm_id"], told.content["data"]) == ("c", {"a": 1})
+    assert [bytes(each) for each in told.message["buffers"]] == [b"b"]
+
+
+def test_a_thread_sends_to_the_cell_that_it_names(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel\nfirst = kernel.get_parent()")
+    content = {"name": "stdout", "text": "to the first"}
+    first = kernel.heard[-1].parent
+    exchange = kernel.run(f"kernel.session.send(kernel.iopub_socket, 'stream', {content!r}, parent=first);")
+    kernel.listen_until(lambda: kernel.exchange(first).text() == "to the first", "the first cell has it")
+    assert exchange.text() == ""
+
+
+@pytest.mark.capsule_only
+def test_what_a_cell_cannot_send_or_have_of_its_kernel_is_an_error_that_says_why(kernel: Conversation) -> None:
+    kernel.run("kernel = get_ipython().kernel")
+    for code, name, text in (
+        ("kernel.session.send(None, 'shutdown_reply', {})", "ValueError", "cannot send a message of the type"),
+        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "not 'out'"),
+        ("kernel.shell_handlers['execute_request']", "AttributeError", "requests are taken by another one"),
+        ("kernel._parent_ident", "AttributeError", "requests are taken by another one"),
+        ("kernel.nothing", "AttributeError", "has no attribute 'nothing'"),
+    ):
+        reply = kernel.run(code).reply
+        assert reply["ename"] == name, code
+        assert text in reply["evalue"], code
+
+
+def test_libraries_find_what_they_ask_of_the_kernel(kernel: Conversation) -> None:
+    kernel.run("import asyncio, sys\nip = get_ipython(); kernel = ip.kernel")
+    for expression in (
+        "kernel.io_loop.asyncio_loop is asyncio.get_event_loop()",
+        "hasattr(kernel, 'eventloop')",
+        "kernel.set_parent([], kernel.get_parent()) is None",
+        "'Python' in kernel.banner",
+        "kernel.language_info['name'] == 'python' and kernel.implementation and kernel.implementation_version",
+        "kernel.ident and kernel.session.session and kernel.session.username",
+        "kernel.profile_dir is ip.profile_dir and 'IPKernelApp' in kernel.config",
+        "hasattr(kernel, 'shell_stream') and hasattr(kernel, 'stdin_socket') and hasattr(kernel, 'iopub_thread')",
+        "any('version_info' in match for match in kernel.do_complete('sys.version_in', 14)['matches'])",
+        "kernel.do_inspect('sys.exc_info', 8)['found']",
+        "kernel.do_history('tail', False, True, n=1)['history'][-1][2].startswith('bool(kernel')",
+        "kernel.do_is_complete('for i in x:') == {'status': 'incomplete', 'indent': '    '}",
+        "(await kernel.do_execute('made = 6 * 7', True, user_expressions={'m': 'made'}))['status'] == 'ok'",
+        "made == 42",
+        "(await kernel.do_execute('(', True))['ename'] == 'SyntaxError'",
+        "__import__('ipykernel.eventloops').eventloops.enable_gui('asyncio') is None",
+    ):
+        exchange = kernel.run(f"bool({expression})")
+        assert exchange.of("execute_result"), (expression, exchange.reply)
+        assert exchange.result == "True", expression
+
+
+def test_colours_of_click_are_shown(kernel: Conversation) -> None:
+    assert kernel.run("import click; click.secho('red', fg='red')").text() == "\x1b[31mred\x1b[0m\n"
+
+
 @pytest.mark.capsule_only
 def test_what_only_the_kernels_own_process_could_do_is_said_to_be(kernel: Conversation) -> None:
     (error,) = kernel.run("import ipykernel; ipykernel.get_connection_info()").of("error")
     assert "jupyter console --existing" in error["evalue"]
     for magic in ("%connect_info", "%qtconsole"):
         assert "--existing /" in kernel.run(magic).text()
+
+
+def test_functions_for_the_end_run_when_a_client_shuts_the_kernel_down(
+    open_kernel: Callable[..., Opened], tmp_path: Path
+) -> None:
+    manager, kernel = open_kernel()
+    kernel.run(f"import atexit, pathlib\natexit.register(pathlib.Path({str(tmp_path / 'ended')!r}).touch)")
+    kernel.client.shutdown()
+    poll_until(lambda: not manager.is_alive(), "the kernel has ended")
+    assert (tmp_path / "ended").exists()
+
+
+def test_cells_redefine_builtins_for_themselves(kernel: Conversation) -> None:
+    kernel.run("def input(prompt): return prompt + 'answered'\nreal = print\ndef print(*args): real('mine:', *args)")
+    assert kernel.run("print(input('it is '))").text() == "mine: it is answered\n"
+    kernel.run("del input, print")
+    assert kernel.run("print(input.__name__ != 'f')").text() == "True\n"
+
+
+def test_the_inline_backend_shows_figures_in_the_format_that_is_set(kernel: Conversation) -> None:
+    kernel.run("%matplotlib inline\n%config InlineBackend.figure_format = 'svg'\nimport matplotlib.pyplot as plt")
+    (shown,) = kernel.run("plt.plot([1, 2]); plt.show()").of("display_data")
+    assert "image/svg+xml" in shown["data"]
+    kernel.run("%config InlineBackend.figure_format = 'png'")
+    (shown,) = kernel.run("plt.plot([1, 2]); plt.show()").of("display_data")
+    assert "image/png" in shown["data"]
 
 
 def test_a_cell_ends_the_kernel_in_order_so_that_it_is_started_again(open_kernel: Callable[..., Opened]) -> None:

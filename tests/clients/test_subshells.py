@@ -57,6 +57,9 @@ def test_subshells_are_created_listed_and_deleted(kernel: Conversation) -> None:
     (refused,) = kernel.finish(execute(kernel, first, "1"))
     assert refused.reply["status"] == "error"
     assert refused.reply["ename"] == "UnknownSubshellError"
+    assert f"subshell list: {[second]!r}" in kernel.run("%subshell").text()
+    (inside,) = kernel.finish(execute(kernel, second, "%subshell"))
+    assert inside.text().startswith(f"subshell id: {second}\n")
     control(kernel, "delete_subshell_request", subshell_id=second)
 
 

@@ -16,6 +16,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
 from capsule_worker.checkpoints.touch import Touch, touch
+from capsule_worker.shell import ZMQInteractiveShell
+from capsule_worker.stand_ins import KernelOfShell
 
 TRANSFORMER: Any = TransformerManager()  # type: ignore[no-untyped-call]  # IPython has no types
 
@@ -259,8 +261,9 @@ def test_code_that_can_reach_anything_does_so_behind_a_name(setup: str) -> None:
     assert found.reason
 
 
-def test_who_has_the_shell_can_reach_anything() -> None:
-    shell = type("ZMQInteractiveShell", (), {"__module__": "capsule_worker.shell"})()
+@pytest.mark.parametrize("kind", [ZMQInteractiveShell, KernelOfShell])
+def test_who_has_the_shell_can_reach_anything(kind: type) -> None:
+    shell = kind.__new__(kind)
     assert reached("s.run_cell('x')", {"s": shell, "x": []}).names is None
     assert reached("x", {"s": shell, "x": []}).names == {"x"}
 

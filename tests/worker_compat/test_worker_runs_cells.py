@@ -110,6 +110,11 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
         ("import asyncio\nawait asyncio.sleep(0)\nprint('awaited')", "awaited\n"),
         ("input('?')", "'an answer'"),
         ("%%capture\nprint('hidden')", ""),
+        ("import ipykernel\nfrom ipykernel.comm import Comm\nipykernel.iostream.OutStream.__name__", "'OutStream'"),
+        ("'ipykernel' in __import__('sys').modules, type(get_ipython()).__module__", "(True, 'ipykernel.zmqshell')"),
+        ("get_ipython().get_parent()['content']['code'][:5]", "'get_i'"),
+        ("%config ZMQDisplayPublisher.store_display_history = True\ndisplay(1)", ""),
+        ("get_ipython().display_pub.publish('notadict') if False else get_ipython().autoindent", "False"),
         ("for i in range(20_000): print(i)", "".join(f"{i}\n" for i in range(20_000))),
     ],
 )

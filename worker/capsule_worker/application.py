@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 
 from IPython.core.application import BaseIPythonApplication
 from IPython.core.shellapp import InteractiveShellApp
@@ -34,6 +35,16 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
     #: Whether what they say was run.
     begun = False
     _kept: list[logging.LogRecord]
+
+    @property
+    def abs_connection_file(self) -> str:
+        """The path of the connection file."""
+        return self.connection_file
+
+    @property
+    def connection_dir(self) -> str:
+        """The directory in which it is."""
+        return str(Path(self.connection_file).parent) if self.connection_file else ""
 
     @classmethod
     def read(cls) -> IPKernelApp:

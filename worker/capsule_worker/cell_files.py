@@ -2,7 +2,8 @@
 
 As in ipykernel a file's name depends on the code alone, so clients (JupyterLab) know it without asking. Other than
 there the folder is the same in every process of a user: a function that a checkpoint has brought back is where its
-breakpoints are.
+breakpoints are. It is called as ipykernel's are, because by that libraries (numba, joblib, line_profiler, executing)
+know the code of a cell, but by a number that no process has, and so no ipykernel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 #: What the hash begins with; clients are told (``debugInfo``).
 SEED = 0xC70F6907
 SUFFIX = ".py"
+#: What is added to a user's id; ids of processes are below 4,194,304.
+_BEYOND_PROCESSES = 10_000_000_000
 _MASK = 0xFFFFFFFF
 
 
@@ -24,9 +27,10 @@ class CellFiles:
 
     def __init__(self) -> None:
         here = Path(tempfile.gettempdir())
-        self.folder = here / f"capsule_{os.getuid()}"
+        number = _BEYOND_PROCESSES + os.getuid()
+        self.folder = here / f"ipykernel_{number}"
         if not _is_ours(self.folder):
-            self.folder = here / f"capsule_{os.getuid()}_{os.getpid()}"
+            self.folder = here / f"ipykernel_{number}{os.getpid():07}"
 
     @property
     def prefix(self) -> str:

@@ -9,6 +9,7 @@ ended. What they make cells' objects print or show belongs to the message, not t
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,13 +19,14 @@ from comm.base_comm import BaseComm, CommManager
 
 from capsule_worker import attribution
 from capsule_worker.jsonable import jsonable
-from capsule_worker.protocol.messages import CommMessage, CommOutput
+from capsule_worker.protocol.messages import CommMessage, CommOutput, ExecuteMessage
 
 if TYPE_CHECKING:
     from capsule_worker.outlet import Outlet
 
 #: Requests whose headers are remembered.
 _REMEMBERED = 1000
+_UNKNOWN: dict[str, Any] = {"header": {}, "parent_header": {}, "metadata": {}, "content": {}, "buffers": []}
 _KINDS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
 
 
@@ -84,7 +86,7 @@ class Comms:
 
     def __init__(self, outlet: Outlet) -> None:
         self.manager = CommManager()
-        self._headers: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._requests: OrderedDict[str, dict[str, Any]] = OrderedDict()
         #: The subshells, or None for the main shell, whose code has asked something, by the ids of the questions.
         self._asking: OrderedDict[str, str | None] = OrderedDict()
         Comm.outlet, Comm.comms = outlet, self
@@ -92,11 +94,28 @@ class Comms:
         comm.create_comm = Comm
         comm.get_comm_manager = lambda: self.manager
 
-    def remember(self, execution_id: str, header: dict[str, Any]) -> None:
-        """Remember the header of the request that an execution, or a message, came with."""
-        self._headers[execution_id] = header
-        if len(self._headers) > _REMEMBERED:
-            self._headers.popitem(last=False)
+    def remember(
+        self, execution_id: str, header: dict[str, Any], metadata: dict[str, Any], content: dict[str, Any]
+    ) -> None:
+        """Remember the request that an execution, or a message, came with."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            header = {**header, "date": dt.datetime.fromisoformat(header["date"])}
+        self._requests[execution_id] = {
+            "header": header,
+            "msg_id": header.get("msg_id"),
+            "msg_type": header.get("msg_type"),
+            "parent_header": {},
+            "metadata": metadata,
+            "content": content,
+            "buffers": [],
+        }
+        if len(self._requests) > _REMEMBERED:
+            self._requests.popitem(last=False)
+
+    def remember_cell(self, message: ExecuteMessage) -> None:
+        """Remember the request that an execution came with."""
+        names = ("code", "silent", "store_history", "user_expressions", "allow_stdin")
+        self.remember(message.id, message.header, message.metadata, {name: getattr(message, name) for name in names})
 
     def asked(self, data: Any) -> None:
         """Remember which shell asks, where what is sent is a question."""
@@ -117,25 +136,23 @@ class Comms:
         """Return the request that the calling code belongs to, as far as it is known."""
         current = attribution.current()
         with contextlib.suppress(KeyError):
-            self._headers.move_to_end(current)
-        return {"header": self._headers.get(current, {}), "metadata": {}, "content": {}, "buffers": []}
+            self._requests.move_to_end(current)
+        return dict(self._requests.get(current, _UNKNOWN))
 
     def execution_of(self, parent: dict[str, Any]) -> str | None:
         """Return the execution that a request belongs to, if it is known."""
         message_id = parent.get("header", parent).get("msg_id")
-        known = list(self._headers.items())
-        return next((execution for execution, header in known if header.get("msg_id") == message_id), None)
+        known = list(self._requests.items())
+        return next((execution for execution, one in known if one["msg_id"] == message_id is not None), None)
 
     def take(self, message: CommMessage) -> None:
         """Hand a message of the client's to the object that it is for."""
-        self.remember(message.id, message.header)
         content: dict[str, Any] = {"comm_id": message.comm_id, "data": message.data}
         if message.event == "open":
             content |= {"target_name": message.target_name, "target_module": message.target_module}
-        told = {
-            "header": message.header,
-            "parent_header": {},
-            "metadata": message.metadata,
+        # Of what is said only the rest is remembered: it can be much.
+        self.remember(message.id, message.header, message.metadata, {})
+        told = self._requests[message.id] | {
             "content": content,
             "buffers": [memoryview(each) for each in message.buffers],
         }

@@ -40,7 +40,8 @@ class CellRunner:
         self._gate = gate
         self._before, self._before_code = before, before_code
         # Parameters of run_cell_async that came with later versions of IPython.
-        self._knows_cell_id = "cell_id" in inspect.signature(shell.run_cell_async).parameters
+        parameters = inspect.signature(shell.run_cell_async).parameters
+        self._knows_cell_id, self._knows_cell_meta = "cell_id" in parameters, "cell_meta" in parameters
 
     async def run(self, message: ExecuteMessage) -> ResultMessage:
         """Run the cell to its end. Never raises: whatever the user's code does is in the result."""
@@ -129,6 +130,8 @@ class CellRunner:
         }
         if self._knows_cell_id:
             arguments["cell_id"] = message.cell_id
+        if self._knows_cell_meta:
+            arguments["cell_meta"] = message.metadata
         needs_loop = shell.should_run_async(
             message.code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
         )

@@ -6,12 +6,14 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magics.code import CodeMagics, MacroToEdit
+from IPython.display import Javascript, display
 
 from capsule_worker.application import IPKernelApp
 from capsule_worker.subshells import THREAD
@@ -24,6 +26,9 @@ class NotebookMagics(Magics):
     def _shell(self) -> InteractiveShell:
         assert self.shell is not None
         return self.shell
+
+    def _zmq_shell(self) -> Any:
+        return self._shell()
 
     @line_magic
     def clear(self, _line: str) -> None:
@@ -99,13 +104,21 @@ class NotebookMagics(Magics):
 
     @line_magic
     def autosave(self, line: str) -> None:
-        """Say that saving is the client's business: ``%autosave SECONDS`` has no effect here."""
-        if line.strip():
-            print("Saving is up to the notebook application: set its autosave interval in its own settings.")
+        """Have a classic notebook save itself every so many seconds: ``%autosave SECONDS``; 0 for never.
+
+        JupyterLab and others save as their own settings say.
+        """
+        try:
+            seconds = int(line)
+        except ValueError:
+            raise UsageError(f"%autosave requires an integer, got {line!r}") from None
+        script = Javascript(f"IPython.notebook.set_autosave_interval({1000 * seconds})")
+        display(script, include=["application/javascript"])
+        print(f"Autosaving every {seconds} seconds" if seconds else "Autosave disabled")
 
     @line_magic
     def subshell(self, _line: str) -> None:
-        """Say in which subshell this cell runs: ``%subshell``."""
+        """Say in which subshell this cell runs, and which there are: ``%subshell``."""
         thread = threading.current_thread()
         main = thread is threading.main_thread()
         print(f"subshell id: {None if main else thread.name.removeprefix(THREAD)}")
@@ -113,3 +126,4 @@ class NotebookMagics(Magics):
         print(f"main thread id: {threading.main_thread().ident}")
         print(f"pid: {os.getpid()}")
         print(f"thread count: {threading.active_count()}")
+        print(f"subshell list: {self._zmq_shell().commands.ask('subshells').data['ids']}")

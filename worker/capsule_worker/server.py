@@ -24,7 +24,7 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker import attribution, interrupts, introspection, limits, reaper, stand_ins, standby
+from capsule_worker import attribution, interrupts, introspection, limits, lookalikes, reaper, standby
 from capsule_worker.application import IPKernelApp
 from capsule_worker.channel import Channel
 from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
@@ -42,7 +42,7 @@ from capsule_worker.protocol.journal import Journal, Piece, mapped
 from capsule_worker.shell import ZMQInteractiveShell
 from capsule_worker.stand_ins import KernelOfShell
 from capsule_worker.stdin import Stdin
-from capsule_worker.streams import OutputStream
+from capsule_worker.streams import OutStream
 from capsule_worker.subshells import Subshells
 
 #: The oldest IPython that does all that is asked of it here; as in the distribution's requirements.
@@ -118,8 +118,8 @@ class Server:
             profile_dir=app.profile_dir,
         )
         self._shell.configurables.append(app)  # type: ignore[arg-type]  # anything that has a configuration
-        sys.stdout = OutputStream("stdout", self._outlet)
-        sys.stderr = OutputStream("stderr", self._outlet)
+        sys.stdout = OutStream("stdout", self._outlet)
+        sys.stderr = OutStream("stderr", self._outlet)
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
         self._banner = self._shell.banner
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
@@ -134,8 +134,10 @@ class Server:
             self._channel.send,
             self._loop.call_soon_threadsafe,
         )
-        self._shell.kernel = app.kernel = KernelOfShell(self._shell, self._comms, self._outlet, self._commands)
-        stand_ins.follow_imports()
+        self._shell.kernel = app.kernel = KernelOfShell(
+            self._shell, self._comms, self._outlet, self._commands, self._stdin
+        )
+        lookalikes.follow_imports()
         self._shell.client_debugger = self._debugger
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
@@ -307,7 +309,7 @@ class Server:
         if self._executing != message.id:
             return  # it was sent to the process that this one is a copy of
         self._begun = True
-        self._comms.remember(message.id, message.header)
+        self._comms.remember_cell(message)
         self._pipes.before_cell()
         if message.allow_stdin:
             self._stdin.allowed.add(message.id)
@@ -389,7 +391,7 @@ class Server:
             self._subshells.put(subshell, job)
 
     async def _execute_beside(self, message: m.ExecuteMessage) -> None:
-        self._comms.remember(message.id, message.header)
+        self._comms.remember_cell(message)
         if message.allow_stdin:
             self._stdin.allowed.add(message.id)
         result: m.ResultMessage | m.ErrorMessage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import sqlite3
 import sys
 import threading
 import traceback
@@ -13,9 +12,7 @@ from typing import Any
 from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.compilerop import CachingCompiler
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
-from IPython.core.history import HistoryManager, HistorySavingThread
+from IPython.core.history import HistorySavingThread
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -23,131 +20,16 @@ from traitlets import CBool, Instance, Type, default
 from capsule_worker import attribution, interrupts, limits
 from capsule_worker.capsule_magics import CapsuleMagics
 from capsule_worker.cell_files import CellFiles
+from capsule_worker.displays import ZMQDisplayPublisher, ZMQShellDisplayHook, running
 from capsule_worker.gui import Windows
 from capsule_worker.hints import hints
-from capsule_worker.jsonable import jsonable
+from capsule_worker.history import HistoryManager
 from capsule_worker.magics import NotebookMagics
 from capsule_worker.outlet import Outlet
-from capsule_worker.protocol.messages import (
-    ClearOutput,
-    DisplayOutput,
-    ErrorOutput,
-    ExecuteResultOutput,
-    UpdateOutput,
-)
+from capsule_worker.protocol.messages import ErrorOutput
 
 #: More lines than a session has.
 _NEVER_FULL = 1 << 30
-
-
-class Running(threading.local):
-    """What belongs to the cell that runs in a thread: beside the main thread's, subshells run some."""
-
-    #: The cell's number, if it is not the shell's.
-    number: int | None = None
-    #: Its source, where it is in no history.
-    source = ""
-    #: The traceback of its exception, as lines; None where none was raised.
-    last_error: ErrorOutput | None = None
-    #: Whether its value could not be shown: then it has failed, as in ipykernel.
-    result_failed = False
-    #: Whether its value is being turned into its representations, and those.
-    formatting = False
-    data: dict[str, Any]
-    metadata: dict[str, Any]
-    #: What IPython tells those who ask for the outcome.
-    result: Any = None
-
-
-_running = Running()
-
-
-class ResultHook(DisplayHook):
-    """Sends the value of a cell's last expression as ``execute_result``."""
-
-    @property
-    def prompt_count(self) -> int:
-        """The number of the cell."""
-        return _running.number or super().prompt_count
-
-    @property
-    def exec_result(self) -> Any:
-        """What becomes of the cell."""
-        return _running.result
-
-    @exec_result.setter
-    def exec_result(self, result: Any) -> None:
-        _running.result = result
-
-    def quiet(self) -> bool:
-        """Whether the cell ends in a semicolon; IPython looks at the last one of the history."""
-        if _running.number is None:
-            return bool(super().quiet())
-        return bool(self.semicolon_at_end_of_expression(_running.source))
-
-    def start_displayhook(self) -> None:
-        """Begin a result; the parts follow."""
-        _running.formatting = True
-        _running.data, _running.metadata = {}, {}
-
-    def write_output_prompt(self) -> None:
-        """Do nothing: the client draws the prompt."""
-
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        """Keep the representations of the value."""
-        _running.data, _running.metadata = format_dict, md_dict or {}
-
-    def finish_displayhook(self) -> None:
-        """Send the result."""
-        if _running.data:
-            _outlet(self).publish(
-                ExecuteResultOutput(
-                    execution_count=self.prompt_count,
-                    data=jsonable(_running.data),
-                    metadata=jsonable(_running.metadata),
-                )
-            )
-        _running.data, _running.metadata = {}, {}
-        _running.formatting = False
-
-
-class OutletPublisher(DisplayPublisher):
-    """Sends what ``display`` shows, and its updates."""
-
-    def publish(  # the signature is IPython's
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        source: Any = None,  # noqa: ARG002  # the signature is IPython's
-        *,
-        transient: dict[str, Any] | None = None,
-        update: bool = False,
-        **kwargs: Any,  # noqa: ARG002  # as above
-    ) -> None:
-        """Show a mime bundle, or replace those with the same ``display_id``."""
-        kind = UpdateOutput if update else DisplayOutput
-        _outlet(self).publish(
-            kind(data=jsonable(data), metadata=jsonable(metadata or {}), transient=jsonable(transient or {}))
-        )
-
-    @property
-    def session(self) -> Any:
-        """What sends to clients; see ``stand_ins``."""
-        return self.shell.kernel.session
-
-    @property
-    def pub_socket(self) -> None:
-        """The socket of a kernel's own process, which is not here."""
-
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The request that the calling code belongs to."""
-        parent: dict[str, Any] = self.shell.kernel.get_parent()
-        return parent
-
-    def clear_output(self, wait: bool = False) -> None:
-        """Clear the cell's output, with ``wait`` when the next output comes."""
-        _outlet(self).publish(ClearOutput(wait=bool(wait)))
 
 
 class CellCompiler(CachingCompiler):
@@ -165,57 +47,14 @@ class CellCompiler(CachingCompiler):
         return self.files.name(raw_code)
 
 
-class NotebookHistory(HistoryManager):
-    """Counts a session when there is something to keep: those of spare workers would stand between two kernels'.
-
-    (``%history ~1/`` is the session whose number is one less.)
-    """
-
-    opened = False
-
-    def new_session(self, conn: Any = None) -> None:
-        """Begin a session, once the history is open."""
-        if self.opened:
-            super().new_session(conn)
-
-    def open(self) -> None:
-        """Begin the first session."""
-        if self.opened:
-            return
-        self.opened = True
-        try:
-            self.new_session()
-        except sqlite3.OperationalError as error:
-            self.log.warning("the history of this notebook is not kept in %s: %s", self.hist_file, error)
-            self.enabled = False
-
-    def go_on(self, session: int) -> None:
-        """Go on with the session of a process that has ended, and write what it could not write any more.
-
-        Args:
-            session: its number; its lines are in memory.
-        """
-        if not self.enabled or not session:
-            return
-        lines = zip(self.input_hist_parsed, self.input_hist_raw, strict=False)
-        rows = [(session, number, parsed, raw) for number, (parsed, raw) in enumerate(lines) if raw]
-        try:
-            (last,) = self.db.execute("SELECT max(line) FROM history WHERE session = ?", (session,)).fetchone()
-            if (last or 0) >= len(self.input_hist_raw):
-                return  # another kernel has gone on with it
-            with self.db:
-                self.db.executemany("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            self.log.warning("the history in %s was not brought up to date: %s", self.hist_file, error)
-        if not self.opened:
-            self.opened, self.session_number = True, session
-
-
 class ZMQInteractiveShell(InteractiveShell):
     """The shell in which cells run.
 
-    Libraries (rich among them) recognise a notebook by this class's name, so it is the one that they know.
+    Libraries (rich among them) recognise a notebook by this class's name and module, so they are those that they know;
+    in ``lookalikes`` it is found there.
     """
+
+    __module__ = "ipykernel.zmqshell"
 
     outlet: Outlet = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
     #: What the magic ``%capsule`` works with.
@@ -227,9 +66,10 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: Any = AnyTrait()
     #: What people have set for IPython; None where that does not count.
     application: Any = AnyTrait()
-    displayhook_class = Type(ResultHook)
-    display_pub_class = Type(OutletPublisher)
+    displayhook_class = Type(ZMQShellDisplayHook)
+    display_pub_class = Type(ZMQDisplayPublisher)
     colors_force = CBool(True)
+    autoindent = CBool(False)
     exiter = Instance(ZMQExitAutocall)
     keepkernel_on_exit = None
 
@@ -254,6 +94,9 @@ class ZMQInteractiveShell(InteractiveShell):
         session = os.environ.get("JPY_SESSION_NAME")
         if session:
             self.user_ns["__session__"] = session
+
+    def init_virtualenv(self) -> None:
+        """Do nothing: the environment that is active where Jupyter was started is not the one that cells run in."""
 
     def init_environment(self) -> None:
         """Tell child processes that their output is shown in colour, and that nobody turns pages."""
@@ -322,13 +165,13 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
-        self.history_manager = NotebookHistory(shell=self, parent=self)
+        self.history_manager = HistoryManager(shell=self, parent=self)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]  # as the base class does
         self.history_manager.db_cache_size = _NEVER_FULL
 
     def open_history(self) -> None:
         """Begin a session of the history, unless one is going on."""
-        assert isinstance(self.history_manager, NotebookHistory)
+        assert isinstance(self.history_manager, HistoryManager)
         self.history_manager.open()
 
     def save_history(self) -> None:
@@ -389,14 +232,14 @@ class ZMQInteractiveShell(InteractiveShell):
             number: its number, if it is not the shell's.
             source: its source, then.
         """
-        _running.number, _running.source = number, source
-        _running.last_error = None
-        _running.result_failed = _running.formatting = False
+        running.number, running.source = number, source
+        running.last_error = None
+        running.result_failed = running.formatting = False
 
     @property
     def result_failed(self) -> bool:
         """Whether the value of the cell in this thread could not be shown."""
-        return _running.result_failed
+        return running.result_failed
 
     def take_error(self, raised: BaseException | None = None) -> ErrorOutput:
         """Return the exception that the cell ended with.
@@ -404,8 +247,8 @@ class ZMQInteractiveShell(InteractiveShell):
         Args:
             raised: the exception itself; a handler of the user's (``set_custom_exc``) may show none.
         """
-        if _running.last_error is not None:
-            return _running.last_error
+        if running.last_error is not None:
+            return running.last_error
         if raised is None:
             return ErrorOutput(ename="Error", evalue="no traceback was shown", traceback=[])
         return ErrorOutput(ename=type(raised).__name__, evalue=_text_of(raised), traceback=[])
@@ -413,7 +256,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def show_usage_error(self, exc: BaseException) -> None:
         """Show the error of a magic that was not used as it should be: in a line, on stderr."""
         super().show_usage_error(exc)
-        _running.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
+        running.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """Return what is to be shown, without the frame of ours that raised it for a limit."""
@@ -440,14 +283,14 @@ class ZMQInteractiveShell(InteractiveShell):
                 self._showtraceback(type(value), value, "".join(lines).splitlines())
                 return
             super().showtraceback(*args, **kwargs)
-            if _running.last_error is None and value is not None:
+            if running.last_error is None and value is not None:
                 # It met an error of its own, as where no file can be opened any more, which is on stderr.
                 lines = traceback.format_exception_only(value)
                 self._showtraceback(type(value), value, "".join(lines).splitlines())
 
     def _format_exception_for_storage(self, exception: BaseException, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Keep the traceback that was shown; IPython would make it a second time."""
-        shown = _running.last_error
+        shown = running.last_error
         if shown is None or shown.ename != type(exception).__name__:
             kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
             return kept
@@ -456,9 +299,9 @@ class ZMQInteractiveShell(InteractiveShell):
     def _showtraceback(self, etype: type[BaseException], evalue: Any, stb: list[str] | str) -> None:
         lines = [stb] if isinstance(stb, str) else [str(line) for line in stb]
         lines += hints(evalue)
-        _running.last_error = ErrorOutput(ename=etype.__name__, evalue=_text_of(evalue), traceback=lines)
-        _running.result_failed |= _running.formatting
-        self.outlet.publish(_running.last_error)
+        running.last_error = ErrorOutput(ename=etype.__name__, evalue=_text_of(evalue), traceback=lines)
+        running.result_failed |= running.formatting
+        self.outlet.publish(running.last_error)
 
 
 def _text_of(error: object) -> str:
@@ -476,9 +319,3 @@ def _holds_group(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _outlet(part: Any) -> Outlet:
-    """Return the outlet of the shell that a display hook or publisher belongs to."""
-    outlet: Outlet = part.shell.outlet
-    return outlet

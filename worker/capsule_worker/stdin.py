@@ -28,8 +28,8 @@ class Stdin:
 
     def install(self) -> None:
         """Let ``input`` and ``getpass.getpass`` ask the front."""
-        builtins.input = self._input
-        getpass.getpass = self._getpass
+        builtins.input = self.ask_line
+        getpass.getpass = self.ask_password
 
     def answer(self, response: InputResponseMessage) -> None:
         """Hand an answer to the code that waits for it; called by the thread that reads the channel."""
@@ -41,10 +41,12 @@ class Stdin:
         """In a forked child nobody answers: asking there is the end of the file."""
         self._forked = True
 
-    def _input(self, prompt: object = "", /) -> str:
+    def ask_line(self, prompt: object = "", /) -> str:
+        """Stand for ``input``."""
         return self._ask(str(prompt), "input", password=False)
 
-    def _getpass(self, prompt: str = "Password: ", *_args: Any, **_kwargs: Any) -> str:
+    def ask_password(self, prompt: str = "Password: ", *_args: Any, **_kwargs: Any) -> str:
+        """Stand for ``getpass.getpass``."""
         return self._ask(str(prompt), "getpass", password=True)
 
     def _ask(self, prompt: str, asked_by: str, *, password: bool) -> str:

@@ -33,6 +33,7 @@ from capsule_worker.checkpoints.shell_state import ShellState
 from capsule_worker.checkpoints.touch import Touch, touch
 from capsule_worker.checkpoints.writer import Writer, describe
 from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
+from capsule_worker.hooks import OfThread
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
 
@@ -849,8 +850,8 @@ def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
 
 
 def _hooks(shell: Any) -> bool:
-    """Whether functions of the notebook are called with each cell, or somebody debugs."""
-    if shell.client_debugger is not None and shell.client_debugger.attached:
+    """Whether functions of the notebook are called with each cell, or with what it shows, or somebody debugs."""
+    if OfThread.registered or (shell.client_debugger is not None and shell.client_debugger.attached):
         return True
     namespace = shell.user_ns
     hooks = [hook for several in shell.events.callbacks.values() for hook in several]

@@ -98,7 +98,7 @@ _IMMUTABLE_MODULES = (
 )
 
 #: Modules whose functions are in pickles because we put them there.
-_OURS = frozenset({"builtins", "capsule_worker", "cloudpickle", "__main__"})
+_OURS = frozenset({"builtins", "capsule_worker", "cloudpickle", "ipykernel", "__main__"})
 
 
 class Definitions(Protocol):
@@ -248,7 +248,7 @@ class NamespacePickler(cloudpickle.Pickler):
             return _ours
         if module == "numpy":
             return ARRAYS.get(kind.__name__, leave)
-        if module.startswith("capsule_worker."):
+        if module.startswith(("capsule_worker.", "ipykernel.")):
             return reduce_part_of_worker
         if issubclass(kind, BaseException):
             return reduce_exception

@@ -57,7 +57,8 @@ class Preparations:
 
 def _is_from_library(kind: type) -> bool:
     root = root_of(kind)
-    return bool(root) and root not in sys.stdlib_module_names and root not in {"__main__", "capsule_worker", "IPython"}
+    ours = {"__main__", "capsule_worker", "ipykernel", "IPython"}
+    return bool(root) and root not in sys.stdlib_module_names and root not in ours
 
 
 def _pickled(value: Any) -> bytes | None:

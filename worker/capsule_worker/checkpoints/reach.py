@@ -22,6 +22,8 @@ from capsule_worker.checkpoints.touch import REACHES_ALL, Touch, names_used
 EVERY_MODULE = "*"
 #: Items of a new container whose code is looked at; what made the others was named by a cell.
 _MOST_ITEMS = 64
+#: The modules of classes through which any code can be run.
+_SHELL = frozenset({"capsule_worker.shell", "capsule_worker.stand_ins", "ipykernel.zmqshell"})
 _OUTPUT = re.compile(r"_\d+$")
 _OUTPUTS = frozenset({"_", "__", "___", "Out", "_oh"})
 
@@ -254,7 +256,7 @@ class _Walk:
         if id(cls) in self._classes:
             return
         self._classes.add(id(cls))
-        if cls.__module__ == "capsule_worker.shell":
+        if cls.__module__ in _SHELL:
             self.reason = "the shell, which can run any code"
         if cls.__module__ != "__main__":
             root = root_of(cls)
@@ -337,7 +339,7 @@ def keeps(root: str) -> bool:
     """Whether a module may keep objects of the notebook, and change them when it is called without them."""
     if root in sys.stdlib_module_names:
         return root in _KEEPING
-    ours = root in {"", "None", "capsule", "capsule_worker"}
+    ours = root in {"", "None", "capsule", "capsule_worker", "ipykernel"}
     return not ours and root not in _NOT_KEEPING and not root.startswith("_")
 
 

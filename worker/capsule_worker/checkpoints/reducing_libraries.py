@@ -169,8 +169,8 @@ def _own(value: Any) -> Any:
 
 def reduce_part_of_worker(obj: Any) -> Any:
     """Reduce what belongs to the worker and not to the notebook to the way to get it."""
-    if kind_is(obj, "OutputStream"):
-        return getattr, (sys, obj.name.strip("<>"))
+    if kind_is(obj, "OutStream"):
+        return getattr, (sys, obj.name)
     if kind_is(obj, "ZMQInteractiveShell"):
         from IPython import get_ipython
 

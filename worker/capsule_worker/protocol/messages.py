@@ -48,6 +48,8 @@ class ExecuteMessage(_Model):
     execution_count: int | None = None
     #: The header of the client's request: what is shown belongs to its id.
     header: Json = Field(default_factory=dict)
+    #: What the client says of the cell, where that is not too much; code can ask for it.
+    metadata: Json = Field(default_factory=dict)
     #: Where it runs beside the cells of the main thread; None for there.
     subshell: str | None = None
 

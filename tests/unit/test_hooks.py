@@ -1,0 +1,36 @@
+"""Functions of the notebook's that see what is shown belong to a thread, and checkpoints know that there are some."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+from capsule_worker.checkpoints import checkpointer
+from capsule_worker.hooks import OfThread, Publisher
+
+SHELL = SimpleNamespace(client_debugger=None, user_ns={}, events=SimpleNamespace(callbacks={}))
+
+
+class Part(Publisher):
+    """Something that has hooks."""
+
+    def __init__(self) -> None:
+        self._of_thread = OfThread()
+
+
+def test_checkpoints_look_at_everything_as_long_as_there_are_hooks() -> None:
+    part = Part()
+    assert not checkpointer._hooks(SHELL)
+    part.register_hook(dict)
+    assert checkpointer._hooks(SHELL)
+    assert (part.unregister_hook(dict), part.unregister_hook(dict)) == (True, False)
+    assert not checkpointer._hooks(SHELL)
+
+
+def test_hooks_belong_to_the_thread_that_has_registered_them() -> None:
+    part, found = Part(), list[bool]()
+    part.register_hook(dict)
+    other = threading.Thread(target=lambda: found.append(part.unregister_hook(dict)))
+    other.start()
+    other.join()
+    assert (found, part.unregister_hook(dict)) == ([False], True)

@@ -1,0 +1,54 @@
+"""The history of a notebook's cells, which IPython keeps in a file."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from IPython.core import history
+
+
+class HistoryManager(history.HistoryManager):
+    """Counts a session when there is something to keep: those of spare workers would stand between two kernels'.
+
+    (``%history ~1/`` is the session whose number is one less.) ``%config`` knows it by this name.
+    """
+
+    opened = False
+
+    def new_session(self, conn: Any = None) -> None:
+        """Begin a session, once the history is open."""
+        if self.opened:
+            super().new_session(conn)
+
+    def open(self) -> None:
+        """Begin the first session."""
+        if self.opened:
+            return
+        self.opened = True
+        try:
+            self.new_session()
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history of this notebook is not kept in %s: %s", self.hist_file, error)
+            self.enabled = False
+
+    def go_on(self, session: int) -> None:
+        """Go on with the session of a process that has ended, and write what it could not write any more.
+
+        Args:
+            session: its number; its lines are in memory.
+        """
+        if not self.enabled or not session:
+            return
+        lines = zip(self.input_hist_parsed, self.input_hist_raw, strict=False)
+        rows = [(session, number, parsed, raw) for number, (parsed, raw) in enumerate(lines) if raw]
+        try:
+            (last,) = self.db.execute("SELECT max(line) FROM history WHERE session = ?", (session,)).fetchone()
+            if (last or 0) >= len(self.input_hist_raw):
+                return  # another kernel has gone on with it
+            with self.db:
+                self.db.executemany("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            self.log.warning("the history in %s was not brought up to date: %s", self.hist_file, error)
+        if not self.opened:
+            self.opened, self.session_number = True, session
