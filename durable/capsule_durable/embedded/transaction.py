@@ -25,9 +25,7 @@ _PROMISES = "SELECT n, id, state, timeout_at, created_at, settled_at, tags, para
 _BY_ID = f"{_PROMISES} WHERE id = ?"
 _BY_NUMBER = f"{_PROMISES} WHERE n = ?"
 _BY_PARENT = f"{_PROMISES} WHERE parent = ? ORDER BY n LIMIT ?"
-_PARENT_OF = (
-    f"{_PROMISES} WHERE n = (SELECT parent FROM promises AS step WHERE step.n = ?) AND state = 'pending'"  # noqa: S608
-)
+_PARENT_OF = f"{_PROMISES} WHERE n = (SELECT parent FROM promises AS step WHERE step.n = ?) AND state = 'pending'"  # noqa: S608
 #: In these states the value, or the error, is the parent's as it is; the others are told to its function.
 _RETURNABLE = frozenset({"resolved", "rejected"})
 _TO_TELL = f"{_PROMISES} WHERE n IN (SELECT promise FROM outbox WHERE address = ?) ORDER BY n"  # noqa: S608  # made of constants
