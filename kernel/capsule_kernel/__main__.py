@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from capsule_kernel.options import Options, parse
+from capsule_worker.protocol.plugins import without_plugins
 
 if TYPE_CHECKING:
     from capsule_durable.settings import Settings
@@ -37,9 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     for line in options.unused:
         print(f"capsule: {line}", file=sys.stderr)
 
-    from capsule_durable.errors import CapsuleError
-    from capsule_durable.settings import load
-    from capsule_kernel.connection import settle
+    with without_plugins():
+        from capsule_durable.errors import CapsuleError
+        from capsule_durable.settings import load
+        from capsule_kernel.connection import settle
 
     try:
         isolation, profiles = _profiles(options)
@@ -85,9 +87,13 @@ def _serve(settings: Settings, connection: ConnectionFile, options: list[str]) -
 
     _hide_memory()
     sys.modules.setdefault("aiohttp", _Later("aiohttp"))
-    from capsule_kernel.app import run
+    from capsule_kernel.endpoints import Endpoints
 
-    run(connection, settings, launcher, first)
+    endpoints = Endpoints(connection.values)
+    with without_plugins():
+        from capsule_kernel.app import run
+
+    run(endpoints, connection, settings, launcher, first)
 
 
 def _profiles(options: Options) -> tuple[str | None, list[str]]:

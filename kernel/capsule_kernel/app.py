@@ -14,26 +14,32 @@ from capsule_durable.identity import claim
 from capsule_durable.launcher import Launched, Launcher
 from capsule_durable.runtime import Runtime
 from capsule_durable.settings import Settings
-from capsule_kernel.channels import Channels, ConnectionInfo, watch_parent
+from capsule_kernel.channels import Channels, watch_parent
 from capsule_kernel.connection import ConnectionFile
+from capsule_kernel.endpoints import Endpoints
 from capsule_kernel.kernel import CapsuleKernel
 
 
-def run(connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
+def run(
+    endpoints: Endpoints, connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None
+) -> None:
     """Serve until shutdown.
 
     Args:
+        endpoints: the sockets, bound.
         connection: the file with ports and key.
         settings: the configuration.
         launcher: starts workers.
         first: a worker that is on its way already.
     """
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(connection, settings, launcher, first))
+    asyncio.run(_serve(endpoints, connection, settings, launcher, first))
 
 
-async def _serve(connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None) -> None:
-    channels = Channels(ConnectionInfo(connection.values))
+async def _serve(
+    endpoints: Endpoints, connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None
+) -> None:
+    channels = Channels(endpoints)
     # Who sees the file takes the kernel for one that answers.
     connection.publish()
     if not int(os.environ.get("JPY_PARENT_PID") or 0):

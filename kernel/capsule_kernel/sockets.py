@@ -94,7 +94,7 @@ class IOPub(_Socket):
     client gets.
 
     Args:
-        socket: it is the object's from now on.
+        socket: it is the object's from now on; its subscriptions are manual (``XPUB_MANUAL``).
         session: signs messages.
     """
 
@@ -103,7 +103,6 @@ class IOPub(_Socket):
         self._session = session
         #: Messages that are held back; None while they are sent at once.
         self._held: list[tuple[Any, ...]] | None = None
-        socket.setsockopt(zmq.XPUB_MANUAL, 1)
         self._listen()
 
     def send(

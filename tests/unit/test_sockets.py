@@ -81,6 +81,7 @@ async def test_a_request_that_arrives_while_another_is_served_is_not_overlooked(
 
 async def test_what_is_held_leaves_in_its_order_when_the_loop_goes_on(wires: Wires) -> None:
     socket, address = wires.bound(zmq.XPUB)
+    socket.setsockopt(zmq.XPUB_MANUAL, 1)
     session = Session(key=b"")
     iopub = IOPub(socket, session)
     client = wires.connected(zmq.SUB, address)
