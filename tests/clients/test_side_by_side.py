@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .conversation import Conversation
+from .kernels import INTERRUPT
 from .waiting import DEADLINE
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_cells_of_two_clients_run_one_after_the_other(kernel: Conversation, seco
 def test_a_question_goes_to_the_client_whose_cell_asks(kernel: Conversation, second: Conversation) -> None:
     request = second.client.execute("input('Who? ')", allow_stdin=True)
     assert second.asked(request)["prompt"] == "Who? "
-    second.client.input("the second")
+    second.answer("the second")
     (exchange,) = second.finish(request)
     assert exchange.result == "'the second'"
     kernel.run("0")
@@ -122,7 +123,7 @@ def test_a_kernel_serves_every_transport(open_kernel: Callable[..., Opened], tra
     request = kernel.start("import time\nprint('started')\ntime.sleep(60)")
     manager.interrupt_kernel()
     (interrupted,) = kernel.finish(request)
-    assert interrupted.reply["ename"] == "KeyboardInterrupt"
+    assert interrupted.reply["ename"] == INTERRUPT
     kernel.client.hb_channel.unpause()
     assert manager.is_alive()
 
