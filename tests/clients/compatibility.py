@@ -38,6 +38,9 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_messages::test_without_store_history_nothing_is_counted_and_nothing_remembered",
             "test_messages::test_user_expressions_come_with_the_reply_each_with_its_own_status",
         ],
+        "errors come with the name of their class, in the reply and for all clients": [
+            "test_messages::test_an_error_is_published_and_replied_with_the_same_fields"
+        ],
         "errors abort what is queued, unless it shall go on": [
             "test_messages::test_without_stop_on_error_the_cells_queued_behind_an_error_run",
             "test_interrupts::test_an_interrupted_cell_aborts_those_queued_behind_it",

@@ -40,8 +40,11 @@ class Heard:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The message's content."""
-        return dict(self.message["content"])
+        """The message's content. What kind an error is xeus tells as its class shows itself; here it has its name."""
+        content = dict(self.message["content"])
+        if isinstance(name := content.get("ename"), str):
+            content["ename"] = name.removeprefix("<class '").removesuffix("'>")
+        return content
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WAITS = {
     "time.sleep": "import time\nprint('started')\ntime.sleep(60)",
     "a busy loop": "print('started')\nwhile True: pass",
-    "a child process": "import subprocess\nsubprocess.run(['sh', '-c', 'echo started; exec sleep 60'])",
+    "a child process": "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\nprint('started')\nchild.wait()",
     "a shell magic": "!echo started; sleep 60",
     "a cell magic": "%%bash\necho started\nsleep 60",
     "an await": "import asyncio\nprint('started')\nawait asyncio.sleep(60)",
