@@ -439,6 +439,18 @@ def table(seen: dict[str, dict[str, str]]) -> str:
     return "\n".join([*lines, ""])
 
 
+def reasons(kernel: str) -> dict[str, str]:
+    """Return why a kernel lacks features, by what the page says below a heading with the kernel's name."""
+    found, here = {}, False
+    for text in PAGE.read_text(encoding="utf-8").split(END)[1].splitlines():
+        if text.startswith("#"):
+            here = KERNELS[kernel] in text and " and " not in text
+        cells = [cell.strip() for cell in text.strip("|").split("|")]
+        if here and len(cells) == 2 and cells[0] not in ("line", "---"):
+            found.update(dict.fromkeys(cells[0].split(" \N{MIDDLE DOT} "), cells[1]))
+    return found
+
+
 def missing() -> set[str]:
     """Return the tests that are named here and are not there."""
     return {test for test in tests() if not path(test.split("::")[0]).is_file() or line(test) < 0}

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 type Message = dict[str, Any]
 
 
+def class_name(ename: str) -> str:
+    """Return the name of an error's class. In xeus-python's messages it is there as the class shows itself."""
+    return ename.removeprefix("<class '").removesuffix("'>")
+
+
 @dataclass(frozen=True)
 class Heard:
     """One message and the channel on which it came."""
@@ -40,10 +45,10 @@ class Heard:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The message's content. What kind an error is xeus tells as its class shows itself; here it has its name."""
+        """The message's content, with the name of an error's class."""
         content = dict(self.message["content"])
         if isinstance(name := content.get("ename"), str):
-            content["ename"] = name.removeprefix("<class '").removesuffix("'>")
+            content["ename"] = class_name(name)
         return content
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import websocket
 from jupyter_client.session import Session
 
+from .conversation import class_name
 from .kernels import kernel_environment
 from .waiting import DEADLINE, poll_until
 
@@ -92,7 +93,7 @@ class Talk:
         while not any(one["content"].get("execution_state") == "idle" for one in heard):
             heard += self.hear_until(request, "status")
         results = [one["content"]["data"]["text/plain"] for one in heard if one["msg_type"] == "execute_result"]
-        return "".join(results) or str(reply.get("ename", ""))
+        return "".join(results) or class_name(str(reply.get("ename", "")))
 
 
 @contextmanager
