@@ -82,7 +82,7 @@ class Talk:
         heard = []
         while not heard or heard[-1]["header"]["msg_type"] != kind:
             message = json.loads(self._connection.recv())
-            if message["parent_header"].get("msg_id") == request:
+            if (message["parent_header"] or {}).get("msg_id") == request:
                 heard.append(message)
         return heard
 
