@@ -21,9 +21,9 @@ BEGIN, END = "<!-- table -->\n", "<!-- /table -->\n"
 #: The columns, by the names under which Jupyter lists the kernels.
 KERNELS = {"capsule": "Capsule", "python3": "ipykernel", "xpython": "xeus-python", "async": "async-kernel"}
 #: Seconds for one test, and for one wait in it: other kernels can hang where they lack something.
-TIMEOUT, DEADLINE = 60, 10
+TIMEOUT, DEADLINE = 120, 10
 #: Seconds for all tests of one module.
-MODULE_TIMEOUT = 1200
+MODULE_TIMEOUT = 1800
 #: What can be said of a kernel.
 ANSWERS = ("yes", "no", "?", "n/a")
 
