@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from jupyter_client.blocking.client import BlockingKernelClient
 
 type Message = dict[str, Any]
+
+
+def class_name(ename: str) -> str:
+    """Return the name of an error's class. In xeus-python's messages it is there as the class shows itself."""
+    return ename.removeprefix("<class '").removesuffix("'>")
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,16 @@ class Heard:
     @property
     def parent(self) -> str:
         """The id of the request that the message belongs to, empty without one."""
-        return str(self.message["parent_header"].get("msg_id", ""))
+        # xeus writes null where there is none.
+        return str((self.message["parent_header"] or {}).get("msg_id", ""))
 
     @property
     def content(self) -> dict[str, Any]:
-        """The message's content."""
-        return dict(self.message["content"])
+        """The message's content, with the name of an error's class."""
+        content = dict(self.message["content"])
+        if isinstance(name := content.get("ename"), str):
+            content["ename"] = class_name(name)
+        return content
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,10 @@ class Exchange:
 
     @property
     def kinds(self) -> list[str]:
-        """The message types of what it published, without the states."""
-        return [one.kind for one in self.published if one.kind != "status"]
+        """The message types of what it published, without the states; in how many pieces text comes does not count."""
+        without_states = [one for one in self.published if one.kind != "status"]
+        pieces = groupby(without_states, lambda one: ("stream", one.content["name"]) if one.kind == "stream" else one)
+        return [next(several).kind for _, several in pieces]
 
     @property
     def states(self) -> list[str]:
@@ -116,7 +128,15 @@ class Conversation:
 
     def exchange(self, request: str) -> Exchange:
         """Return what has been heard about a request so far."""
-        return Exchange(request, tuple(one for one in self.heard if one.parent == request))
+        heard: list[Heard] = []
+        current = ""
+        for one in self.heard:
+            if one.channel == "iopub":
+                current = one.parent or current
+            # async-kernel's comms name no request: theirs is the one whose messages they are among.
+            if one.parent == request or (not one.parent and current == request and one.kind.startswith("comm_")):
+                heard.append(one)
+        return Exchange(request, tuple(heard))
 
     def listen_until[T](self, look: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
         """Take in messages until the look at what has been heard is true.
@@ -165,6 +185,12 @@ class Conversation:
             return asked[count - 1 :]
 
         return self.listen_until(look, f"input_request {count}")[0]
+
+    def answer(self, value: str, request: str = "") -> None:
+        """Answer the latest question (of an execution) as JupyterLab does: the answer names it as its parent."""
+        questions = [one.message for one in self.heard if one.channel == "stdin" and request in ("", one.parent)]
+        reply = self.client.session.msg("input_reply", {"status": "ok", "value": value}, parent=questions[-1])
+        self.client.stdin_channel.send(reply)
 
     def send_control(self, kind: str, content: dict[str, Any] | None = None) -> str:
         """Send a request on the control channel, and return its id."""

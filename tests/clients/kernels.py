@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 KERNEL = os.environ.get("CAPSULE_TEST_KERNEL", "capsule")
 """The kernel under test, by the name under which Jupyter lists it."""
 
+INTERRUPT = {"async": "KernelInterrupt"}.get(KERNEL, "KeyboardInterrupt")
+"""The error of a cell that was interrupted. That code may catch a `KeyboardInterrupt` has a test of its own."""
+
+INTERRUPTS = KERNEL != "xpython"
+"""Whether interrupts end cells. Where they do not, a test that is about something else ends the kernel."""
+
 type Opened = tuple[KernelManager, Conversation]
 
 

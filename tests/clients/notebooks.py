@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import nbformat.v4
+
+from .conversation import class_name
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -19,8 +22,10 @@ def notebook(*cells: str, kernel_name: str = "") -> NotebookNode:
 
 
 def kinds(cell: NotebookNode) -> list[str]:
-    """Return the types of a cell's outputs; of a stream, its name."""
-    return [output.get("name") or output["output_type"] for output in cell["outputs"]]
+    """Return the types of a cell's outputs; of a stream, its name, in however many pieces it is kept."""
+    found = [output.get("name") or output["output_type"] for output in cell["outputs"]]
+    streams = {"stdout", "stderr"}
+    return [kind for before, kind in pairwise(["", *found]) if kind != before or kind not in streams]
 
 
 def text(cell: NotebookNode, stream: str = "stdout") -> str:
@@ -36,4 +41,4 @@ def data(cell: NotebookNode, mime: str = "text/plain") -> list[Any]:
 def error(cell: NotebookNode) -> tuple[str, str]:
     """Return name and text of a cell's only error."""
     (only,) = [output for output in cell["outputs"] if output["output_type"] == "error"]
-    return only["ename"], only["evalue"]
+    return class_name(only["ename"]), only["evalue"]

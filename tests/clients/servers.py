@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import websocket
 from jupyter_client.session import Session
 
+from .conversation import class_name
 from .kernels import kernel_environment
 from .waiting import DEADLINE, poll_until
 
@@ -81,7 +82,7 @@ class Talk:
         heard = []
         while not heard or heard[-1]["header"]["msg_type"] != kind:
             message = json.loads(self._connection.recv())
-            if message["parent_header"].get("msg_id") == request:
+            if (message["parent_header"] or {}).get("msg_id") == request:
                 heard.append(message)
         return heard
 
@@ -92,7 +93,7 @@ class Talk:
         while not any(one["content"].get("execution_state") == "idle" for one in heard):
             heard += self.hear_until(request, "status")
         results = [one["content"]["data"]["text/plain"] for one in heard if one["msg_type"] == "execute_result"]
-        return "".join(results) or str(reply.get("ename", ""))
+        return "".join(results) or class_name(str(reply.get("ename", "")))
 
 
 @contextmanager

@@ -50,6 +50,13 @@ def comms_of(exchange: Exchange, kind: str = "comm_msg") -> list[Heard]:
     return [one for one in exchange.published if one.kind == kind]
 
 
+def ours(kernel: Conversation, callback: str) -> str:
+    """Open a comm in a cell, whose messages a callback hears; return its id."""
+    done = kernel.run(f"from comm import create_comm\nours = create_comm(target_name='ours')\nours.on_msg({callback})")
+    (opened,) = comms_of(done, "comm_open")
+    return str(opened.content["comm_id"])
+
+
 def model_of(exchange: Exchange) -> str:
     """Return the id of the widget that a cell shows."""
     (shown,) = exchange.of("display_data") or exchange.of("execute_result")
@@ -100,45 +107,32 @@ def test_what_a_cell_opens_is_told_and_listed(kernel: Conversation) -> None:
 
 
 def test_a_cell_that_awaits_hears_what_the_client_says(kernel: Conversation) -> None:
-    kernel.run(ECHO)
-    over(kernel, say(kernel, "comm_open", comm_id="c3", target_name="echo", data={}))
-    request = kernel.start(
-        "import asyncio\nhere = asyncio.Event()\n"
-        "get_comm_manager().get_comm('c3').on_msg(lambda message: here.set())\n"
-        "print('started')\nawait here.wait()\n'heard'"
-    )
-    say(kernel, "comm_msg", comm_id="c3", data={})
+    comm = ours(kernel, "lambda message: here.set()")
+    request = kernel.start("import asyncio\nhere = asyncio.Event()\nprint('started')\nawait here.wait()\n'heard'")
+    say(kernel, "comm_msg", comm_id=comm, data={})
     (done,) = kernel.finish(request)
     assert done.result == "'heard'"
 
 
 def test_a_cell_that_runs_is_not_disturbed(kernel: Conversation) -> None:
-    kernel.run(ECHO)
-    over(kernel, say(kernel, "comm_open", comm_id="c4", target_name="echo", data={}))
-    request = kernel.start("print('started')\nimport time; time.sleep(0.5)\nprint(told); told.clear()")
-    message = say(kernel, "comm_msg", comm_id="c4", data={"n": 1})
+    comm = ours(kernel, "lambda message: print('heard', message['content']['data'])")
+    request = kernel.start("print('started')\nimport time; time.sleep(0.5)\nprint('over')")
+    message = say(kernel, "comm_msg", comm_id=comm, data={"n": 1})
     (done,) = kernel.finish(request)
     assert "heard" not in done.text()
     assert over(kernel, message).text() == "heard {'n': 1}\n"
 
 
 def test_an_error_in_a_callback_is_shown_with_its_message(kernel: Conversation) -> None:
-    kernel.run(ECHO)
-    over(kernel, say(kernel, "comm_open", comm_id="c5", target_name="echo", data={}))
-    kernel.run("get_comm_manager().get_comm('c5').on_msg(lambda message: 1 / 0)")
-    done = over(kernel, say(kernel, "comm_msg", comm_id="c5", data={}))
+    comm = ours(kernel, "lambda message: 1 / 0")
+    done = over(kernel, say(kernel, "comm_msg", comm_id=comm, data={}))
     assert "ZeroDivisionError" in done.text("stderr") + str(done.of("error"))
     assert kernel.run("6 * 7").result == "42"
 
 
 def test_a_callback_is_interrupted(kernel: Conversation) -> None:
-    kernel.run(ECHO)
-    over(kernel, say(kernel, "comm_open", comm_id="c6", target_name="echo", data={}))
-    kernel.run(
-        "import time\ndef slow(message):\n    print('begun', flush=True); time.sleep(60)\n"
-        "get_comm_manager().get_comm('c6').on_msg(slow)"
-    )
-    request = say(kernel, "comm_msg", comm_id="c6", data={})
+    kernel.run("import time\ndef slow(message):\n    print('begun', flush=True); time.sleep(60)")
+    request = say(kernel, "comm_msg", comm_id=ours(kernel, "slow"), data={})
     kernel.listen_until(lambda: kernel.exchange(request).text(), "begun")
     kernel.send_control("interrupt_request")
     over(kernel, request)

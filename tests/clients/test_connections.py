@@ -18,7 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from zmq.utils.monitor import recv_monitor_message
 
-from .kernels import KERNEL, kernel_environment
+from .kernels import INTERRUPT, KERNEL, kernel_environment
 from .waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def test_who_has_no_key_hears_nothing(open_kernel: Callable[..., Opened], transp
     assert kernel.run("print('Ada')\n6 * 7").result == "42"
     request = kernel.client.execute("input('Who? ')", allow_stdin=True)
     assert kernel.asked(request)["prompt"] == "Who? "
-    kernel.client.input("Ada")
+    kernel.answer("Ada")
     assert kernel.finish(request)[0].result == "'Ada'"
     request = kernel.start("import time\nprint('started')\ntime.sleep(600)")
     manager.interrupt_kernel()
-    assert kernel.finish(request)[0].reply["ename"] == "KeyboardInterrupt"
+    assert kernel.finish(request)[0].reply["ename"] == INTERRUPT
     heart = kernel.client.hb_channel
     heart.unpause()
     kernel.listen_until(heart.is_beating, "a heartbeat")
@@ -154,7 +154,7 @@ def test_a_provisioner_starts_interrupts_restarts_and_kills(
     for _ in range(2):
         request = kernel.start("import time\nprint('started')\ntime.sleep(600)")
         manager.interrupt_kernel()
-        assert kernel.finish(request)[0].reply["ename"] == "KeyboardInterrupt"
+        assert kernel.finish(request)[0].reply["ename"] == INTERRUPT
     assert did == ["launch", "signal 2", "signal 2"]
     kernel.run("before = 1")
     manager.restart_kernel()

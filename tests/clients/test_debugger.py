@@ -168,7 +168,7 @@ def test_variables_are_shown_while_nothing_runs(kernel: Conversation) -> None:
         # ipykernel's ``breakpoint()`` does nothing.
         asking = kernel.client.execute("breakpoint()", allow_stdin=True)
         assert kernel.asked(asking)["prompt"] == "ipdb> "
-        kernel.client.input("c")
+        kernel.answer("c")
         kernel.finish(asking)
     modules = debugger.ask("modules")["body"]
     assert "json" in [each["name"] for each in modules["modules"]]

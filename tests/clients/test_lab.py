@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from .kernels import INTERRUPT
 from .lab import SLOW
 from .waiting import poll_until
 
@@ -134,12 +135,12 @@ def test_the_stop_button_and_the_menu_interrupt_a_cell(lab: Lab) -> None:
     lab.run_cell(0)
     lab.expect_output(0, "first is under way")
     lab.press("notebook:interrupt-kernel")
-    lab.expect_output(0, "KeyboardInterrupt")
+    lab.expect_output(0, INTERRUPT)
     lab.run_cell(1)
     lab.expect_output(1, "second is under way")
     lab.expect_count(1, "*")
     lab.choose("Kernel", "kernelmenu:interrupt")
-    lab.expect_output(1, "KeyboardInterrupt")
+    lab.expect_output(1, INTERRUPT)
     lab.run_cell(2)
     lab.expect_output(2, "'kept'")
     lab.wait_for_idle()

@@ -118,6 +118,8 @@ def test_an_error_is_published_and_replied_with_the_same_fields(kernel: Conversa
         assert (told["ename"], told["evalue"]) == ("ValueError", "wrong")
         assert "ValueError" in told["traceback"][-1]
     assert exchange.reply["status"] == "error"
+    told = [one.message["content"] for one in exchange.heard if "ename" in one.message["content"]]
+    assert {content["ename"] for content in told} == {"ValueError"}
 
 
 def _queue_behind_a_failing_cell(kernel: Conversation, gate: Path, *, stop_on_error: bool) -> list[str]:

@@ -65,7 +65,7 @@ def test_the_first_line_of_a_slow_cell_shows_while_the_cell_runs(kernel: Convers
     request = kernel.start("print('started')\ninput('go on? ')", allow_stdin=True)
     kernel.asked(request)
     assert not kernel.exchange(request).replies
-    kernel.client.input("")
+    kernel.answer("")
     kernel.finish(request)
 
 

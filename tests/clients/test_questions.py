@@ -159,7 +159,9 @@ def test_inspection_shows_documentation_or_source_of_objects_and_magics(prepared
     prepared.run("get_ipython().enable_html_pager = True")
     assert "text/html" in inspect(prepared, "probe")
     prepared.run("get_ipython().enable_html_pager = False")
-    assert list(inspect(prepared, "probe")) == ["text/plain"]
+    if KERNEL in {"capsule", "python3"}:
+        # Others say it in HTML in any case.
+        assert list(inspect(prepared, "probe")) == ["text/plain"]
     assert "Time execution" in inspect(prepared, "%timeit")["text/plain"]
     (page,) = prepared.run("probe.measure??").reply["payload"]
     assert "return depth" in COLOUR.sub("", page["data"]["text/plain"])

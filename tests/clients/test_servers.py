@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kernels import KERNEL
+from .kernels import INTERRUPT, KERNEL
 from .servers import TOKEN, Server, address, serving
 from .waiting import poll_until
 
@@ -90,7 +90,7 @@ def test_a_kernel_behind_the_kernel_gateway(tmp_path: Path, family: Family) -> N
             talk.hear_until(request, "stream")
             server.ask("POST", f"kernels/{kernel_id}/interrupt")
             heard = talk.hear_until(request, "execute_reply")
-            assert heard[-1]["content"]["ename"] == "KeyboardInterrupt"
+            assert heard[-1]["content"]["ename"] == INTERRUPT
             server.ask("POST", f"kernels/{kernel_id}/restart")
             assert talk.run("kept") == "NameError"
             family.meet()

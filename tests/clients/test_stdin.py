@@ -11,15 +11,24 @@ if TYPE_CHECKING:
 def test_an_answer_reaches_the_cell_that_asked(kernel: Conversation) -> None:
     request = kernel.client.execute("name = input('Name? ')\nprint('Hello', name)", allow_stdin=True)
     assert kernel.asked(request) == {"prompt": "Name? ", "password": False}
-    kernel.client.input("Ada")
+    kernel.answer("Ada")
     (exchange,) = kernel.finish(request)
     assert exchange.text() == "Hello Ada\n"
+
+
+def test_an_answer_that_names_no_question_is_taken(kernel: Conversation) -> None:
+    """Clients by jupyter_client, like the console, do not say what they answer."""
+    request = kernel.client.execute("input('Name? ')", allow_stdin=True)
+    kernel.asked(request)
+    kernel.client.input("Ada")
+    (exchange,) = kernel.finish(request)
+    assert exchange.result == "'Ada'"
 
 
 def test_a_password_is_asked_for_as_one(kernel: Conversation) -> None:
     request = kernel.client.execute("import getpass\nsecret = getpass.getpass('PIN: ')", allow_stdin=True)
     assert kernel.asked(request) == {"prompt": "PIN: ", "password": True}
-    kernel.client.input("1234")
+    kernel.answer("1234")
     (exchange,) = kernel.finish(request)
     assert exchange.kinds == ["execute_input"]
     assert kernel.run("secret").result == "'1234'"
@@ -29,7 +38,7 @@ def test_output_before_a_question_arrives_before_the_question(kernel: Conversati
     request = kernel.client.execute("print('think of a number', end='')\ninput()", allow_stdin=True)
     kernel.asked(request)
     kernel.listen_until(lambda: kernel.exchange(request).text() == "think of a number", "the text")
-    kernel.client.input("3")
+    kernel.answer("3")
     (exchange,) = kernel.finish(request)
     assert exchange.result == "'3'"
 
@@ -38,7 +47,7 @@ def test_questions_of_one_cell_are_asked_one_after_the_other(kernel: Conversatio
     request = kernel.client.execute("[input(f'{n}? ') for n in range(3)]", allow_stdin=True)
     for n in range(3):
         assert kernel.asked(request, n + 1)["prompt"] == f"{n}? "
-        kernel.client.input(f"answer {n}")
+        kernel.answer(f"answer {n}")
     (exchange,) = kernel.finish(request)
     assert exchange.result == "['answer 0', 'answer 1', 'answer 2']"
 
@@ -46,7 +55,7 @@ def test_questions_of_one_cell_are_asked_one_after_the_other(kernel: Conversatio
 def test_an_empty_answer_is_an_answer(kernel: Conversation) -> None:
     request = kernel.client.execute("input()", allow_stdin=True)
     kernel.asked(request)
-    kernel.client.input("")
+    kernel.answer("")
     (exchange,) = kernel.finish(request)
     assert exchange.result == "''"
 
@@ -76,7 +85,7 @@ def test_pdb_asks_below_the_cell(kernel: Conversation) -> None:
         request = kernel.client.execute(code, allow_stdin=True)
         for n, answer in enumerate(answers, 1):
             assert kernel.asked(request, n)["prompt"].lower() in {"(pdb) ", "ipdb> "}
-            kernel.client.input(answer)
+            kernel.answer(answer)
         (exchange,) = kernel.finish(request)
         assert shown in exchange.text(), code
     assert kernel.run("6 * 7").result == "42"

@@ -121,8 +121,8 @@ def test_two_shells_ask_at_the_same_time(kernel: Conversation) -> None:
     assert kernel.asked(main)["prompt"] == "main? "
     beside = execute(kernel, subshell, "input('beside? ')", allow_stdin=True)
     assert kernel.asked(beside)["prompt"] == "beside? "
-    kernel.client.input("first")
-    kernel.client.input("second")
+    kernel.answer("first", main)
+    kernel.answer("second", beside)
     first, second = kernel.finish(main, beside)
     assert {first.result, second.result} == {"'first'", "'second'"}
     control(kernel, "delete_subshell_request", subshell_id=subshell)
