@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +18,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, fi
 from capsule_durable.errors import CapsuleError
 from capsule_durable.limits import Limits, usual_memory, usual_processes
 from capsule_durable.sandbox import Rules
-
-ENVIRONMENT_PREFIX = "CAPSULE_"
-FILE_NAME = "capsule.toml"
+from capsule_durable.unconfigured import ENVIRONMENT_PREFIX, FILE_NAME
 
 
 class ConfigurationError(CapsuleError):
@@ -192,6 +189,8 @@ def _layers(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib  # most people have no such file
+
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -21,7 +21,10 @@ from capsule_kernel.options import Options, parse
 from capsule_worker.protocol.plugins import without_plugins
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from capsule_durable.settings import Settings
+    from capsule_durable.unconfigured import Unconfigured
     from capsule_kernel.connection import ConnectionFile
 
 #: Environment variables for ``capsule_worker.application``: the connection file, and options of IPython's as JSON.
@@ -38,15 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     for line in options.unused:
         print(f"capsule: {line}", file=sys.stderr)
 
-    with without_plugins():
-        from capsule_durable.errors import CapsuleError
-        from capsule_durable.settings import load
-        from capsule_kernel.connection import settle
+    from capsule_durable.errors import CapsuleError
+    from capsule_durable.unconfigured import unconfigured
+    from capsule_kernel.connection import settle
 
     try:
         isolation, profiles = _profiles(options)
         given = {"python": options.python, "profile": isolation, "log_level": options.log_level}
-        settings, _ = load(os.environ, given, Path.cwd())
+        settings = unconfigured(os.environ, given, Path.cwd()) or _load(given)
         connection = settle(options.connection_file, options.connection)
     except CapsuleError as error:
         print(f"capsule: {error}", file=sys.stderr)
@@ -58,7 +60,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(settings: Settings, connection: ConnectionFile, options: list[str]) -> None:
+def _load(given: Mapping[str, Any]) -> Settings:
+    with without_plugins():
+        from capsule_durable.settings import load
+
+    settings, _ = load(os.environ, given, Path.cwd())
+    return settings
+
+
+def _serve(settings: Settings | Unconfigured, connection: ConnectionFile, options: list[str]) -> None:
     from capsule_durable.launcher import Launcher
     from capsule_durable.sandbox import enter
 
@@ -86,14 +96,15 @@ def _serve(settings: Settings, connection: ConnectionFile, options: list[str]) -
         first = None  # tried again, and reported, when there is a client to tell
 
     _hide_memory()
-    sys.modules.setdefault("aiohttp", _Later("aiohttp"))
+    _put_off("aiohttp", "IPython")
     from capsule_kernel.endpoints import Endpoints
 
     endpoints = Endpoints(connection.values)
     with without_plugins():
+        from capsule_durable.settings import Settings
         from capsule_kernel.app import run
 
-    run(endpoints, connection, settings, launcher, first)
+    run(endpoints, connection, settings if isinstance(settings, Settings) else _load({}), launcher, first)
 
 
 def _profiles(options: Options) -> tuple[str | None, list[str]]:
@@ -130,11 +141,22 @@ def _hide_memory() -> None:
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
-class _Later(ModuleType):
-    """Stands for a module until something of it is used, where ``importlib.util.LazyLoader`` is undone by ``import``.
+def _put_off(*packages: str) -> None:
+    """Have packages imported when something of theirs is used; what lies in them can be imported without.
 
-    The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one speaks to none.
+    The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one speaks to none. ipykernel imports
+    an error of IPython's, and with it all of IPython (100 ms), which is the workers' business.
     """
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and name not in sys.modules:
+            module = sys.modules[name] = _Later(name)
+            module.__spec__, module.__file__ = spec, spec.origin
+            module.__path__ = list(spec.submodule_search_locations or ())
+
+
+class _Later(ModuleType):
+    """Stands for a package until something of it is used (``importlib.util.LazyLoader`` is undone by ``import``)."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:

@@ -1,0 +1,55 @@
+"""What is in force where nobody has configured anything: known without the model of all settings.
+
+The first worker is started with it, which takes as long as that model takes to be imported and made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+
+from capsule_durable import home
+from capsule_durable.limits import Limits, usual_memory, usual_processes
+from capsule_durable.sandbox import Rules
+
+ENVIRONMENT_PREFIX = "CAPSULE_"
+FILE_NAME = "capsule.toml"
+
+
+@dataclass(frozen=True)
+class Unconfigured:
+    """The settings that a worker is started with, as in ``capsule_durable.settings.Settings``.
+
+    Args:
+        home: the directory for data.
+    """
+
+    home: str
+    python: str = sys.executable
+    profile: Literal["notebook"] = "notebook"
+    pass_environment: tuple[str, ...] = ()
+    drain_timeout: float = 30.0
+    checkpoints: Literal["background"] = "background"
+    rules: Rules = field(default_factory=Rules)
+    limits: Limits = field(default_factory=lambda: Limits(usual_memory() or None, usual_processes() or None))
+
+
+def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path) -> Unconfigured | None:
+    """Return what is in force if nothing is configured but the home directory; None if something is, or may be.
+
+    Args:
+        environ: the environment.
+        arguments: settings given on the command line; None means not given.
+        directory: where the project's ``capsule.toml`` would be.
+    """
+    named = any(name.startswith(ENVIRONMENT_PREFIX) and name != home.VARIABLE for name in environ)
+    given = any(value is not None for value in arguments.values())
+    folders = (directory, platformdirs.user_config_path("capsule"))
+    if named or given or any((folder / FILE_NAME).is_file() for folder in folders):
+        return None
+    return Unconfigured(str(home.home(environ)))

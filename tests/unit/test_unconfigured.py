@@ -1,0 +1,52 @@
+"""Where nothing is configured the first worker is started with what the settings say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from capsule_durable.settings import load
+from capsule_durable.unconfigured import unconfigured
+
+NOTHING = {"python": None, "profile": None}
+
+
+@pytest.fixture(autouse=True)
+def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have a person who has configured nothing."""
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda name: tmp_path / "config" / name)
+
+
+@pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
+def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str]) -> None:
+    found = unconfigured(environ, NOTHING, tmp_path)
+    assert found is not None
+    settings, _ = load(environ, NOTHING, tmp_path)
+    for each in fields(found):
+        assert getattr(found, each.name) == getattr(settings, each.name), each.name
+
+
+def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> None:
+    assert unconfigured({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
+    assert unconfigured({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
+    assert unconfigured({}, {**NOTHING, "profile": "open"}, tmp_path) is None
+    (tmp_path / "capsule.toml").touch()
+    assert unconfigured({}, NOTHING, tmp_path) is None
+    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is not None
+    (tmp_path / "config" / "capsule").mkdir(parents=True)
+    (tmp_path / "config" / "capsule" / "capsule.toml").touch()
+    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is None
+
+
+def test_no_model_is_made_for_it() -> None:
+    program = (
+        "import sys, capsule_durable.unconfigured, capsule_durable.launcher, capsule_kernel.connection;"
+        " assert 'pydantic' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
