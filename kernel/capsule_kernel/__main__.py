@@ -148,8 +148,8 @@ def _put_off(*packages: str) -> None:
     an error of IPython's, and with it all of IPython (100 ms), which is the workers' business.
     """
     for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and name not in sys.modules:
+        spec = importlib.util.find_spec(name) if name not in sys.modules else None
+        if spec is not None:
             module = sys.modules[name] = _Later(name)
             module.__spec__, module.__file__ = spec, spec.origin
             module.__path__ = list(spec.submodule_search_locations or ())

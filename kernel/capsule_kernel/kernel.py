@@ -147,15 +147,15 @@ class CapsuleKernel(Kernel):
     async def _run_cells(self, lane: Lane) -> None:
         """Take one cell after the other, until none waits."""
         lane.moving = True
-        while lane.waiting and not self.stopped.is_set():
-            idents, lane.executing, channel = lane.waiting.popleft()
-            try:
+        try:
+            while lane.waiting and not self.stopped.is_set():
+                idents, lane.executing, channel = lane.waiting.popleft()
                 await self._serve(idents, lane.executing, channel)
-            finally:
                 lane.executing = None
-            if self._leaving:
-                self.stopped.set()
-        lane.moving = False
+                if self._leaving:
+                    self.stopped.set()
+        finally:
+            lane.executing, lane.moving = None, False
 
     def _leave(self) -> None:
         """End the kernel where a cell wants that (``get_ipython().kernel.do_shutdown``), when it has ended."""

@@ -38,6 +38,7 @@ def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
         "nobody",
         "_",
         "exec('items.append(1)')",
+        "breakpoint()",
         "globals()",
         "get_ipython().run_line_magic('cd', '/tmp')",
         "get_ipython().system('true')",

@@ -35,6 +35,10 @@ REACHES_ALL = frozenset(
         "sys.modules",
         "user_ns",
         "ctypes",
+        # Who debugs may type anything.
+        "breakpoint",
+        "set_trace",
+        "post_mortem",
     }
 )
 #: These do so only as what they are built in as: ``re.compile`` and ``frame.eval`` do not.
