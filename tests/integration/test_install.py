@@ -475,7 +475,7 @@ def test_the_doctor_tells_why_a_kernel_does_not_start(user: Environment) -> None
     status, detail, _ = findings(user.capsule("doctor", "--json"))["kernel broken"]
     assert status == "problem"
     assert "does not run" in detail
-    assert "wrong configuration: profile" in detail
+    assert "there is no profile 'closed'" in detail
 
 
 def test_a_kernel_that_does_not_answer_in_time_is_ended(user: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
