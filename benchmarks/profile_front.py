@@ -204,7 +204,7 @@ class Front:
         """Return seconds of the front and of the worker."""
         front = psutil.Process(self._process.pid)
         used = {"front": 0.0, "worker": 0.0}
-        for process in (front, *front.children()):
+        for process in (front, *front.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 used["front" if process == front else "worker"] += times.user + times.system
