@@ -459,15 +459,17 @@ class Bridge:
             self._session.remove_message_interceptor(self.intercept)
         self.executions.fail_all(lambda execution_id: SessionClosed("the session was closed", execution_id))
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Not ``gather``, which lets nobody else go first where all are done: they would stay in the set for ever.
+            await asyncio.wait(self._tasks)
         functions = [begun.function for begun in self._begun.values() if begun.function is not None]
         if functions:
             await asyncio.wait(functions, timeout=_LAST_STEPS)
 
     def _start(self, coro: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coro)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not task.done():  # it may have begun, and ended, at once
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _keep(self, outcome_id: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
         """Settle the promise of an outcome, and then give that to whoever waits for it, who gets it in any case."""

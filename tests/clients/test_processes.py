@@ -75,6 +75,18 @@ def test_shutdown_in_the_middle_of_a_cell_leaves_no_process(family: Family, open
     family.wait_until_gone()
 
 
+@pytest.mark.capsule_only
+def test_shutdown_is_answered_in_the_middle_of_a_cell(family: Family, open_kernel: Callable[..., Opened]) -> None:
+    manager, kernel = open_kernel()
+    kernel.start("import time\nprint('started')\nwhile True: time.sleep(60)")
+    family.meet()
+    request = kernel.send_control("shutdown_request", {"restart": False})
+    (reply,) = kernel.listen_until(lambda: kernel.exchange(request).replies, "shutdown_reply")
+    assert reply["status"] == "ok"
+    poll_until(lambda: not manager.is_alive(), "the kernel has ended by itself")
+    family.wait_until_gone()
+
+
 def test_shutdown_at_once_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     _with_grandchildren(kernel, family)

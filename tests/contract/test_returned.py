@@ -15,7 +15,7 @@ from resonate.types import PromiseRegisterCallbackData
 
 from capsule_durable.embedded.connection import EmbeddedConnection
 from capsule_durable.engine import EmbeddedEngine
-from capsule_durable.errors import WorkerDied
+from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
 
 from .engines import DEADLINE, FAR, GROUP, TTL, Engine, close_engine, creation, open_engine, resonate_on, settle
@@ -123,6 +123,23 @@ class Foreseeing(EmbeddedEngine):
         self._connection = connection
         self.resonate = resonate
         self.target = connection.resolve_target(GROUP)
+
+
+async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: Path) -> None:
+    """As in the front, where tasks begin, and may end, before whoever starts them goes on."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    connection = EmbeddedConnection(tmp_path / "engine.sqlite3", GROUP)
+    resonate = resonate_on(connection)
+    house = House(resonate)
+    house.bridge.use(Foreseeing(connection, resonate))
+    cell = house.start("e1")
+    await house.worker.receive()
+    await asyncio.wait_for(house.close(), DEADLINE)
+    with pytest.raises(SessionClosed):
+        await asyncio.wait_for(cell, DEADLINE)
+    assert (await resonate.promises.get("exec.e1")).state == "rejected"
+    await resonate.stop()
+    connection.close()
 
 
 async def test_a_cell_takes_four_requests_whether_it_has_an_outcome_or_none(tmp_path: Path) -> None:
