@@ -110,10 +110,14 @@ class Counting(EmbeddedConnection):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.asked: list[str] = []
+        self.suspended = asyncio.Event()
 
     async def _carry_out(self, request: Any) -> Any:
         self.asked.append(type(request).__name__)
-        return await super()._carry_out(request)
+        answer = await super()._carry_out(request)
+        if self.asked[-1] == "SuspendTask":
+            self.suspended.set()
+        return answer
 
 
 class Foreseeing(EmbeddedEngine):
@@ -125,13 +129,19 @@ class Foreseeing(EmbeddedEngine):
         self.target = connection.resolve_target(GROUP)
 
 
+def foreseeing(connection: EmbeddedConnection) -> House:
+    resonate = resonate_on(connection)
+    house = House(resonate)
+    house.bridge.use(Foreseeing(connection, resonate))
+    return house
+
+
 async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: Path) -> None:
     """As in the front, where tasks begin, and may end, before whoever starts them goes on."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     connection = EmbeddedConnection(tmp_path / "engine.sqlite3", GROUP)
-    resonate = resonate_on(connection)
-    house = House(resonate)
-    house.bridge.use(Foreseeing(connection, resonate))
+    house = foreseeing(connection)
+    resonate = house.resonate
     cell = house.start("e1")
     await house.worker.receive()
     await asyncio.wait_for(house.close(), DEADLINE)
@@ -144,12 +154,11 @@ async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: 
 
 async def test_a_cell_takes_four_requests_whether_it_has_an_outcome_or_none(tmp_path: Path) -> None:
     connection = Counting(tmp_path / "engine.sqlite3", GROUP)
-    resonate = resonate_on(connection)
-    house = House(resonate)
-    house.bridge.use(Foreseeing(connection, resonate))
+    house = foreseeing(connection)
+    resonate = house.resonate
     cell = house.start("e1")
     await house.worker.receive()
-    await asyncio.sleep(0.01)  # so that the function waits; a cell may be faster, too
+    await asyncio.wait_for(connection.suspended.wait(), DEADLINE)  # a cell may be faster, too
     house.worker.send(
         m.ResultMessage(execution_id="e1", status="ok", execution_count=1, next_execution_count=2, execution_time=0.5)
     )
