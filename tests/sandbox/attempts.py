@@ -83,8 +83,10 @@ KERNEL = [
     ),
     Attempt(
         "learn its name from the arguments of processes",
-        "import glob\nfor one in glob.glob('/proc/*/cmdline'):\n"
-        "    if {connection!r}.encode() in open(one, 'rb').read(): print('ESCAPED', one)",
+        # Processes end while they are looked at.
+        "import glob\nfor one in glob.glob('/proc/*/cmdline'):\n    try:\n"
+        "        if {connection!r}.encode() in open(one, 'rb').read(): print('ESCAPED', one)\n"
+        "    except OSError: pass",
     ),
     Attempt("read the front's environment", "print('ESCAPED', len(open('/proc/{front}/environ').read()))", LOOKING),
     Attempt("open the front's memory", "open('/proc/{front}/mem', 'rb')\nprint('ESCAPED')", LOOKING),
