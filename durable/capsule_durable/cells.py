@@ -6,6 +6,7 @@ with the same id can go on where this one stopped.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
@@ -22,6 +23,7 @@ from capsule_durable.errors import CapsuleError
 from capsule_durable.store.database import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
+from capsule_worker.protocol.plugins import without_plugins
 
 #: Bytes of a cell's outputs that are kept, as JSON.
 MOST_OUTPUT = 16 * 1024 * 1024
@@ -30,7 +32,6 @@ LARGE = 64 * 1024
 #: Seconds for which a process of another machine, or of another container, has a run that does not renew it.
 LEASE = 60.0
 _SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
-_OUTPUT: TypeAdapter[Output] = TypeAdapter(Output)
 #: Stands in the list of outputs for one that is in a file of its own.
 _REFERENCE = "artifact"
 
@@ -102,7 +103,7 @@ class Cells:
     def add(self, cell: Cell) -> None:
         """Keep a cell that has ended."""
         outcome = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
-        outputs = [_OUTPUT.dump_json(output) for output in bounded(cell.outputs)]
+        outputs = [output.model_dump_json().encode() for output in bounded(cell.outputs)]
         # What a row refers to is there before it.
         large: dict[str, int] = {}
         for place, output in enumerate(outputs):
@@ -187,9 +188,9 @@ class Cells:
 
     def _output(self, listed: dict[str, Any]) -> Output:
         if _REFERENCE not in listed:
-            return _OUTPUT.validate_python(listed)
+            return _outputs().validate_python(listed)
         try:
-            return _OUTPUT.validate_json(self._artifacts.get(listed[_REFERENCE]))
+            return _outputs().validate_json(self._artifacts.get(listed[_REFERENCE]))
         except ArtifactLost as error:
             return m.StreamOutput(name="stderr", text=f"capsule: an output is not here any more: {error}\n")
 
@@ -295,6 +296,13 @@ def _join(found: list[Output], texts: list[str]) -> None:
         if isinstance(output, m.StreamOutput):
             found[place] = output.model_copy(update={"text": "".join(texts)})
             return
+
+
+@functools.cache
+def _outputs() -> TypeAdapter[Output]:
+    """Return what reads outputs; a kernel writes them."""
+    with without_plugins():
+        return TypeAdapter(Output)
 
 
 def bounded(outputs: Iterable[Output]) -> list[Output]:

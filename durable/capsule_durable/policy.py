@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+
+from capsule_worker.protocol.model import Model
 
 #: Errors of a cell's code that another attempt would meet again, by name.
 LASTING = frozenset(
@@ -42,10 +44,10 @@ class Policy:
     pause: float
 
 
-class _Wish(BaseModel):
+class _Wish(Model):
     """What a cell's metadata may say, beside what is of no interest here."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="ignore")
     retry: int | None = Field(default=None, ge=0, le=9999)
     pause: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 

@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.limits import Limits, usual_memory, usual_processes
 from capsule_durable.sandbox import Rules
 from capsule_durable.unconfigured import ENVIRONMENT_PREFIX, FILE_NAME
+from capsule_worker.protocol.model import Model
 
 
 class ConfigurationError(CapsuleError):
     """A setting is unknown or has a wrong value; the message says which, and where it was set."""
 
 
-class Settings(BaseModel):
+class Settings(Model):
     """Everything that can be configured. Times are in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["embedded:", "memory:"] = Field(
         "embedded:", description="Where promises are kept: embedded: (a file in `home`), memory: (nowhere)"

@@ -8,12 +8,11 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
-from typing import TypedDict
 
 import msgpack  # type: ignore[import-untyped]
-from pydantic import TypeAdapter
 
 from capsule_durable.launcher import Process
+from capsule_worker.protocol.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +22,13 @@ _MOST = 2
 _ARRIVAL = 5.0
 
 
-class Note(TypedDict):
+class Note(Model):
     """What is told of a copy; see ``Standby``."""
 
     execution_id: str
     execution_count: int
     checkpoint: str | None
     current: bool
-
-
-_NOTE = TypeAdapter(Note)
 
 
 @dataclass
@@ -125,7 +121,7 @@ class Standbys:
             self._loop.remove_reader(front)
             return False
         try:
-            note = _NOTE.validate_python(msgpack.unpackb(data), strict=True)
+            note = Note.model_validate(msgpack.unpackb(data), strict=True)
             sock = socket.socket(fileno=fds.pop())
         # A cell can reach this socket, too. msgpack reports nonsense by many types.
         except Exception as error:
@@ -134,7 +130,7 @@ class Standbys:
             self._loop.remove_reader(front)
             return False
         sock.setblocking(False)
-        standby = Standby(sock, there=self._loop.create_future(), **note)
+        standby = Standby(sock, there=self._loop.create_future(), **note.model_dump())
         # One of the state now, and one of the state before the latest cell that changed something.
         self._waiting.append(standby)
         for older in self._waiting[:-1]:

@@ -51,10 +51,8 @@ def main() -> None:
         os.set_inheritable(fd, False)
     faulthandler.enable(open(order.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
 
-    from capsule_worker.protocol import journal, plugins
-
-    with plugins.without_plugins():
-        from capsule_worker.server import Server
+    from capsule_worker.protocol import journal
+    from capsule_worker.server import Server
 
     server = Server(
         socket.socket(fileno=order.fds["fd"]),

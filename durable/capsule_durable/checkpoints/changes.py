@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from capsule_worker.protocol.manifest import Manifest, Variable
+from capsule_worker.protocol.model import Model
 
 #: The names by which IPython shows the latest outputs, and those of single ones.
 _OUTPUT = re.compile(r"_(_{0,2}|\d+)\Z")
 
 
-class Change(BaseModel):
+class Change(Model):
     """A variable that differs. Its type and size, in bytes, are None where it is not there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: Literal["added", "removed", "changed"]

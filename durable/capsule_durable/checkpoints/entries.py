@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from capsule_durable.errors import CapsuleError
+from capsule_worker.protocol.model import Model
 
 #: The fewest characters of an id that stand for it.
 SHORTEST_PREFIX = 4
@@ -15,11 +14,7 @@ SHORTEST_PREFIX = 4
 _FIT = 5
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SessionRow(_Model):
+class SessionRow(Model):
     """A session: the life of one kernel."""
 
     id: str
@@ -37,7 +32,7 @@ class SessionRow(_Model):
     checkpoints: int
 
 
-class Entry(_Model):
+class Entry(Model):
     """A checkpoint, as lists show it."""
 
     id: str
@@ -68,7 +63,7 @@ class Entry(_Model):
     notebook: str | None
 
 
-class Collected(_Model):
+class Collected(Model):
     """What a collection removed, and what is left."""
 
     #: Ids of the checkpoints that the policy dropped, oldest first.

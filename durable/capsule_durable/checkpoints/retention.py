@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from capsule_worker.protocol.model import Model
 
 
-class Retention(BaseModel):
+class Retention(Model):
     """How much of a session is kept. What has a name is kept in any case."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: int = Field(30, ge=0, description="How many checkpoints without a name are kept")
     age: float | None = Field(14 * 86400.0, ge=0, description="For how long, in seconds; None: for ever")

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any, get_args
 
 import msgpack  # type: ignore[import-untyped]
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+import pydantic_core
+from pydantic import BaseModel, ValidationError
 
 from capsule_worker.protocol.errors import FrameTooLarge, ProtocolError
 from capsule_worker.protocol.messages import Message
@@ -37,7 +38,8 @@ HEADER = struct.Struct(">I")
 #: The kind of msgpack's extensions by which integers travel.
 _INTEGER = 1
 
-_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+#: The messages, by what they say they are.
+_MODELS: dict[str, type[Message]] = {model.model_fields["type"].default: model for model in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
@@ -91,7 +93,7 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
     if bound.containers > MAX_DEPTH:
         _check_depth(fields)
     try:
-        message = _ADAPTER.validate_python(fields)
+        message = _model(fields).model_validate(fields)
     except (ValidationError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
     if bound.integers:
@@ -111,9 +113,22 @@ def from_json(text: str | bytes) -> Message:
         ProtocolError: ``text`` is not the JSON form of a message.
     """
     try:
-        return _ADAPTER.validate_json(text)
-    except ValidationError as error:
+        return _model(pydantic_core.from_json(text)).model_validate_json(text)
+    except ValueError as error:
         raise ProtocolError(f"not the JSON form of a message: {error}") from error
+
+
+def _model(fields: Any) -> type[Message]:
+    """Return what some fields are to be read as.
+
+    Raises:
+        ProtocolError: they do not say what they are.
+    """
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    model = _MODELS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise ProtocolError(f"there are no messages of type {kind!r:.100}")
+    return model
 
 
 class Decoder:

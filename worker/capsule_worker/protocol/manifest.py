@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 import msgpack  # type: ignore[import-untyped]
 import zstandard
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from capsule_worker.protocol.errors import ProtocolError
+from capsule_worker.protocol.model import Model
 
 #: Raised when manifests, records or pickles change in a way that older versions cannot read.
 FORMAT = 1
@@ -33,18 +34,14 @@ CLAIM_SUFFIX = ".claim"
 DAMAGED_SUFFIX = ".damaged"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Cell(_Model):
+class Cell(Model):
     """The cell that last assigned a variable: its number, as in ``In [n]``, and its first line."""
 
     number: int
     line: str = ""
 
 
-class Variable(_Model):
+class Variable(Model):
     """A name of the namespace. ``reason`` says why its value could not be saved (None: it was)."""
 
     name: str
@@ -60,7 +57,7 @@ class Variable(_Model):
 PackName = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{0,80}$")]
 
 
-class Location(_Model):
+class Location(Model):
     """Where bytes lie: ``size`` of them at ``offset`` of a pack, with their xxh3-128 hash."""
 
     pack: PackName
@@ -69,7 +66,7 @@ class Location(_Model):
     digest: bytes
 
 
-class Group(_Model):
+class Group(Model):
     """Variables that share objects, and classes of the notebook that belong to them."""
 
     names: list[str] = Field(default_factory=list)
@@ -90,7 +87,7 @@ class Group(_Model):
     size: int = 0
 
 
-class Manifest(_Model):
+class Manifest(Model):
     """One checkpoint."""
 
     format: Literal[1] = 1

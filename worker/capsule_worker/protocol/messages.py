@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from capsule_worker.protocol.model import Model
 
 #: Raised when a field or a message changes its meaning. Front and worker must agree on it exactly.
 PROTOCOL_VERSION = 2
@@ -20,14 +22,8 @@ MimeBundle = dict[str, Any]
 Json = dict[str, Any]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-        ser_json_inf_nan="constants",
-    )
+class _Model(Model):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 
 
 # -- executing cells -----------------------------------------------------------------------------------------
