@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.util
 import json
 import os
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
     # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is imported stays: to look for garbage in it takes a tenth of the time. ``app`` goes on with that.
+    gc.disable()
     options = parse(argv)
     for line in options.unused:
         print(f"capsule: {line}", file=sys.stderr)
@@ -96,7 +99,7 @@ def _serve(settings: Settings | Unconfigured, connection: ConnectionFile, option
         first = None  # tried again, and reported, when there is a client to tell
 
     _hide_memory()
-    _put_off("aiohttp", "IPython")
+    _put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
     from capsule_kernel.endpoints import Endpoints
 
     endpoints = Endpoints(connection.values)
@@ -145,7 +148,8 @@ def _put_off(*packages: str) -> None:
     """Have packages imported when something of theirs is used; what lies in them can be imported without.
 
     The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one speaks to none. ipykernel imports
-    an error of IPython's, and with it all of IPython (100 ms), which is the workers' business.
+    an error of IPython's, and with it all of IPython (100 ms), which is the workers' business. Of ipykernel and
+    jupyter_client modules are used that need nothing of what else is imported with these packages (30 ms).
     """
     for name in packages:
         spec = importlib.util.find_spec(name) if name not in sys.modules else None
@@ -161,6 +165,11 @@ class _Later(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
+            package = importlib.import_module(self.__name__)
+            # Modules of it that had been imported before do not get there by themselves.
+            for there, module in vars(self).items():
+                if isinstance(module, ModuleType) and not hasattr(package, there):
+                    setattr(package, there, module)
         return getattr(importlib.import_module(self.__name__), name)
 
 

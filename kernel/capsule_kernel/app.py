@@ -61,6 +61,7 @@ async def _serve(
     kernel.start()
     # What was imported stays: the garbage collector need not look at it again and again.
     gc.freeze()
+    gc.enable()
     try:
         await kernel.stopped.wait()
     finally:

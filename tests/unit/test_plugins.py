@@ -12,6 +12,9 @@ from capsule_worker.protocol.plugins import without_plugins
 with without_plugins():
     import capsule_worker.protocol.messages
     import capsule_durable.settings
+capsule_durable.settings.Settings()
+import sys
+assert "importlib.metadata" not in sys.modules, "what knows all distributions was imported"
 from pydantic.plugin import _loader
 assert _loader._plugins is None, "all installed distributions were looked into"
 import pydantic

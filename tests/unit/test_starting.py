@@ -8,15 +8,21 @@ import sys
 PROGRAM = """
 import sys
 from capsule_kernel.__main__ import _put_off
-_put_off("aiohttp", "IPython")
+_put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
 import capsule_kernel.app
-found = {"aiohttp.client", "IPython.core.interactiveshell"} & sys.modules.keys()
+heavy = {"aiohttp.client", "IPython.core.interactiveshell", "ipykernel.connect", "jupyter_client.manager"}
+found = heavy & sys.modules.keys()
 assert not found, f"{found} are imported"
 import IPython
 assert IPython.version_info >= (8,), "it is not to be had"
 assert "IPython.core.interactiveshell" in sys.modules
 import aiohttp
 assert aiohttp.ClientSession is not None
+import ipykernel
+assert ipykernel.__version__
+import jupyter_client
+assert jupyter_client.KernelManager
+assert jupyter_client.session.Session, "its modules are not to be had"
 """
 
 

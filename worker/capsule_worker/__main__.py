@@ -19,9 +19,12 @@ def main() -> None:
     """Read the arguments, take the descriptors, serve."""
     import argparse
     import faulthandler
+    import gc
     import os
     import socket
 
+    # What is imported stays: to look for garbage in it takes a tenth of the time. A worker that is ready goes on with it.
+    gc.disable()
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
     parser.add_argument("--cookie", help="the beginning of their cookies")
@@ -65,6 +68,9 @@ def main() -> None:
     )
     os.close(order.fds["journal"])
     sys.argv = [""]
+    # Nor need it be looked at later, when a copy of this process shares its memory.
+    gc.freeze()
+    gc.enable()
     server.run(order.started)
 
 

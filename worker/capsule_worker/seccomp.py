@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 
 #: For each machine: what it calls itself in a filter (``AUDIT_ARCH``), and the numbers of calls, by name.
@@ -120,7 +120,7 @@ def program(machine: str, *, alone: bool = False) -> list[Instruction]:
     """Return the filter: for each instruction its code, how many to skip if it is true, if not, and the operand.
 
     Args:
-        machine: as ``platform.machine()`` has it.
+        machine: as ``os.uname()`` has it.
         alone: whether there are no namespaces: then limits of processes by number are refused as well.
 
     Raises:
@@ -158,7 +158,7 @@ def enforce(*, alone: bool = False) -> None:
     Raises:
         OSError: this system cannot do it; the text says why.
     """
-    instructions = program(platform.machine(), alone=alone)
+    instructions = program(os.uname().machine, alone=alone)
     packed = b"".join(struct.pack("HBBI", *one) for one in instructions)
     code = ctypes.create_string_buffer(packed, len(packed))
     given = struct.pack("HP", len(instructions), ctypes.addressof(code))

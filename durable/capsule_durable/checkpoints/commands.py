@@ -23,8 +23,6 @@ _NAMED = 8
 OFFERED = 3
 #: Of cells and reasons, as many as fit a message.
 _FIT = 5
-#: Drops nothing.
-_KEEP_ALL = Retention(count=sys.maxsize, age=None, size=None)
 
 
 class CommandError(CapsuleError):
@@ -124,12 +122,12 @@ def forgetting(catalogue: Catalogue, references: Iterable[str], session: str | N
             "its latest checkpoint, and the one at which it stands, stay"
         )
     catalogue.forget(entry.id for entry in entries)
-    freed = 0
+    freed, keep_all = 0, Retention(count=sys.maxsize, age=None, size=None)
     for row in catalogue.sessions():
         numbers = [entry.number for entry in entries if entry.session == row.id]
         # The keeper of one that runs collects by itself.
         if numbers and not runs(row):
-            freed += catalogue.collect(row.id, _KEEP_ALL, 0.0, writing=True, known=max(numbers)).freed
+            freed += catalogue.collect(row.id, keep_all, 0.0, writing=True, known=max(numbers)).freed
     rows = [[str(entry.number), entry.id, entry.name or "", entry.session] for entry in entries]
     data = {"removed": [entry.model_dump() for entry in entries], "freed": freed}
     return Table("Removed", ["no", "id", "name", "session"], rows, data=data)
