@@ -1,11 +1,13 @@
-"""Where Capsule keeps its data."""
+"""Where Capsule keeps its data, and finds its configuration.
+
+By the XDG Base Directory Specification, since it runs on Linux alone: a library that knows all systems takes 12 ms to
+import, on the way to the first worker.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import platformdirs
 
 VARIABLE = "CAPSULE_HOME"
 #: The directory in it that has a directory for each session, with its checkpoints.
@@ -13,7 +15,7 @@ SESSIONS = "checkpoints"
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return the directory for data: ``CAPSULE_HOME``, or else the platform's place for it. Does not make it.
+    """Return the directory for data: ``CAPSULE_HOME``, or else the usual place for it. Does not make it.
 
     Args:
         environ: the environment.
@@ -21,7 +23,31 @@ def home(environ: Mapping[str, str]) -> Path:
     chosen = environ.get(VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
-    return platformdirs.user_data_path("capsule")
+    return data(environ)
+
+
+def data(environ: Mapping[str, str]) -> Path:
+    """Return the usual directory for data. Does not make it.
+
+    Args:
+        environ: the environment.
+    """
+    return _place(environ, "XDG_DATA_HOME", "~/.local/share")
+
+
+def configuration(environ: Mapping[str, str]) -> Path:
+    """Return the directory for the person's configuration. Does not make it.
+
+    Args:
+        environ: the environment.
+    """
+    return _place(environ, "XDG_CONFIG_HOME", "~/.config")
+
+
+def _place(environ: Mapping[str, str], variable: str, usual: str) -> Path:
+    # By the specification a relative path is to be ignored.
+    chosen = Path(environ.get(variable, ""))
+    return (chosen if chosen.is_absolute() else Path(usual).expanduser()) / "capsule"
 
 
 def ensure(path: Path) -> Path:

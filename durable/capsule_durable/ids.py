@@ -5,10 +5,8 @@ The grammar is resonate-sdk's (``resonate.ids``): ``origin`` or ``origin:lineage
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
-import secrets
-import uuid
 
 #: Digits that sort as they count, without those that look alike: what sessions' ids are made of.
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -23,11 +21,13 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 def new_execution_id() -> str:
     """Return a fresh id for one execution of one cell."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def word(text: str) -> str:
     """Return a short word that stands for a text of any form: the same for the same text."""
+    import hashlib  # the first worker is started without
+
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
@@ -64,4 +64,4 @@ def new_session_id(now: float) -> str:
     """
     milliseconds = int(now * 1000)
     digits = [DIGITS[milliseconds >> 5 * place & 31] for place in reversed(range(_TIME_DIGITS))]
-    return "".join([*digits, *(secrets.choice(DIGITS) for _ in range(_RANDOM_DIGITS))])
+    return "".join([*digits, *(DIGITS[byte & 31] for byte in os.urandom(_RANDOM_DIGITS))])

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -226,7 +225,7 @@ class Launcher:
     limits: Limits = field(default_factory=Limits)
     variables: Mapping[str, str] = field(default_factory=dict)
     #: The start of the cookie of every worker of this front.
-    front_cookie: str = field(default_factory=lambda: uuid.uuid4().hex)
+    front_cookie: str = field(default_factory=lambda: os.urandom(16).hex())
     _count: int = 0
     _warden: Warden | None = None
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.home import configuration, data
 from capsule_durable.limits import Limits, usual_memory, usual_processes
 from capsule_durable.sandbox import Rules
 from capsule_durable.unconfigured import ENVIRONMENT_PREFIX, FILE_NAME
@@ -68,7 +68,7 @@ class Settings(Model):
     readable_paths: tuple[str, ...] = Field((), description="What they may read of that, and of /run")
     writable_paths: tuple[str, ...] = Field((), description="What they may change beside the working directory")
     home: str = Field(
-        default_factory=lambda: str(platformdirs.user_data_path("capsule")),
+        default_factory=lambda: str(data(os.environ)),
         description="The directory for promises, checkpoints and their catalogue",
     )
     checkpoints: Literal["background", "sync", "off"] = Field(
@@ -149,7 +149,7 @@ def load(
         environ: the environment.
         arguments: settings given on the command line; None means not given.
         directory: where the project's ``capsule.toml`` would be.
-        user_directory: where the user's would be; by default the platform's place for configuration.
+        user_directory: where the user's would be; by default the usual one for configuration.
 
     Raises:
         ConfigurationError: a value is wrong, a setting unknown, or a file unreadable.
@@ -174,7 +174,7 @@ def _layers(
     environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path, user_directory: Path | None
 ) -> list[tuple[str, dict[str, Any]]]:
     if user_directory is None:
-        user_directory = platformdirs.user_config_path("capsule")
+        user_directory = configuration(environ)
     layers = [
         (str(path), _read(path)) for path in (user_directory / FILE_NAME, directory / FILE_NAME) if path.is_file()
     ]

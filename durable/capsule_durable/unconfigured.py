@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from capsule_durable import home
 from capsule_durable.limits import Limits, usual_memory, usual_processes
 from capsule_durable.sandbox import Rules
@@ -49,7 +47,7 @@ def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], direc
     """
     named = any(name.startswith(ENVIRONMENT_PREFIX) and name != home.VARIABLE for name in environ)
     given = any(value is not None for value in arguments.values())
-    folders = (directory, platformdirs.user_config_path("capsule"))
+    folders = (directory, home.configuration(environ))
     if named or given or any((folder / FILE_NAME).is_file() for folder in folders):
         return None
     return Unconfigured(str(home.home(environ)))

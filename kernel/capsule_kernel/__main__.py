@@ -7,9 +7,8 @@ machinery, the worker imports IPython, on another core.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import signal
@@ -140,6 +139,8 @@ def _hide_memory() -> None:
 
     What has the key and passwords in it is nobody's business, in no profile (``PR_SET_DUMPABLE``).
     """
+    import ctypes  # not before the first worker is on its way
+
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
@@ -151,6 +152,8 @@ def _put_off(*packages: str) -> None:
     an error of IPython's, and with it all of IPython (100 ms), which is the workers' business. Of ipykernel and
     jupyter_client modules are used that need nothing of what else is imported with these packages (30 ms).
     """
+    import importlib.util  # as above
+
     for name in packages:
         spec = importlib.util.find_spec(name) if name not in sys.modules else None
         if spec is not None:

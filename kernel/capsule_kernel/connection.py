@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +97,7 @@ def settle(name: str | None, wanted: Mapping[str, str | int]) -> ConnectionFile:
         raise ConnectionFileError(f"the connection file {path} has no table in it")
     if all(values.get(port) for port in PORTS):
         return ConnectionFile(path, values)
-    values.setdefault("key", secrets.token_hex(16))
+    values.setdefault("key", os.urandom(16).hex())
     values.setdefault("signature_scheme", "hmac-sha256")
     values = {**values, **{key: value for key, value in wanted.items() if not values.get(key)}}
     ipc = values.setdefault("transport", "tcp") == "ipc"

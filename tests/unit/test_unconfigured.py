@@ -7,7 +7,6 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from capsule_durable.settings import load
@@ -19,7 +18,7 @@ NOTHING = {"python": None, "profile": None}
 @pytest.fixture(autouse=True)
 def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Have a person who has configured nothing."""
-    monkeypatch.setattr(platformdirs, "user_config_path", lambda name: tmp_path / "config" / name)
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
@@ -38,9 +37,11 @@ def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> No
     (tmp_path / "capsule.toml").touch()
     assert unconfigured({}, NOTHING, tmp_path) is None
     assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is not None
-    (tmp_path / "config" / "capsule").mkdir(parents=True)
-    (tmp_path / "config" / "capsule" / "capsule.toml").touch()
+    (tmp_path / ".config" / "capsule").mkdir(parents=True)
+    (tmp_path / ".config" / "capsule" / "capsule.toml").touch()
     assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is None
+    elsewhere = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
+    assert unconfigured(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
 
 
 def test_no_model_is_made_for_it() -> None:

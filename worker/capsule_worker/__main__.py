@@ -23,7 +23,7 @@ def main() -> None:
     import os
     import socket
 
-    # What is imported stays: to look for garbage in it takes a tenth of the time. A worker that is ready goes on with it.
+    # What is imported stays: to look for garbage in it takes a tenth of the time.
     gc.disable()
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")

@@ -12,7 +12,6 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import spec_from_loader
 from pathlib import Path
@@ -62,8 +61,8 @@ def follow_imports() -> None:
         package[name.rpartition(".")[2]] = _Later(follower, name, _CLASSES[name]).module
 
 
-class _Follower(MetaPathFinder):
-    """Finds modules of ipykernel's.
+class _Follower:
+    """Finds modules of ipykernel's, as ``importlib.abc.MetaPathFinder`` does (6 ms to import, at each start).
 
     Args:
         create_comm, get_comm_manager: what makes comms; ipykernel puts its own in their place.
@@ -82,7 +81,11 @@ class _Follower(MetaPathFinder):
         if spec is None or spec.loader is None:
             if fullname not in _IMITATED:
                 return None
-            spec = spec_from_loader(fullname, _Imitator(), is_package=fullname in {PACKAGE, "ipykernel.comm"})
+            spec = spec_from_loader(
+                fullname,
+                _Imitator(),  # type: ignore[arg-type]  # it has what is asked for
+                is_package=fullname in {PACKAGE, "ipykernel.comm"},
+            )
         assert spec is not None
         assert spec.loader is not None
         execute = spec.loader.exec_module
@@ -184,8 +187,11 @@ class _Later:
             raise
 
 
-class _Imitator(Loader):
-    """Makes the small modules that stand in for ipykernel's."""
+class _Imitator:
+    """Makes the small modules that stand in for ipykernel's, as ``importlib.abc.Loader`` does."""
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """Have an empty one made."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill a module."""
