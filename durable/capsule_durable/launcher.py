@@ -1,6 +1,7 @@
 """Starts worker processes, and nothing else.
 
-Standard library only, so that the first worker can be on its way while the front is still importing.
+Standard library only, so that the first worker can be on its way while the front is still importing; and of that no
+``dataclasses``, which take 20 ms (with ``inspect``, and a program to be compiled for each class).
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capsule_durable import environment as variables
 from capsule_durable.limits import Limits
@@ -34,8 +34,7 @@ _F_SETPIPE_SZ = 1031
 WITHHELD, PROFILE = "CAPSULE_WITHHELD", "CAPSULE_ISOLATION"
 
 
-@dataclass
-class Launched:
+class Launched(NamedTuple):
     """A worker that was just started, and the front's ends of what connects to it."""
 
     sock: socket.socket
@@ -64,8 +63,7 @@ class Launched:
         self.standby.close()
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process.
 
     Args:
@@ -99,8 +97,7 @@ class Process:
         return cls(fd, max(0, found[0]), inner)
 
 
-@dataclass
-class _Ends:
+class _Ends(NamedTuple):
     """Both ends of what connects a worker to its front."""
 
     sock: tuple[socket.socket, socket.socket]
@@ -172,7 +169,6 @@ class Listener(Protocol):
         """Listen no more."""
 
 
-@dataclass
 class Warden:
     """The process whose children the workers are; see ``capsule_worker.warden``.
 
@@ -182,15 +178,16 @@ class Warden:
         said: what it wrote, a file.
     """
 
-    process: subprocess.Popen[bytes]
-    control: socket.socket
-    said: int
-    #: Layers of the isolation of which it has told.
-    layers: list[Layer] = field(default_factory=list)
-    #: A descriptor of it, when it has told: ``process`` may be a program that started it.
-    fd: int | None = None
-    #: Who listens to it.
-    listener: Listener | None = None
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, said: int) -> None:
+        self.process = process
+        self.control = control
+        self.said = said
+        #: Layers of the isolation of which it has told.
+        self.layers: list[Layer] = []
+        #: A descriptor of it, when it has told: ``process`` may be a program that started it.
+        self.fd: int | None = None
+        #: Who listens to it.
+        self.listener: Listener | None = None
 
     def kill(self) -> None:
         """End it, now. Where it is the first process of a namespace all others in there end with it."""
@@ -203,7 +200,6 @@ class Warden:
         return os.pread(self.said, 1 << 16, 0).decode("utf-8", "replace")
 
 
-@dataclass
 class Launcher:
     """Starts workers that share an interpreter and a working directory.
 
@@ -217,17 +213,27 @@ class Launcher:
         variables: what workers find in their environment beside it.
     """
 
-    python: str = sys.executable
-    drain_timeout: float = 30.0
-    sandbox: Sandbox = field(default_factory=lambda: Sandbox("open"))
-    session: str | None = None
-    pass_environment: Sequence[str] = ()
-    limits: Limits = field(default_factory=Limits)
-    variables: Mapping[str, str] = field(default_factory=dict)
-    #: The start of the cookie of every worker of this front.
-    front_cookie: str = field(default_factory=lambda: os.urandom(16).hex())
-    _count: int = 0
-    _warden: Warden | None = None
+    def __init__(
+        self,
+        python: str = sys.executable,
+        drain_timeout: float = 30.0,
+        sandbox: Sandbox | None = None,
+        session: str | None = None,
+        pass_environment: Sequence[str] = (),
+        limits: Limits | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.python = python
+        self.drain_timeout = drain_timeout
+        self.sandbox = sandbox or Sandbox("open")
+        self.session = session
+        self.pass_environment = pass_environment
+        self.limits = limits or Limits()
+        self.variables = variables or {}
+        #: The start of the cookie of every worker of this front.
+        self.front_cookie = os.urandom(16).hex()
+        self._count = 0
+        self._warden: Warden | None = None
 
     def launch(self) -> Launched:
         """Have a worker started, in a session of its own. Call it from the main thread.

@@ -6,9 +6,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 #: Part of the machine's memory that cells may take where nothing else is said.
 USUAL = 0.85
@@ -19,8 +18,7 @@ _MEMINFO, _PROC = Path("/proc/meminfo"), Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a worker, and all that it has started, may take; None for as much as there is.
 
     Args:
@@ -53,11 +51,10 @@ class Limits:
     def is_watched(self) -> bool:
         """Whether any limit holds that the front must see to."""
         own = {"file_size", "open_files"}
-        return any(getattr(self, each.name) is not None for each in fields(self) if each.name not in own)
+        return any(value is not None for name, value in self._asdict().items() if name not in own)
 
 
-@dataclass(frozen=True)
-class Breach:
+class Breach(NamedTuple):
     """A limit that is exceeded.
 
     Args:
@@ -73,8 +70,7 @@ class Breach:
     ends_all: bool = False
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """The cell that runs.
 
     Args:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from capsule_durable import ids
 from capsule_durable.home import SESSIONS, configuration, ensure
@@ -49,8 +49,7 @@ class SandboxRefused(OSError):
     """What a profile promises cannot be held here, so nothing is started. The message says why, and what to do."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A part of the isolation.
 
     Args:
@@ -66,8 +65,7 @@ class Layer:
     mend: str = ""
 
 
-@dataclass(frozen=True)
-class Sandbox:
+class Sandbox(NamedTuple):
     """How workers are kept apart.
 
     Args:
@@ -121,8 +119,7 @@ def told(name: str, why: str) -> Layer:
     return Layer(name, enforced=not why, why=why, mend=_MENDS.get(name, "") if why else "")
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """What a person wants beside what a profile says: paths, where ``~`` stands for the home directory.
 
     Args:
@@ -136,8 +133,7 @@ class Rules:
     writable: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """Directories and files, as absolute paths. Where two contradict each other, the one named later holds.
 
     Args:
@@ -276,7 +272,7 @@ def enter(
             ensure(path)
     except OSError:
         keep = False  # which is told where they would be
-    where = where if keep else replace(where, session=None)
+    where = where if keep else where._replace(session=None)
     _make(where.fixed[:2])  # what is not there cannot be kept as it is
     sandbox = plan(profile, where)
     if not sandbox.prefix:

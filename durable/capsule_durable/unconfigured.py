@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from capsule_durable import home
 from capsule_durable.limits import Limits, usual_memory, usual_processes
@@ -19,22 +18,22 @@ ENVIRONMENT_PREFIX = "CAPSULE_"
 FILE_NAME = "capsule.toml"
 
 
-@dataclass(frozen=True)
-class Unconfigured:
+class Unconfigured(NamedTuple):
     """The settings that a worker is started with, as in ``capsule_durable.settings.Settings``.
 
     Args:
         home: the directory for data.
+        limits: what cells may take.
     """
 
     home: str
+    limits: Limits
     python: str = sys.executable
     profile: Literal["notebook"] = "notebook"
     pass_environment: tuple[str, ...] = ()
     drain_timeout: float = 30.0
     checkpoints: Literal["background"] = "background"
-    rules: Rules = field(default_factory=Rules)
-    limits: Limits = field(default_factory=lambda: Limits(usual_memory() or None, usual_processes() or None))
+    rules: Rules = Rules()
 
 
 def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path) -> Unconfigured | None:
@@ -50,4 +49,4 @@ def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], direc
     folders = (directory, home.configuration(environ))
     if named or given or any((folder / FILE_NAME).is_file() for folder in folders):
         return None
-    return Unconfigured(str(home.home(environ)))
+    return Unconfigured(str(home.home(environ)), Limits(usual_memory() or None, usual_processes() or None))

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ class ConnectionFileError(CapsuleError):
     """The connection file can be neither read nor made; the message says why."""
 
 
-@dataclass
 class ConnectionFile:
     """A connection file.
 
@@ -28,13 +26,14 @@ class ConnectionFile:
         path: where it is, or will be.
         values: what is in it. Ports of 0 are to be chosen by who binds them.
         written: whether all of it is there.
-        made: files of ours, which are removed in the end.
     """
 
-    path: Path
-    values: dict[str, Any]
-    written: bool = True
-    made: list[Path] = field(default_factory=list)
+    def __init__(self, path: Path, values: dict[str, Any], *, written: bool = True) -> None:
+        self.path = path
+        self.values = values
+        self.written = written
+        #: Files of ours, which are removed in the end.
+        self.made: list[Path] = []
 
     def publish(self) -> None:
         """Write the file, if a manager has not. Do so when the ports are bound: clients wait for nothing else."""
