@@ -53,6 +53,8 @@ _FOR_EVER = 30 * 86400.0
 TIMEOUT_RESERVE = 60.0
 #: Seconds after which an engine is tried again that could not be had.
 ENGINE_RETRY = 30.0
+#: Seconds after the start at which old records are forgotten: it must not compete with the first cells.
+FORGET_DELAY = 5.0
 
 
 class Runtime:
@@ -95,8 +97,9 @@ class Runtime:
         self._debugging = Debugging()
         self.keeper = Keeper(settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts)
         self._recovery: Recovery | None = None
-        #: Whether a worker has been there.
-        self._begun = False
+        #: Takes what earlier processes have left, while the first worker starts.
+        self._beginning: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
         #: The number of the next cell, where an earlier process of this kernel ran some.
         self.next_count = 1
         self._commands: set[asyncio.Task[None]] = set()
@@ -112,7 +115,10 @@ class Runtime:
         self._engine.resonate.start()
         self.keeper.start()
         self.workers.start(first)
-        self._record.forget(self.settings.record_age, self.settings.record_size)
+        loop = asyncio.get_running_loop()
+        self._beginning = loop.create_task(self._begin(), name="begin")
+        age, size = self.settings.record_age, self.settings.record_size
+        self._forgetting = loop.call_later(FORGET_DELAY, self._record.forget, age, size)
 
     async def execute(self, request: m.ExecuteMessage, said: Any = None) -> m.ResultMessage:
         """Run one cell durably.
@@ -413,6 +419,9 @@ class Runtime:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        for waiting in (self._beginning, self._forgetting):
+            if waiting is not None:
+                waiting.cancel()
         await self.keeper.ending()
         self.workers.let_leave()
         if self.workers.current is not None and self.ready is not None and self._running is None:
@@ -440,26 +449,33 @@ class Runtime:
     async def prepare(self, ready: m.ReadyMessage) -> None:
         """Remember what the worker said of itself; have it keep checkpoints, and give it a dead one's variables."""
         self.ready = ready
-        first, self._begun = not self._begun, True
-        if first:
-            try:
-                await self.bridge.settle_abandoned()
-            except ResonateError as error:
-                logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
+        if self._beginning is not None:
+            await asyncio.wait({self._beginning})
         keep = await self.keeper.keeping()
-        if first:
-            self.note("session started", notebook=self._notebook, kernel=self.session.id)
         self.note("worker started", process=ready.pid)
         if keep is not None:
             self.session.send(keep)
-            if first and self.settings.run_id is None:
-                await self._inherit()
             recovery, self._recovery = self._recovery, None
             if recovery is not None and recovery.manifest is not None:
                 await self._restore(recovery.manifest)
         with contextlib.suppress(ExecutionFailed):
             await self._close_lost_comms()
             await self._debug_again()
+
+    async def _begin(self) -> None:
+        """Begin the session, and take what earlier processes have left: nothing of it needs a worker."""
+        try:
+            await self.bridge.settle_abandoned()
+        except ResonateError as error:
+            logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
+        keep = await self.keeper.keeping()
+        self.note("session started", notebook=self._notebook, kernel=self.session.id)
+        if keep is not None and self.settings.run_id is None:
+            try:
+                await self._inherit()
+            # A kernel without its variables is better than none.
+            except Exception:
+                logger.exception("what an earlier process has left could not be taken")
 
     async def _inherit(self) -> None:
         """Take what an earlier process of this kernel, or of this notebook, has left."""
