@@ -56,6 +56,17 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.capsule_only
+def test_workers_share_the_memory_of_what_they_are_made_of(open_kernel: Callable[..., Opened]) -> None:
+    """With the warden, from the beginning; a copy of the worker, which shares more, is not there yet."""
+    _, kernel = open_kernel()
+    shared = kernel.run(
+        "lines = open('/proc/self/smaps_rollup').read().splitlines()\n"
+        "next(int(line.split()[1]) for line in lines if line.startswith('Shared_Dirty'))"
+    )
+    assert int(str(shared.result)) > 8_000, "kB of its own making"
+
+
 def test_shutdown_answers_and_leaves_no_process(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     _with_grandchildren(kernel, family)

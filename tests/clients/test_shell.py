@@ -324,6 +324,13 @@ def test_errors_beside_cells_are_shown_below_the_cell_they_come_from(kernel: Con
         )
 
 
+def test_the_garbage_collector_tells_who_holds_an_object(kernel: Conversation) -> None:
+    kernel.run("import gc\nheld = [object()]")
+    assert (
+        kernel.run("gc.isenabled(), any(one is globals() for one in gc.get_referrers(held))").result == "(True, True)"
+    )
+
+
 def test_signal_handlers_of_the_notebook_live_between_cells(kernel: Conversation, tmp_path: Path) -> None:
     kernel.run(
         "import os, pathlib, signal\n"

@@ -15,6 +15,20 @@ if not getattr(sys.flags, "safe_path", False):
     sys.path.pop(0)
 
 
+def _prepare() -> None:
+    """Import what workers are made of, and have the garbage collector leave it alone: forks go on sharing the memory.
+
+    That is modules only: people ask the collector who holds their objects, and the answer is in the shell's namespace.
+    """
+    import contextlib
+    import gc
+
+    # A worker fails of it in its turn, and says so.
+    with contextlib.suppress(Exception):
+        import capsule_worker.server  # noqa: F401  # for the forks
+    gc.freeze()
+
+
 def main() -> None:
     """Read the arguments, take the descriptors, serve."""
     import argparse
@@ -44,7 +58,8 @@ def main() -> None:
     order: warden.Order | None
     if arguments.warden is not None:
         os.set_inheritable(arguments.warden, False)
-        order = warden.watch(socket.socket(fileno=arguments.warden), arguments.cookie, arguments.confine)
+        control = socket.socket(fileno=arguments.warden)
+        order = warden.watch(control, arguments.cookie, arguments.confine, _prepare)
         if order is None:
             return
     else:
@@ -68,8 +83,6 @@ def main() -> None:
     )
     os.close(order.fds["journal"])
     sys.argv = [""]
-    # Nor need it be looked at later, when a copy of this process shares its memory.
-    gc.freeze()
     gc.enable()
     server.run(order.started)
 

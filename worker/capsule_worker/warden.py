@@ -1,8 +1,9 @@
 """The process that has the workers of a kernel for its children, and ends what they leave behind.
 
-It is started once, by exec, before anything of the notebook's runs, and stays as small as it is then: workers are forks
-of it. It waits for them and for the copies of themselves that they leave (``PR_SET_CHILD_SUBREAPER``), tells the front
-how each has ended, and when the front is gone, however it went, it ends everything and then itself.
+It is started once, by exec, before anything of the notebook's runs. It imports what workers are made of, and no more:
+they are forks of it, share that memory, and are ready at once. It waits for them and for the copies of themselves that
+they leave (``PR_SET_CHILD_SUBREAPER``), tells the front how each has ended, and when the front is gone, however it
+went, it ends everything and then itself.
 
 The front asks for a worker by a datagram: its cookie, the seconds for draining and its limits as JSON, with the
 descriptors in ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd),
@@ -21,6 +22,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from capsule_worker import confinement, limits, reaper
@@ -49,13 +51,14 @@ class Order:
     started: float
 
 
-def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | None:
+def watch(control: socket.socket, cookie: str, confine: str | None, prepare: Callable[[], None]) -> Order | None:
     """Start workers and wait for them, until the front is gone; then end everything.
 
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
         cookie: the beginning of all workers' cookies.
         confine: what to give up, as ``Confinement.to_json`` has it; None for nothing.
+        prepare: does what workers have in common, when all that is given up.
 
     Returns:
         In a worker, what it begins with; None in this process, at its end.
@@ -69,6 +72,7 @@ def watch(control: socket.socket, cookie: str, confine: str | None) -> Order | N
     limits.leave_no_core()
     if confine is not None:
         _confine(control, confinement.Confinement.from_json(confine))
+    prepare()
     # The end of a child wakes up the poll below.
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
