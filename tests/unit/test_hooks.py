@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-from capsule_worker.checkpoints import checkpointer
+from capsule_worker.checkpoints.strangers import hooks
 from capsule_worker.hooks import OfThread, Publisher
 
 SHELL = SimpleNamespace(client_debugger=None, user_ns={}, events=SimpleNamespace(callbacks={}))
@@ -20,11 +20,11 @@ class Part(Publisher):
 
 def test_checkpoints_look_at_everything_as_long_as_there_are_hooks() -> None:
     part = Part()
-    assert not checkpointer._hooks(SHELL)
+    assert not hooks(SHELL)
     part.register_hook(dict)
-    assert checkpointer._hooks(SHELL)
+    assert hooks(SHELL)
     assert (part.unregister_hook(dict), part.unregister_hook(dict)) == (True, False)
-    assert not checkpointer._hooks(SHELL)
+    assert not hooks(SHELL)
 
 
 def test_hooks_belong_to_the_thread_that_has_registered_them() -> None:

@@ -27,7 +27,8 @@ import capsule_worker
 from capsule_worker import attribution, interrupts, introspection, limits, lookalikes, reaper, standby
 from capsule_worker.application import IPKernelApp
 from capsule_worker.channel import Channel
-from capsule_worker.checkpoints.checkpointer import Checkpointer, strangers
+from capsule_worker.checkpoints.checkpointer import Checkpointer
+from capsule_worker.checkpoints.strangers import strangers
 from capsule_worker.commands import Commands
 from capsule_worker.comms import Comms
 from capsule_worker.debugger import Debugger, available

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import os
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -15,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from capsule_worker import attribution
 from capsule_worker.checkpoints import copies
 from capsule_worker.checkpoints.definitions import Definitions
 from capsule_worker.checkpoints.delta import delta
@@ -30,10 +28,10 @@ from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach,
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
+from capsule_worker.checkpoints.strangers import hooks, strangers
 from capsule_worker.checkpoints.touch import Touch, touch
 from capsule_worker.checkpoints.writer import Writer, describe
 from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
-from capsule_worker.hooks import OfThread
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
 
@@ -274,7 +272,7 @@ class Checkpointer:
         """Whether nothing but the cell can have changed anything, and nobody waits for what is saved."""
         if self._changed or self._everything or self._due or self._strange or self.synchronous:
             return False
-        return strangers(self._loop) is None and not _hooks(self._shell)
+        return strangers(self._loop) is None and not hooks(self._shell)
 
     def _put_off(self) -> None:
         """Have a checkpoint be due when no cell comes any more."""
@@ -550,7 +548,7 @@ class Checkpointer:
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)
         # What was there at the checkpoint before may have gone on until now.
-        before, self._strange = self._strange, strangers(self._loop) is not None or _hooks(self._shell)
+        before, self._strange = self._strange, strangers(self._loop) is not None or hooks(self._shell)
         return None if self._everything or before or self._strange else found.names
 
     def _gone(self, suspects: Collection[str], reached: Collection[str] | None) -> dict[str, mf.Variable]:
@@ -836,27 +834,3 @@ class Checkpointer:
         if restorer.done:
             restorer.close()
             self._restorer = None
-
-
-def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
-    """Return what of the notebook runs beside its cells, if anything does."""
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not attribution.is_ours(thread):
-            return f"thread {thread.name!r} runs"
-    for task in asyncio.all_tasks(loop):
-        if not _is_cell(task):
-            return f"task {task.get_name()!r} is pending"
-    return None
-
-
-def _hooks(shell: Any) -> bool:
-    """Whether functions of the notebook are called with each cell, or with what it shows, or somebody debugs."""
-    if OfThread.registered or (shell.client_debugger is not None and shell.client_debugger.attached):
-        return True
-    namespace = shell.user_ns
-    hooks = [hook for several in shell.events.callbacks.values() for hook in several]
-    return any(getattr(hook, "__globals__", None) is namespace for hook in hooks) or sys.gettrace() is not None
-
-
-def _is_cell(task: asyncio.Task[Any]) -> bool:
-    return task.get_name() == "capsule-cell"
