@@ -58,3 +58,16 @@ def test_an_interrupt_ends_the_attempts(one: Kernel) -> None:
 def test_a_policy_that_makes_no_sense_is_said(one: Kernel) -> None:
     assert "%%capsule retry=3" in one.refused("%%capsule retry=often\nx = 1")
     assert one.text("print('x' in globals())") == "False\n"
+
+
+def test_interrupts_do_not_end_a_worker_that_is_starting(tmp_path: Path) -> None:
+    with kernel(tmp_path / "home", spare="false", checkpoints="off") as bare:
+        for _ in range(5):
+            bare.died()
+            waits = str(bare.talk.client.execute("3"))
+            for _ in range(30):
+                interrupt = bare.talk.send_control("interrupt_request")
+                bare.talk.listen_until(lambda: bare.talk.exchange(interrupt).replies, "interrupt_reply")  # noqa: B023
+            (done,) = bare.talk.finish(waits)
+            assert done.reply.get("ename") in (None, "KeyboardInterrupt"), done.reply
+            assert bare.ok("4").result == "4"

@@ -13,6 +13,7 @@ from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
 from IPython.core.interactiveshell import ExecutionResult
 
 from capsule_worker import attribution
+from capsule_worker.displays import running
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.jsonable import jsonable
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
@@ -66,31 +67,38 @@ class CellRunner:
         started = time.perf_counter()
         expressions: dict[str, Any] = {}
         raised = None
-        if in_main:
-            self._gate.start()
         try:
-            if in_main:
-                shell.open_history()
-                shell.begin()
-            if in_main:
-                shell.forget_errors()
-            else:
-                shell.forget_errors(message.execution_count, message.code)
-            ended = await self._run_cell(message)
-            raised = ended.error_before_exec or ended.error_in_exec
-            succeeded = bool(ended.success) and not shell.result_failed
-            if succeeded and message.user_expressions:
+            try:
                 if in_main:
-                    self._before_code("\n".join(message.user_expressions.values()))
-                expressions = shell.user_expressions(message.user_expressions)
-        # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
-        # the user's code and the shell's, or a hook of the user's that raised.
-        except BaseException:
-            succeeded = False
-            shell.showtraceback()
-        finally:
-            if in_main:
-                self._gate.stop()
+                    self._gate.start()
+                    shell.open_history()
+                    shell.begin()
+                if in_main:
+                    shell.forget_errors()
+                else:
+                    shell.forget_errors(message.execution_count, message.code)
+                ended = await self._run_cell(message)
+                raised = ended.error_before_exec or ended.error_in_exec
+                succeeded = bool(ended.success) and not shell.result_failed
+                if succeeded and message.user_expressions:
+                    if in_main:
+                        self._before_code("\n".join(message.user_expressions.values()))
+                    expressions = shell.user_expressions(message.user_expressions)
+            # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
+            # the user's code and the shell's, or a hook of the user's that raised.
+            except BaseException:
+                succeeded = False
+                with self._gate.ignoring():
+                    shell.showtraceback()
+            finally:
+                if in_main:
+                    self._gate.stop()
+        # One that comes where the cell ends, or while another is told of, is no more than that one.
+        except KeyboardInterrupt as late:
+            self._gate.stop()
+            succeeded, raised = False, raised or late
+            if running.last_error is None:
+                shell.showtraceback()
         elapsed = time.perf_counter() - started
         payload = shell.take_payload() if in_main else []
         error = None if succeeded else shell.take_error(raised)

@@ -141,7 +141,8 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # An interrupt is for a cell, and each takes it as it begins (``InterruptGate``): before the first there is none.
+    signal.signal(signal.SIGINT, _ignore)
     os.setsid()
     reaper.take_cookie(cookie)
     for name, standard in (("stdout_writing", 1), ("stderr_writing", 2)):
@@ -149,6 +150,10 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
         os.dup2(fd, standard)
         os.close(fd)
     return fds
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing; programs that are started do not inherit it."""
 
 
 def _wait(control: socket.socket) -> None:
