@@ -95,6 +95,30 @@ def test_what_a_cell_starts_counts(one: Kernel) -> None:
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
+def test_a_cell_that_leaves_no_memory_can_be_spoken_to_and_another_one_frees_it(one: Kernel) -> None:
+    """What is never touched is refused by the system only: the front does not see it."""
+    done = one.run(
+        "import mmap, os\n"
+        "def fill(taken):\n"
+        "    small = [bytearray(100) for _ in range(2000)]\n"
+        "    for size in (50_000_000, 1_000_000, 4096):\n"
+        "        try:\n"
+        "            while True: taken.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE))\n"
+        "        except OSError: pass\n"
+        "    for size in (60_000, 3_000, 400, 100):\n"
+        "        try:\n"
+        "            while True: taken.append(bytearray(size))\n"
+        "        except MemoryError: pass\n"
+        "    small.clear(); os.write(1, b'full'); time.sleep(5); print(len(kept))\n"
+        "time.sleep(1)\n"
+        "fill(taken := [])"
+    )
+    assert done.reply["status"] == "ok", (done.reply["ename"], done.reply["evalue"], done.text("stderr"))
+    assert done.text() == "full2\n"
+    assert one.text("taken.clear()\nprint(kept)") == "[1, 2]\n"
+    assert one.ok("bytearray(200_000_000) and None").reply["execution_count"] == 5
+
+
 @pytest.mark.parametrize("profile", ["open", "notebook", "restricted"])
 def test_many_such_cells_leave_nothing(tmp_path: Path, profile: str) -> None:
     if profile == "restricted":

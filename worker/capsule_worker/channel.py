@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from capsule_worker import limits
 from capsule_worker.interrupts import InterruptGate
 from capsule_worker.protocol import Decoder, Message, encode
 
@@ -54,7 +55,9 @@ class Channel:
         Raises:
             ProtocolError: the message cannot be encoded; nothing was sent of it.
         """
-        self._queue.append(memoryview(encode(message)))
+        with limits.lifted:
+            frame = encode(message)
+        self._queue.append(memoryview(frame))
         return self.flush(deadline)
 
     def flush(self, deadline: float | None = None) -> bool:
@@ -84,16 +87,17 @@ class Channel:
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         while True:
-            try:
-                data = self._sock.recv(READ_SIZE)
-            except BlockingIOError:
-                poller.poll()
-                continue
-            except OSError:
-                return
-            if not data:
-                return
-            yield from decoder.feed(data)
+            limits.patiently(poller.poll)
+            with limits.lifted:
+                try:
+                    data = self._sock.recv(READ_SIZE)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return
+                if not data:
+                    return
+                yield from decoder.feed(data)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Keep other threads from sending: a context."""

@@ -10,7 +10,10 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 #: Of a limit of memory, how much is refused at once. Below it the front watches: what is asked for need not be used.
 _REFUSED = 1.25
@@ -22,11 +25,18 @@ _RESOURCES = {
     "file_size": (resource.RLIMIT_FSIZE, 0),
     "processes": (resource.RLIMIT_NPROC, 0),
 }
+#: Of the reserve of memory, what a cell has that begins where nothing is left: a cell may be the one that frees some.
+_ROOM = 32 << 20
 #: Those that were imposed: what is refused to cells, and what to this process.
 _imposed: dict[int, tuple[int, int]] = {}
 #: How many cells run.
 _cells = 0
-_counting = threading.Lock()
+#: How many threads of ours need the reserve at this moment.
+_lifted = 0
+#: What the cells that run are refused.
+_refused: dict[int, int] = {}
+#: Re-entrant: a signal handler of the user may print.
+_counting = threading.RLock()
 
 
 def leave_no_core() -> None:
@@ -57,21 +67,76 @@ def enforced() -> Iterator[None]:
     global _cells  # noqa: PLW0603  # limits are the process's
     with _counting:
         _cells += 1
-        for kind, limit in _imposed.items():
-            resource.setrlimit(kind, limit)
+        for kind, (soft, hard) in _imposed.items():
+            _refused[kind] = _with_room(soft, hard) if kind == resource.RLIMIT_DATA else soft
+        _apply()
     try:
         yield
     finally:
         with _counting:
             _cells -= 1
-            if not _cells:
-                relax()
+            _apply()
+
+
+class _Lifted:
+    """A context, for threads of ours beside a cell: what they do needs memory, and the cell may have left none."""
+
+    def __enter__(self) -> None:
+        self._count(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        global _lifted  # noqa: PLW0603  # limits are the process's
+        with _counting:
+            _lifted += more
+            _apply()
+
+
+lifted = _Lifted()
 
 
 def relax() -> None:
-    """Have the reserve: what a cell has taken may still be there."""
+    """Have the reserve to the end of the cell: what it has taken may still be there."""
+    with _counting:
+        for kind, (_, hard) in _imposed.items():
+            _refused[kind] = hard
+        _apply()
+
+
+def patiently(wait: Callable[[], _T]) -> _T:
+    """Call what waits for something, in a thread of ours: it needs little, but the cell may have left nothing."""
+    while True:
+        try:
+            return wait()
+        except MemoryError:
+            relax()
+
+
+def after_fork_in_child() -> None:
+    """In a forked child: the threads that needed the reserve are not there."""
+    global _counting, _lifted  # noqa: PLW0603
+    _counting = threading.RLock()
+    if _lifted:
+        _lifted = 0
+        _apply()
+
+
+def _apply() -> None:
     for kind, (_, hard) in _imposed.items():
-        resource.setrlimit(kind, (hard, hard))
+        resource.setrlimit(kind, (_refused.get(kind, hard) if _cells and not _lifted else hard, hard))
+
+
+def _with_room(soft: int, hard: int) -> int:
+    """Return what a cell is refused that begins with what is there now."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            used = int(file.read(256).split()[5]) * resource.getpagesize()
+    except OSError:
+        return soft
+    # Half the reserve stays ours.
+    return max(soft, min(used + _ROOM, (soft + hard) // 2))
 
 
 def of_cells(kind: int) -> int | None:

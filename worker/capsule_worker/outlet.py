@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from capsule_worker import attribution
+from capsule_worker import attribution, limits
 from capsule_worker.channel import Channel
 from capsule_worker.protocol import FrameTooLarge, ProtocolError
 from capsule_worker.protocol.journal import Journal, Piece, StreamName
@@ -92,7 +92,7 @@ class Outlet:
             if not self._sending.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
                 return False
             try:
-                with self._lock:
+                with self._lock, limits.lifted:
                     pieces, mark = self._journal.take() if len(self._journal) else ([], None)
                 for piece in pieces:
                     self._send(piece, deadline)
@@ -191,7 +191,7 @@ class Outlet:
 
     def _flush_forever(self) -> None:
         while True:
-            self._wake.wait()
+            limits.patiently(self._wake.wait)
             delay = FIRST_DELAY
             while len(self._journal) or delay == FIRST_DELAY:
                 time.sleep(delay)

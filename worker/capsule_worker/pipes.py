@@ -17,7 +17,7 @@ import termios
 import threading
 from typing import Any
 
-from capsule_worker import attribution, children
+from capsule_worker import attribution, children, limits
 from capsule_worker.outlet import FD, Outlet
 from capsule_worker.protocol.journal import Piece, StreamName
 
@@ -110,7 +110,7 @@ class PipeReader:
 
     def _read(self, pipe: _Pipe) -> int:
         """Read once, hand on the text, and return how many bytes it was (0: nothing there, or the end)."""
-        with self._outlet.gate, self._lock:
+        with self._outlet.gate, self._lock, limits.lifted:
             try:
                 data = os.read(pipe.fd, READ_SIZE)
             except BlockingIOError:
@@ -130,7 +130,7 @@ class PipeReader:
 
     def _read_forever(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in limits.patiently(self._selector.select):
                 if key.fileobj in self._selector.get_map():
                     self._read(key.data)
 

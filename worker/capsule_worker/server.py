@@ -638,6 +638,7 @@ class Server:
         )
 
     def _after_fork_in_child(self) -> None:
+        limits.after_fork_in_child()
         if self._copying:
             return
         self._outlet.after_fork_in_child()
