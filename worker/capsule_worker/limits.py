@@ -11,6 +11,7 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -27,6 +28,8 @@ _RESOURCES = {
 }
 #: Of the reserve of memory, what a cell has that begins where nothing is left: a cell may be the one that frees some.
 _ROOM = 32 << 20
+#: And what there is for threads of ours beside a cell, at a moment in which the cell might have it instead.
+_BESIDE = 64 << 20
 #: Those that were imposed: what is refused to cells, and what to this process.
 _imposed: dict[int, tuple[int, int]] = {}
 #: How many cells run.
@@ -125,14 +128,16 @@ def after_fork_in_child() -> None:
 
 def _apply() -> None:
     for kind, (_, hard) in _imposed.items():
-        resource.setrlimit(kind, (_refused.get(kind, hard) if _cells and not _lifted else hard, hard))
+        limit = _refused.get(kind, hard) if _cells else hard
+        if _lifted:
+            limit = min(limit + _BESIDE, hard) if kind == resource.RLIMIT_DATA else hard
+        resource.setrlimit(kind, (limit, hard))
 
 
 def _with_room(soft: int, hard: int) -> int:
     """Return what a cell is refused that begins with what is there now."""
     try:
-        with open("/proc/self/statm", "rb", buffering=0) as file:
-            used = int(file.read(256).split()[5]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
     except OSError:
         return soft
     # Half the reserve stays ours.
