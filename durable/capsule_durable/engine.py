@@ -43,6 +43,9 @@ class Engine:
         target: the address at which the engine delivers this kernel's work.
     """
 
+    #: Whether it knows what earlier processes have asked for.
+    remembers = True
+
     def __init__(self, resonate: Resonate, target: str) -> None:
         self.resonate = resonate
         self.target = target
@@ -115,6 +118,8 @@ class EmbeddedEngine(Engine):
 
 class MemoryEngine(Engine):
     """The SDK's in-process engine: promises end with this process."""
+
+    remembers = False
 
     def __init__(self) -> None:
         pid = uuid.uuid4().hex

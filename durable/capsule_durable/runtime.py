@@ -465,7 +465,8 @@ class Runtime:
     async def _begin(self) -> None:
         """Begin the session, and take what earlier processes have left: nothing of it needs a worker."""
         try:
-            await self.bridge.settle_abandoned()
+            if self._engine.remembers:
+                await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
         keep = await self.keeper.keeping()

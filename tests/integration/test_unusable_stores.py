@@ -141,6 +141,9 @@ def fill(path: Path) -> None:
 def test_a_file_system_without_locks(home: Path) -> None:
     with kernel(home, by_way_of=NO_LOCKS) as one:
         assert "is on a file system where processes cannot share it" in works(one)
+        # IPython's history is in a file like that as well, and SQLite would wait for its locks, again and again.
+        assert "x.append(2)" in one.text("%history")
+        assert one.text("print(get_ipython().history_manager.hist_file)") == ":memory:\n"
     # One that has a store, made where there were locks.
     with kernel(home) as one:
         one.ok("kept = 1")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import sqlite3
 from typing import Any
 
 from IPython.core import history
+
+IN_MEMORY = ":memory:"
 
 
 class HistoryManager(history.HistoryManager):
@@ -52,3 +57,22 @@ class HistoryManager(history.HistoryManager):
             self.log.warning("the history in %s was not brought up to date: %s", self.hist_file, error)
         if not self.opened:
             self.opened, self.session_number = True, session
+
+
+def can_be_locked(directory: str) -> bool:
+    """Tell whether files in a directory can be locked. Where they cannot, SQLite waits 5 s for each that it tries.
+
+    Args:
+        directory: one that is there.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+    finally:
+        os.close(fd)
+    return True

@@ -23,7 +23,7 @@ from capsule_worker.cell_files import CellFiles
 from capsule_worker.displays import ZMQDisplayPublisher, ZMQShellDisplayHook, running
 from capsule_worker.gui import Windows
 from capsule_worker.hints import hints
-from capsule_worker.history import HistoryManager
+from capsule_worker.history import IN_MEMORY, HistoryManager, can_be_locked
 from capsule_worker.magics import NotebookMagics
 from capsule_worker.outlet import Outlet
 from capsule_worker.protocol.messages import ErrorOutput
@@ -165,7 +165,13 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
-        self.history_manager = HistoryManager(shell=self, parent=self)
+        profile: Any = self.profile_dir
+        where: dict[str, Any] = {}
+        if not can_be_locked(profile.location):
+            text = "the history is kept until the end of this process: no file can be locked in %s"
+            self.log.warning(text, profile.location)
+            where["hist_file"] = IN_MEMORY
+        self.history_manager = HistoryManager(shell=self, parent=self, **where)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]  # as the base class does
         self.history_manager.db_cache_size = _NEVER_FULL
 
@@ -204,7 +210,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def renew_history(self) -> None:
         """Go on with the history in a copy of the process: a connection and a thread are not to be shared."""
         manager: Any = self.history_manager
-        if manager is None or not manager.enabled or str(manager.hist_file) == ":memory:":
+        if manager is None or not manager.enabled or str(manager.hist_file) == IN_MEMORY:
             return
         manager.init_db()
         manager.db_input_cache_lock, manager.db_output_cache_lock = threading.Lock(), threading.Lock()
