@@ -101,11 +101,6 @@ class Exchange:
         (content,) = self.of("execute_result")
         return str(content["data"]["text/plain"])
 
-    @property
-    def finished(self) -> bool:
-        """Whether the reply is here and iopub has gone idle."""
-        return bool(self.replies) and "idle" in self.states
-
 
 class Conversation:
     """A client's side of a conversation."""
@@ -114,6 +109,9 @@ class Conversation:
         """Begin to listen to a client whose channels have been started."""
         self.client = client
         self.heard: list[Heard] = []
+        #: The requests that were replied to, and those after which the kernel went idle: there may be many messages.
+        self._replied: set[str] = set()
+        self._idle: set[str] = set()
         channels = {
             "shell": client.shell_channel,
             "control": client.control_channel,
@@ -154,8 +152,15 @@ class Conversation:
                 raise AssertionError(msg)
             for socket, _ in self._poller.poll(int(min(left, 0.5) * 1000) + 1):
                 name, channel = self._channels[socket]
-                self.heard.append(Heard(name, channel.get_msg(timeout=0)))
+                self._hear(Heard(name, channel.get_msg(timeout=0)))
         return seen
+
+    def _hear(self, one: Heard) -> None:
+        self.heard.append(one)
+        if one.channel in {"shell", "control"}:
+            self._replied.add(one.parent)
+        elif one.kind == "status" and one.content["execution_state"] == "idle":
+            self._idle.add(one.parent)
 
     def finish(self, *requests: str, deadline: float = DEADLINE) -> tuple[Exchange, ...]:
         """Wait for the reply and the idle state of each request."""
@@ -164,7 +169,7 @@ class Conversation:
         return tuple(self.exchange(request) for request in requests)
 
     def _is_finished(self, request: str) -> bool:
-        return self.exchange(request).finished
+        return request in self._replied and request in self._idle
 
     def run(self, code: str, deadline: float = DEADLINE, **options: Any) -> Exchange:
         """Execute code to its end. The options are those of `KernelClient.execute`."""
