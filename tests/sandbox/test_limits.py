@@ -41,6 +41,19 @@ def traceback(one: Kernel, code: str, ename: str) -> str:
     return "\n".join(done.reply["traceback"])
 
 
+def test_a_limit_that_a_cell_sets_holds_and_harms_nothing(home: Path) -> None:
+    """Even a hard one, which nobody can raise again."""
+    with kernel(home, profile="notebook", memory_limit="1GB") as one:
+        text = one.text(
+            "import resource, time\nresource.setrlimit(resource.RLIMIT_DATA, (700_000_000, 800_000_000))\n"
+            "for _ in range(5): print('x', flush=True); time.sleep(0.05)\n"
+            "print(resource.getrlimit(resource.RLIMIT_DATA))"
+        )
+        assert text == "x\n" * 5 + "(700000000, 800000000)\n"
+        assert one.text("print(resource.getrlimit(resource.RLIMIT_DATA))") == "(800000000, 800000000)\n"
+        assert one.run("1 / 0").reply["ename"] == "ZeroDivisionError"
+
+
 @pytest.mark.parametrize("profile", ["open", "notebook"])
 def test_a_file_gets_no_larger_than_its_limit(home: Path, tmp_path: Path, profile: str) -> None:
     with kernel(home, profile=profile, file_size_limit="10MB") as one:

@@ -34,10 +34,6 @@ _BESIDE = 64 << 20
 _imposed: dict[int, tuple[int, int]] = {}
 #: How many cells run.
 _cells = 0
-#: How many threads of ours need the reserve at this moment.
-_lifted = 0
-#: What the cells that run are refused.
-_refused: dict[int, int] = {}
 #: Re-entrant: a signal handler of the user may print.
 _counting = threading.RLock()
 
@@ -70,42 +66,65 @@ def enforced() -> Iterator[None]:
     global _cells  # noqa: PLW0603  # limits are the process's
     with _counting:
         _cells += 1
+        lifted.forget()
         for kind, (soft, hard) in _imposed.items():
-            _refused[kind] = _with_room(soft, hard) if kind == resource.RLIMIT_DATA else soft
-        _apply()
+            _set(kind, _with_room(soft, hard) if kind == resource.RLIMIT_DATA else soft)
     try:
         yield
     finally:
         with _counting:
             _cells -= 1
-            _apply()
-
-
-class _Lifted:
-    """A context, for threads of ours beside a cell: what they do needs memory, and the cell may have left none."""
-
-    def __enter__(self) -> None:
-        self._count(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._count(-1)
-
-    def _count(self, more: int) -> None:
-        global _lifted  # noqa: PLW0603  # limits are the process's
-        with _counting:
-            _lifted += more
-            _apply()
-
-
-lifted = _Lifted()
+            if not _cells:
+                relax()
 
 
 def relax() -> None:
     """Have the reserve to the end of the cell: what it has taken may still be there."""
     with _counting:
+        lifted.forget()
         for kind, (_, hard) in _imposed.items():
-            _refused[kind] = hard
-        _apply()
+            _set(kind, hard)
+
+
+class _Lifted:
+    """A context, for what is ours beside a cell: it needs memory, and the cell may have left none."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        #: What was refused before, and what is now.
+        self._change: tuple[int, int] | None = None
+
+    def __enter__(self) -> None:
+        with _counting:
+            self._depth += 1
+            if self._depth == 1 and _cells and resource.RLIMIT_DATA in _imposed:
+                before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+                if before != resource.RLIM_INFINITY:
+                    self._change = before, _at_most(before + _BESIDE, hard)
+                    _set(resource.RLIMIT_DATA, self._change[1])
+
+    def __exit__(self, *_: object) -> None:
+        with _counting:
+            self._depth -= 1
+            if not self._depth and self._change is not None:
+                before, now = self._change
+                self._change = None
+                # The cell may have set one of its own.
+                if resource.getrlimit(resource.RLIMIT_DATA)[0] == now:
+                    _set(resource.RLIMIT_DATA, before)
+
+    def forget(self) -> None:
+        """Leave the limit as it is going to be."""
+        self._change = None
+
+    def after_fork_in_child(self) -> None:
+        """Put it back: the threads that had lifted it are not there."""
+        if self._depth:
+            self._depth = 1
+            self.__exit__()
+
+
+lifted = _Lifted()
 
 
 def patiently(wait: Callable[[], _T]) -> _T:
@@ -118,20 +137,16 @@ def patiently(wait: Callable[[], _T]) -> _T:
 
 
 def after_fork_in_child() -> None:
-    """In a forked child: the threads that needed the reserve are not there."""
-    global _counting, _lifted  # noqa: PLW0603
+    """In a forked child: it has none of the threads."""
+    global _counting  # noqa: PLW0603
     _counting = threading.RLock()
-    if _lifted:
-        _lifted = 0
-        _apply()
+    lifted.after_fork_in_child()
 
 
-def _apply() -> None:
-    for kind, (_, hard) in _imposed.items():
-        limit = _refused.get(kind, hard) if _cells else hard
-        if _lifted:
-            limit = min(limit + _BESIDE, hard) if kind == resource.RLIMIT_DATA else hard
-        resource.setrlimit(kind, (limit, hard))
+def _set(kind: int, soft: int) -> None:
+    """Refuse what goes beyond ``soft``, as far as that can be: a cell may have lowered the hard limit for good."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (_at_most(soft, hard), hard))
 
 
 def _with_room(soft: int, hard: int) -> int:
