@@ -78,7 +78,7 @@ class Channel:
                 self._lock.release()
 
     def receive(self) -> Iterator[Message]:
-        """Yield the front's messages until it is gone. For one thread only.
+        """Yield the front's messages until it is gone. For one thread only, which takes each with the limit lifted.
 
         Raises:
             ProtocolError: the front sent something that is no message.

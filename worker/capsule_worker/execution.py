@@ -73,7 +73,6 @@ class CellRunner:
                     self._gate.start()
                     shell.open_history()
                     shell.begin()
-                if in_main:
                     shell.forget_errors()
                 else:
                     shell.forget_errors(message.execution_count, message.code)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from IPython.core import history
@@ -20,6 +21,14 @@ class HistoryManager(history.HistoryManager):
     """
 
     opened = False
+
+    def _get_hist_file_name(self, profile: Any = None) -> Any:
+        """Return where the history is kept where no configuration says it: in memory, if no file can be locked."""
+        file: Any = super()._get_hist_file_name(profile)
+        if _can_be_locked(file.parent):
+            return file
+        self.log.warning("the history is kept until the end of this process: no file can be locked in %s", file.parent)
+        return IN_MEMORY
 
     def new_session(self, conn: Any = None) -> None:
         """Begin a session, once the history is open."""
@@ -59,12 +68,8 @@ class HistoryManager(history.HistoryManager):
             self.opened, self.session_number = True, session
 
 
-def can_be_locked(directory: str) -> bool:
-    """Tell whether files in a directory can be locked. Where they cannot, SQLite waits 5 s for each that it tries.
-
-    Args:
-        directory: one that is there.
-    """
+def _can_be_locked(directory: Path) -> bool:
+    """Tell whether files in a directory can be locked. Where they cannot, SQLite waits 5 s for each lock."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

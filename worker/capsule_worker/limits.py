@@ -11,7 +11,6 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -152,7 +151,11 @@ def _set(kind: int, soft: int) -> None:
 def _with_room(soft: int, hard: int) -> int:
     """Return what a cell is refused that begins with what is there now."""
     try:
-        used = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
+        fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            used = int(os.read(fd, 256).split()[5]) * resource.getpagesize()
+        finally:
+            os.close(fd)
     except OSError:
         return soft
     # Half the reserve stays ours.

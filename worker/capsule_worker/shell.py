@@ -23,7 +23,7 @@ from capsule_worker.cell_files import CellFiles
 from capsule_worker.displays import ZMQDisplayPublisher, ZMQShellDisplayHook, running
 from capsule_worker.gui import Windows
 from capsule_worker.hints import hints
-from capsule_worker.history import IN_MEMORY, HistoryManager, can_be_locked
+from capsule_worker.history import IN_MEMORY, HistoryManager
 from capsule_worker.magics import NotebookMagics
 from capsule_worker.outlet import Outlet
 from capsule_worker.protocol.messages import ErrorOutput
@@ -165,13 +165,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """Keep history in memory until ``save_history``: a commit in mid-cell would delay that cell."""
-        profile: Any = self.profile_dir
-        where: dict[str, Any] = {}
-        if not can_be_locked(profile.location):
-            text = "the history is kept until the end of this process: no file can be locked in %s"
-            self.log.warning(text, profile.location)
-            where["hist_file"] = IN_MEMORY
-        self.history_manager = HistoryManager(shell=self, parent=self, **where)
+        self.history_manager = HistoryManager(shell=self, parent=self)
         self.configurables.append(self.history_manager)  # type: ignore[arg-type]  # as the base class does
         self.history_manager.db_cache_size = _NEVER_FULL
 
