@@ -39,11 +39,13 @@ FAST_FOLDERS = ("unit", "engines", "docs", "downstream")
 NOT_FAST = ("slow", "process", "perf")
 #: Seconds that a fast test may take before it is listed at the end of a run.
 FAST_LIMIT = 0.5
+#: The order of folders: what takes longest first, so that no process of tests ends long after the others.
+ORDER = ("browser", "crash", "pickling", "sandbox", "integration", "clients", "engines", "worker_compat")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folders, and put slow ones first, so that no process ends long after the others.
+    """Mark tests by their folders, order them, and say which of them one process runs.
 
     With another kernel under test, tests of what only Capsule promises are skipped.
     """
@@ -55,7 +57,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
         if OTHER_KERNEL and item.get_closest_marker("capsule_only"):
             item.add_marker(pytest.mark.skip(reason=f"only Capsule promises this, not {OTHER_KERNEL}"))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        if item.get_closest_marker("xdist_group") is None:
+            # A module may share a kernel. Slow tests start what they need themselves.
+            item.add_marker(pytest.mark.xdist_group(item.nodeid if _is_slow(item) else item.nodeid.split("::")[0]))
+    items.sort(key=_place)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def _place(item: pytest.Item) -> tuple[bool, int]:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return not _is_slow(item), ORDER.index(folder) if folder in ORDER else len(ORDER)
 
 
 @pytest.fixture(autouse=True)
