@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.kernels import KILL
 from tests.support.processes import outside
-from tests.support.saved_state import status, wait_for_checkpoint, wait_for_standby
+from tests.support.saved_state import run_and_wait_for_standby, status, wait_for_cell, why_no_standby
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,7 @@ def _die_with_standby(kernel: Conversation, prepare: str, cell: str = KILL) -> s
     """Run a cell, give a standby time to be made, and end the worker."""
     told = ""
     for _ in range(ATTEMPTS):
-        assert kernel.run(prepare).reply["status"] == "ok"
-        wait_for_standby(kernel)
+        run_and_wait_for_standby(kernel, prepare)
         told = _die(kernel, cell)
         if "from a standby" in told:
             return told
@@ -83,7 +82,7 @@ def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
     assert interrupted.reply["ename"] == "KeyboardInterrupt"
     assert "x" in kernel.client.complete("x", reply=True)["content"]["matches"]
     # What it changes is saved, and it leaves a standby of its own.
-    _die_with_standby(kernel, "x += 1")
+    _die_with_standby(kernel, "x = 42")
     assert kernel.run("x").result == "42"
     kernel.run("x = 'saved'")
     kernel.run("%capsule checkpoint here")
@@ -93,10 +92,8 @@ def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
 
 def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
     for _ in range(ATTEMPTS):
-        kernel.run("ticks = iter(range(100)); seen = [next(ticks)]")
-        wait_for_standby(kernel)
-        kernel.run("seen.append(next(ticks))")
-        wait_for_standby(kernel)
+        run_and_wait_for_standby(kernel, "ticks = iter(range(100)); seen = [next(ticks)]")
+        run_and_wait_for_standby(kernel, "seen.append(next(ticks))")
         undone = kernel.run("%capsule undo")
         assert undone.reply["status"] == "ok"
         (shown,) = undone.of("display_data")
@@ -122,9 +119,9 @@ def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
 def test_no_copy_that_would_lack_something(open_kernel: Callable[..., Opened], prepare: str, reason: str) -> None:
     manager, kernel = open_kernel()
     assert kernel.run(prepare).reply["status"] == "ok"
-    assert reason in wait_for_standby(kernel)
+    assert reason in why_no_standby(kernel)
     done = kernel.run("x = 1")
-    wait_for_checkpoint(manager.provisioner.process.pid, after_cell=done.reply["execution_count"])
+    wait_for_cell(manager.provisioner.process.pid, done.reply["execution_count"])
     told = _die(kernel)
     assert "from a checkpoint" in told
     assert kernel.run("x").result == "1"
@@ -145,8 +142,7 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 ) -> None:
     manager, kernel = open_kernel()
     _die_with_standby(kernel, "x = 1")
-    kernel.run("x = 2")
-    wait_for_standby(kernel)
+    run_and_wait_for_standby(kernel, "x = 2")
     family.meet()
     manager.shutdown_kernel(now=True)
     family.wait_until_gone()
@@ -155,9 +151,9 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 def test_a_standby_that_is_killed_leaves_the_checkpoint(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     front = manager.provisioner.process.pid
-    pid = outside(front, int(kernel.run("x = 5\nimport os; os.getpid()").result))
+    pid = outside(front, int(kernel.run("import os; os.getpid()").result))
     warden = psutil.Process(pid).ppid()
-    wait_for_standby(kernel)
+    run_and_wait_for_standby(kernel, "x = 5")
     copies = [
         each
         for each in family.meet()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.comms import ECHO
 from tests.support.kernels import KILL
-from tests.support.saved_state import newest_checkpoint, wait_for_checkpoint
+from tests.support.saved_state import saved_value, wait_for_other_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,12 +170,12 @@ def test_what_a_subshell_has_changed_survives_and_so_does_the_subshell(open_kern
     subshell = create(kernel)
     kernel.run("things = [1]")
     kernel.run("%capsule checkpoint now")
-    number, _ = newest_checkpoint(front)
+    before = saved_value(front, "things")
     running = kernel.start(WAITS)
     kernel.finish(execute(kernel, subshell, "things.append(2); over = True"))
     kernel.finish(running)
     # It is saved when there is time for it, and no message says so.
-    wait_for_checkpoint(front, after_number=number)
+    wait_for_other_value(front, "things", before)
     dying = execute(kernel, subshell, KILL)
     assert kernel.finish(dying)[0].reply["ename"] == "WorkerDied"
     (after,) = kernel.finish(execute(kernel, subshell, "things"))

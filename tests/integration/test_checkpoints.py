@@ -12,7 +12,7 @@ import pytest
 from capsule_durable.checkpoints.catalogue import Catalogue, Entry
 from capsule_worker.protocol import manifest as mf
 from tests.support.kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
-from tests.support.saved_state import newest_checkpoint
+from tests.support.saved_state import wait_for_cell
 from tests.support.waiting import pass_time, poll_until
 
 ID = re.compile(r"\b1[0-9a-f]{18}\b")
@@ -425,7 +425,7 @@ def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -
         one.ok(slow + "slow = Slow()")
         # It begins while the checkpoint is being written, and awaits when that is done.
         request = one.begin("import asyncio\nhalf = 1\nprint('there')\nawait asyncio.sleep(100)\nwhole = 2")
-        poll_until(lambda: newest_checkpoint(one.front, home)[1] == 4, "a checkpoint after In [4]")
+        wait_for_cell(one.front, 4, home)
         pass_time(1)  # another one would be made now
         one.kill_worker(pid)
         (died,) = one.talk.finish(request)
