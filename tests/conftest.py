@@ -10,7 +10,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -20,13 +19,16 @@ from hypothesis import settings
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# jsonschema, which reads notebooks, builds grammars for a format that no notebook has. It does without them if this
+# module cannot be imported, and every process of tests starts a second earlier.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # What is checked in must not fail by the luck of a draw; whoever works on it does look for more.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-TESTS = Path(__file__).parent
 #: The kernel under test, if it is not Capsule, unless everything is asked of it.
 OTHER_KERNEL = os.environ.get("CAPSULE_TEST_KERNEL", "capsule").removesuffix("capsule")
 if "CAPSULE_TEST_ALL" in os.environ:
@@ -50,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With another kernel under test, tests of what only Capsule promises are skipped.
     """
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
+        folder = _folder(item)
         if folder in FOLDER_MARKERS:
             item.add_marker(FOLDER_MARKERS[folder])
         if folder in FAST_FOLDERS and not any(map(item.get_closest_marker, NOT_FAST)):
@@ -63,12 +65,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
 
 
+def _folder(item: pytest.Item) -> str:
+    """Return the folder of a test: the second part of ``tests/unit/...``."""
+    return item.nodeid.split("/", 2)[1]
+
+
 def _is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
 
 
 def _place(item: pytest.Item) -> tuple[bool, int]:
-    folder = item.path.relative_to(TESTS).parts[0]
+    folder = _folder(item)
     return not _is_slow(item), ORDER.index(folder) if folder in ORDER else len(ORDER)
 
 

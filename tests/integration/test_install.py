@@ -64,7 +64,6 @@ class Environment:
                 **kept,
                 "HOME": str(self.home),
                 "COLUMNS": "200",
-                "PYTHONDONTWRITEBYTECODE": "1",
                 **self.variables,
                 **variables,
             },
