@@ -103,6 +103,7 @@ async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
     await peers.end()
 
 
+@pytest.mark.perf
 async def test_an_answer_from_another_process_arrives_within_milliseconds(peers: Peers) -> None:
     connection, resonate = connect(str(peers.path), "g")
     resonate.start()

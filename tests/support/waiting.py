@@ -10,7 +10,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -70,4 +70,4 @@ async def poll_until_async(look: Callable[[], T | Awaitable[T]], what: str, dead
 
 
 async def _value(seen: T | Awaitable[T]) -> T:
-    return await seen if inspect.isawaitable(seen) else cast("T", seen)
+    return await seen if inspect.isawaitable(seen) else seen

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw
 
@@ -64,7 +65,9 @@ def task(task_id: str, timeout_at: int = FAR) -> wire.CreateTask:
     return wire.CreateTask("somebody", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
 
 
-def fenced(kind: str, inner: wire.CreatePromise | wire.SettlePromise) -> wire.FenceTask:
+def fenced(
+    kind: Literal["promise.create", "promise.settle"], inner: wire.CreatePromise | wire.SettlePromise
+) -> wire.FenceTask:
     return wire.FenceTask("a", 1, wire.FencedPart(kind, Raw(wire._ENCODER.encode(inner))))
 
 
@@ -216,7 +219,7 @@ def statements(directory: Path) -> None:
             def prelude(number: int = number) -> None:
                 Killing.left = number
                 connect = sqlite3.connect
-                sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Killing)
+                sqlite3.connect = functools.partial(connect, factory=Killing)  # type: ignore[assignment]
 
             if attempt(directory, case, f"s{number}", prelude):
                 break
