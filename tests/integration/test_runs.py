@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nbformat
+import papermill
 import psutil
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from papermill.exceptions import PapermillExecutionError
 
 from tests.support.cli import capsule
+from tests.support.processes import RUN_MODULE
 from tests.support.waiting import DEADLINE, poll_until
 
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
@@ -61,7 +64,7 @@ class Notebook:
         """Execute it in a process of its own."""
         nbformat.write(self.content(), path)
         return subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "execute", "--kernel_name=capsule", "--inplace", str(path)],
+            [*RUN_MODULE, "nbclient.cli:main", "--kernel_name=capsule", "--inplace", str(path)],
             env={**os.environ, **self.environment(**settings)},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
@@ -183,32 +186,16 @@ def test_an_answer_that_was_given_is_given_again(book: Notebook, tmp_path: Path)
     assert book.traces == "1 2 3 3 4 "
 
 
-def papermill(book: Notebook, output: Path) -> tuple[int, list[str]]:
-    """Execute it with papermill; return its status, and what each cell printed."""
+def run_papermill(book: Notebook, output: Path) -> list[str]:
+    """Execute it with papermill; return what each cell printed."""
     path = output.with_name("book.ipynb")
     nbformat.write(book.content(), path)
-    command = [
-        "papermill",
-        str(path),
-        str(output),
-        "-k",
-        "capsule",
-        "-p",
-        "month",
-        "3",
-        "--no-progress-bar",
-        "--language",
-        "python",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={**os.environ, **book.environment()},
-        capture_output=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    with mock.patch.dict(os.environ, book.environment()), contextlib.suppress(PapermillExecutionError):
+        papermill.execute_notebook(
+            path, output, {"month": 3}, kernel_name="capsule", language="python", progress_bar=False
+        )
     cells = nbformat.read(output, as_version=4).cells
-    return done.returncode, [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
+    return [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
 
 
 def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
@@ -218,11 +205,9 @@ def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
         "print(month)",
         f"import os\nif not os.path.exists({str(tmp_path / 'go')!r}): os.abort()",
     ]
-    status, shown = papermill(book, tmp_path / "done.ipynb")
-    assert status != 0
-    assert shown[2:4] == ["3", "WorkerDied"]
+    assert run_papermill(book, tmp_path / "done.ipynb")[2:4] == ["3", "WorkerDied"]
     (tmp_path / "go").touch()
-    assert papermill(book, tmp_path / "done.ipynb") == (0, ["", "", "3", ""])
+    assert run_papermill(book, tmp_path / "done.ipynb") == ["", "", "3", ""]
     assert book.traces == "1 2 3 3 "
 
 

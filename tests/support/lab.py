@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from playwright.sync_api import expect
 
 from tests.support.kernels import KERNEL
 from tests.support.notebooks import notebook
+from tests.support.processes import RUN_MODULE
 from tests.support.servers import TOKEN, Server, address, serving
 from tests.support.waiting import DEADLINE, poll_until
 
@@ -53,7 +53,7 @@ def lab_server(home: Path, work: Path, log: Path) -> Iterator[Server]:
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(*RUN_MODULE, "jupyterlab", "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={work}"),
         f"--IdentityProvider.token={TOKEN}",
         # Tests open and close documents by JupyterLab's own commands, without loading the page again.
