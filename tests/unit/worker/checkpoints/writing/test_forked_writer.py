@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -308,7 +307,7 @@ def run(act: Callable[[], int]) -> int:
 
 def test_the_guardian_is_not_this_process_s_child():
     reading, writing = os.pipe()
-    copies.fork_guardian(lambda: time.sleep(0.5) or os._exit(0))  # type: ignore[func-returns-value]
+    copies.fork_guardian(lambda: pass_time(0.5) or os._exit(0))  # type: ignore[func-returns-value]
     os.close(writing)
     assert not children.others()
     while children.expected():
