@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -48,7 +49,7 @@ ORDER = ("browser", "crash", "pickling", "sandbox", "integration", "clients", "e
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folders, order them, and say which of them one process runs.
+    """Mark tests by their folders, and order them.
 
     With another kernel under test, tests of what only Capsule promises are skipped.
     """
@@ -60,10 +61,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
         if OTHER_KERNEL and item.get_closest_marker("capsule_only"):
             item.add_marker(pytest.mark.skip(reason=f"only Capsule promises this, not {OTHER_KERNEL}"))
-        if item.get_closest_marker("xdist_group") is None:
-            # A module may share a kernel. Slow tests start what they need themselves.
-            item.add_marker(pytest.mark.xdist_group(item.nodeid if _is_slow(item) else item.nodeid.split("::")[0]))
     items.sort(key=_place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have one process run what shares a kernel, and hand out work in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shared_by(nodeid)
+
+    return Scheduling(config, log)
+
+
+def shared_by(nodeid: str) -> str:
+    """Return what a test shares a process with: those for which this is the same.
+
+    A module may share a kernel. Tests of crashes start what they need themselves, and take long; those of kinds of
+    objects share a kernel for each way of several tables.
+    """
+    path, _, test = nodeid.partition("::")
+    if path.startswith("tests/crash/"):
+        return nodeid
+    found = re.match(r"test_it_comes_back\[(\w+): .*, (changed.*)\]", test)
+    return f"{path}: {found[1]}, {found[2]}" if found else path
 
 
 def _folder(item: pytest.Item) -> str:
