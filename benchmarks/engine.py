@@ -25,9 +25,9 @@ from kernels import Kernel
 from rich.console import Console
 from rich.table import Table
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import Retention
-from capsule_durable.engine import EmbeddedEngine
+from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.engines.embedded.retention import Retention
 
 #: Trivial cells of each kernel, and cells of the notebook, in each round.
 TRIVIAL, CELLS, SLEEP = 300, 40, 0.05

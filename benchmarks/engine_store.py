@@ -28,10 +28,10 @@ from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.types import Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import Retention
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database, Synchronous
+from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.engines.embedded.retention import Retention
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage.sqlite import Database, Synchronous
 
 #: Workflows around each point over which figures are taken.
 WINDOW = 300

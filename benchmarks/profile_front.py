@@ -28,10 +28,10 @@ import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from capsule_durable.capabilities import Capabilities
-from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
+from capsule_durable.config.settings import Settings
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.workers.launcher import Launched, Launcher
 from capsule_worker.protocol import Decoder, Message, encode
 from capsule_worker.protocol import messages as m
 
@@ -218,7 +218,7 @@ def _print_start() -> None:
     def interpreter(code: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-E", "-P", "-c", code], check=True)
 
-    early = "import argparse, capsule_durable.settings, capsule_durable.launcher"
+    early = "import argparse, capsule_durable.config.settings, capsule_durable.workers.launcher"
     print("\nThe start, p50 of 5, each alone:")
     for what, action in (
         ("an empty interpreter", interpreter("pass")),

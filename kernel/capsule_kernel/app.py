@@ -10,14 +10,14 @@ import os
 import signal
 from pathlib import Path
 
-from capsule_durable.identity import claim
-from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
-from capsule_kernel.channels import Channels, watch_parent
-from capsule_kernel.connection import ConnectionFile
-from capsule_kernel.endpoints import Endpoints
-from capsule_kernel.kernel import CapsuleKernel
+from capsule_durable.config.settings import Settings
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.storage.kernel_lock import claim
+from capsule_durable.workers.launcher import Launched, Launcher
+from capsule_kernel.jupyter.bound_sockets import Endpoints
+from capsule_kernel.jupyter.channels import Channels, watch_parent
+from capsule_kernel.jupyter.connection_file import ConnectionFile
+from capsule_kernel.jupyter.kernel import CapsuleKernel
 
 
 def run(

@@ -23,12 +23,12 @@ from IPython.core.history import HistoryManager
 
 from capsule_worker.checkpoints import checkpointer
 from capsule_worker.checkpoints.checkpointer import Checkpointer
-from capsule_worker.execution import CellRunner, new_event_loop
-from capsule_worker.interrupts import InterruptGate
+from capsule_worker.message_loop import _main_module
+from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.server import _main_module
-from capsule_worker.shell import ZMQInteractiveShell
+from capsule_worker.shell.cell_runner import CellRunner, new_event_loop
+from capsule_worker.shell.shell import ZMQInteractiveShell
 
 from . import canonical
 

@@ -17,7 +17,7 @@ import pytest
 from integration.kernels import KILL, Kernel, kernel
 from jupyter_core.utils import ensure_event_loop
 
-from capsule_worker.checkpoints.touch import touch
+from capsule_worker.checkpoints.analysis.name_usage import touch
 
 from .kinds import TABLES, Kind, is_installed
 

@@ -29,8 +29,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from tests.integration.harness import LiveWorker, end, text_of
 
-from capsule_durable.launcher import Launcher
-from capsule_durable.worker import Worker
+from capsule_durable.workers.launcher import Launcher
+from capsule_durable.workers.process import Worker
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 

@@ -25,11 +25,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from capsule_durable.embedded import owners, timers, wire
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import GRACE, Retention, sweep
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded import owners, timers, wire
+from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage.sqlite import Database
 
 NOW = 1_700_000_000_000
 FAR = NOW + 10**9

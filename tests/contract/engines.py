@@ -21,7 +21,7 @@ from resonate.testing import FakeClock, ManualSleeper
 from resonate.transport import ExecuteMsg, Message, Transport, UnblockMsg
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedConnection
 
 NAMES = ("in-process", "embedded")
 GROUP = "workers"

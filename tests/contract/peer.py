@@ -23,7 +23,7 @@ from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.types import Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedConnection
 
 HOUR = timedelta(hours=1)
 

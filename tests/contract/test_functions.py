@@ -16,14 +16,14 @@ from resonate.error import ApplicationError, ServerError
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from capsule_durable import functions
-from capsule_durable.bridge import Bridge
-from capsule_durable.capabilities import Capabilities
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.engine import Engine
+from capsule_durable.engines.base import Engine
+from capsule_durable.engines.embedded.network import EmbeddedConnection
 from capsule_durable.errors import WorkerDied
-from capsule_durable.session import Session
-from capsule_durable.transport import MemoryTransport
+from capsule_durable.execution import functions
+from capsule_durable.execution.bridge import Bridge
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.messaging.session import Session
+from capsule_durable.messaging.transport import MemoryTransport
 from capsule_worker.protocol import messages as m
 
 from .engines import DEADLINE, GROUP, NAMES, resonate_on

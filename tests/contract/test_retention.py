@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded.retention import GRACE, STEP, Retention, sweep
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.embedded.upkeep import Upkeep, shorten
-from capsule_durable.store import database
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.maintenance import Upkeep, shorten
+from capsule_durable.engines.embedded.retention import GRACE, STEP, Retention, sweep
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import sqlite
+from capsule_durable.storage.sqlite import Database
 
 from .engines import BEGINNING, FAR
 
@@ -133,6 +133,6 @@ def test_upkeep_keeps_file_and_log_small(path: Path) -> None:
     for number in range(200):
         fill(store, [(f"q{number}", NOW, None)])
         shorten(maintained)
-    assert log.stat().st_size <= max(before, database.LOG_SIZE)
+    assert log.stat().st_size <= max(before, sqlite.LOG_SIZE)
     maintained.close()
     store.close()

@@ -13,8 +13,8 @@ from resonate.error import ServerError
 from resonate.send import TaskCreateResult
 from resonate.types import PromiseRegisterCallbackData
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.engine import EmbeddedEngine
+from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.network import EmbeddedConnection
 from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
 

@@ -18,10 +18,10 @@ import pytest
 from resonate.error import ServerError
 from resonate_base import ConnectorError
 
-from capsule_durable.embedded import owners
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store import database, errors
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded import owners
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import errors, sqlite
+from capsule_durable.storage.sqlite import Database
 
 from .engines import TTL, close_engine, creation, open_engine
 
@@ -111,7 +111,7 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
         with pytest.raises(errors.StoreNotLockable, match="local disk"):
             Database(path, FORM)
     # In memory there is no log that processes could share: SQLite keeps another journal, as it does on some networks.
-    monkeypatch.setattr(database, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
+    monkeypatch.setattr(sqlite, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
     with pytest.raises(errors.StoreNotLockable, match="the journal stays in mode 'memory'"):
         Database(path, FORM)
 
@@ -126,7 +126,7 @@ def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_ther
     Database(path, FORM).close()
     before = path.read_bytes()
     # It would wait, since it takes a refusal for another process's lock.
-    monkeypatch.setattr(database, "_connect", lambda path: pytest.fail("SQLite was asked"))
+    monkeypatch.setattr(sqlite, "_connect", lambda path: pytest.fail("SQLite was asked"))
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(errors.StoreNotLockable, match=r"locks are refused.* local disk"):
         Database(path, FORM)

@@ -14,11 +14,11 @@ import signal
 import sys
 from typing import Any
 
-from capsule_durable.checkpoints.keeper import Keeper
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.record import Record
-from capsule_durable.runtime import Runtime
-from capsule_durable.transport import SocketTransport
+from capsule_durable.checkpoints.service import Keeper
+from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.history.recorder import Record
+from capsule_durable.messaging.transport import SocketTransport
 from capsule_kernel.__main__ import main
 
 AT = int(os.environ["DYING_AT"])

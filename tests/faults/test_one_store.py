@@ -21,11 +21,11 @@ from clients.waiting import DEADLINE
 from integration.kernels import kernel
 from jupyter_core.utils import ensure_event_loop
 
-from capsule_durable.cells import Cells
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.engine import FILE
-from capsule_durable.ledger import Ledger
-from capsule_durable.store.database import Database
+from capsule_durable.engines.base import FILE
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.history.cells import Cells
+from capsule_durable.history.ledger import Ledger
+from capsule_durable.storage.sqlite import Database
 
 SECONDS = float(os.environ.get("CAPSULE_TEST_CROWD") or 8)
 KERNELS = int(os.environ.get("CAPSULE_TEST_KERNELS") or 3)

@@ -7,9 +7,9 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 
-from capsule_durable.launcher import Launcher
-from capsule_durable.transport import MemoryTransport
-from capsule_durable.worker import Worker
+from capsule_durable.messaging.transport import MemoryTransport
+from capsule_durable.workers.launcher import Launcher
+from capsule_durable.workers.process import Worker
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
 

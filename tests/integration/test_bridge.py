@@ -10,10 +10,8 @@ import pytest
 import pytest_asyncio
 from resonate.types import Value
 
-from capsule_durable import functions, ids
-from capsule_durable.bridge import MAX_OUTCOME, Bridge
-from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.engine import MemoryEngine
+from capsule_durable import ids
+from capsule_durable.engines.base import MemoryEngine
 from capsule_durable.errors import (
     ExecutionTimeout,
     InternalError,
@@ -22,7 +20,10 @@ from capsule_durable.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
-from capsule_durable.session import Session
+from capsule_durable.execution import functions
+from capsule_durable.execution.bridge import MAX_OUTCOME, Bridge
+from capsule_durable.messaging.capabilities import Capabilities, Question
+from capsule_durable.messaging.session import Session
 from capsule_worker.protocol import messages as m
 
 from .harness import DEADLINE, Scripted, settle

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from capsule_kernel.cli import main
+from capsule_kernel.cli.main import main
 
 from .kernels import Kernel, kernel
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from sandbox.houses import ORDINARY
 
-from capsule_kernel import __version__, doctor
-from capsule_kernel.kernelspec import Kernelspec
+from capsule_kernel import __version__
+from capsule_kernel.cli import doctor
+from capsule_kernel.cli.kernelspec import Kernelspec
 
 from .environments import ROOT, WORKER, environment, with_ipython, with_the_oldest, with_worker
 from .kernels import NO_STANDBY, Kernel

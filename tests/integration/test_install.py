@@ -18,7 +18,8 @@ import nbformat
 import psutil
 import pytest
 
-from capsule_kernel import __version__, doctor
+from capsule_kernel import __version__
+from capsule_kernel.cli import doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from clients.waiting import DEADLINE
 
-from capsule_durable.engine import FILE
+from capsule_durable.engines.base import FILE
 
 from .kernels import Kernel, kernel
 

@@ -25,7 +25,7 @@ import verdicts
 from ipykernel.kernelspec import get_kernel_dict
 from suites import SUITES, Suite
 
-from capsule_kernel import kernelspec
+from capsule_kernel.cli import kernelspec
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "peers.md"

@@ -12,7 +12,7 @@ import pytest
 from clients.waiting import poll_until
 from integration.kernels import Kernel, kernel
 
-from capsule_durable.limits import Breach, Cell, Limits, Meter
+from capsule_durable.sandbox.resource_monitor import Breach, Cell, Limits, Meter
 
 from .houses import House, a_kernel, need_bubblewrap, users
 

@@ -13,8 +13,8 @@ import pytest
 from clients.waiting import poll_until
 from integration.kernels import Kernel, kernel
 
-from capsule_durable import limits
-from capsule_durable.settings import Settings
+from capsule_durable.config.settings import Settings
+from capsule_durable.sandbox import resource_monitor
 
 from .houses import need_bubblewrap
 
@@ -152,12 +152,12 @@ def _size(front: psutil.Process) -> int:
 
 def test_the_usual_limit_is_most_of_what_there_is() -> None:
     total = psutil.virtual_memory().total
-    assert 0.5 * limits.USUAL * total < limits.usual_memory() <= total
+    assert 0.5 * resource_monitor.USUAL * total < resource_monitor.usual_memory() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
 
 
 def test_a_process_and_its_children_are_counted() -> None:
     pid = os.getpid()
-    resident = limits.memory(limits.family(pid), 1 << 60)
+    resident = resource_monitor.memory(resource_monitor.family(pid), 1 << 60)
     assert resident >= psutil.Process(pid).memory_info().rss // 2
-    assert 0 < limits.memory(limits.family(pid), 0) <= 2 * resident
+    assert 0 < resource_monitor.memory(resource_monitor.family(pid), 0) <= 2 * resident

@@ -14,12 +14,12 @@ from typing import Any
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.delta import delta
-from capsule_worker.checkpoints.jobs import Job, Kept, Outcome
-from capsule_worker.checkpoints.plain import is_atom
+from capsule_worker.checkpoints.analysis.delta import delta
+from capsule_worker.checkpoints.analysis.small_values import is_atom
+from capsule_worker.checkpoints.pickling.class_registry import Definitions
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.writing.job import Job, Kept, Outcome
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 
 _ids = itertools.count(1)

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, UnknownSession
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.schema import FORM
-from capsule_durable.home import home
-from capsule_durable.store import database
-from capsule_durable.store.errors import StoreBusy, StoreError
+from capsule_durable.config.paths import home
+from capsule_durable.storage import sqlite
+from capsule_durable.storage.errors import StoreBusy, StoreError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Group, Location, Manifest, Variable
 
@@ -626,7 +626,7 @@ def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(
 
 
 def test_whoever_has_the_home_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     directory = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     with pytest.raises(StoreBusy, match=r"another process holds .*catalogue\.sqlite3 .* try again"):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable import cells as module
-from capsule_durable.batch import Begin, Run
-from capsule_durable.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
-from capsule_durable.embedded import owners
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded import owners
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.execution.runs import Begin, Run
+from capsule_durable.history import cells as module
+from capsule_durable.history.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
+from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import messages as m
 
 #: A process of another machine.
@@ -164,7 +164,7 @@ def test_cells_of_a_run_go_with_it(cells: Cells) -> None:
 def ended() -> str:
     """Return the name of a process of this machine that has ended."""
     process = subprocess.run(
-        [sys.executable, "-c", "from capsule_durable.embedded import owners; print(owners.new_name())"],
+        [sys.executable, "-c", "from capsule_durable.engines.embedded import owners; print(owners.new_name())"],
         capture_output=True,
         text=True,
         check=True,

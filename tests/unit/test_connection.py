@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from capsule_kernel.connection import PORTS, ConnectionFileError, place, settle
+from capsule_kernel.jupyter.connection_file import PORTS, ConnectionFileError, place, settle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_durable.correlation import Correlator
 from capsule_durable.errors import ExecutionTimeout, RequestTimeout, SessionClosed
+from capsule_durable.messaging.pending_requests import Correlator
 
 
 class Timers:

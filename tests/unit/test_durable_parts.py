@@ -11,10 +11,10 @@ import pytest
 from resonate.codec import Codec, NoopEncryptor
 from resonate.ids import origin_of, validate_root_id
 
-import capsule_durable.functions
+import capsule_durable.execution.functions
 from capsule_durable import ids
+from capsule_durable.config.settings import ConfigurationError, load
 from capsule_durable.errors import Rejection, WorkerDied, describe_exit, from_rejection, rejection_text
-from capsule_durable.settings import ConfigurationError, load
 from capsule_durable.text import coloured, visible
 
 
@@ -89,7 +89,7 @@ def test_an_engine_that_this_version_does_not_have_is_refused_with_those_that_it
 
 
 def test_durable_functions_touch_no_event_loop() -> None:
-    tree = ast.parse(Path(capsule_durable.functions.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(capsule_durable.execution.functions.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     forbidden = {"asyncio", "socket", "threading", "time", "zmq", "selectors", "subprocess", "os", "io"}

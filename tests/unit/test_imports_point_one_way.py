@@ -13,12 +13,13 @@ import pytest
 
 import capsule
 import capsule_durable
-import capsule_durable.store
+import capsule_durable.storage
 import capsule_kernel
 import capsule_worker
-from capsule_durable import launcher
-from capsule_worker import hints, reaper
-from capsule_worker.protocol import journal
+from capsule_durable.workers import launcher
+from capsule_worker.isolation import error_hints
+from capsule_worker.process import orphan_cleanup
+from capsule_worker.protocol import output_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ OURS = {"capsule", "capsule_durable", "capsule_kernel", "capsule_worker"}
 ALLOWED = {
     capsule_kernel: {"capsule_kernel", "capsule_durable", "capsule_worker.protocol"},
     capsule_durable: {"capsule_durable", "capsule_worker.protocol"},
-    capsule_durable.store: {"capsule_durable.store", "capsule_durable.errors", "capsule_durable.home"},
+    capsule_durable.storage: {"capsule_durable.storage", "capsule_durable.errors", "capsule_durable.config.paths"},
     capsule_worker: {"capsule_worker", "capsule"},
     capsule_worker.protocol: {"capsule_worker.protocol"},
     capsule: {"capsule", "capsule_worker"},
@@ -89,8 +90,11 @@ def test_a_package_imports_only_what_is_below_it(package: ModuleType) -> None:
     ("source", "names"),
     [
         ("import capsule_kernel.app as a, os", {"capsule_kernel.app", "os"}),
-        ("from capsule_worker import reaper", {"capsule_worker.reaper"}),
-        ("def f():\n    from capsule_worker.reaper import COOKIE", {"capsule_worker.reaper.COOKIE"}),
+        ("from capsule_worker.process import orphan_cleanup as reaper", {"capsule_worker.process.orphan_cleanup"}),
+        (
+            "def f():\n    from capsule_worker.process.orphan_cleanup import COOKIE",
+            {"capsule_worker.process.orphan_cleanup.COOKIE"},
+        ),
         ("from . import a", {"here.below.a"}),
         ("from ..beside import a", {"here.beside.a"}),
         ("importlib.import_module('capsule_kernel')", {"capsule_kernel"}),
@@ -101,12 +105,12 @@ def test_every_way_to_import_is_seen(source: str, names: set[str]) -> None:
 
 
 def test_the_cookie_that_the_front_sets_is_the_one_that_the_reaper_looks_for() -> None:
-    assert launcher.COOKIE == reaper.COOKIE
+    assert launcher.COOKIE == orphan_cleanup.COOKIE
 
 
 def test_the_memory_that_the_front_makes_has_the_size_that_the_worker_maps() -> None:
-    assert launcher.JOURNAL_SIZE == journal.SIZE
+    assert launcher.JOURNAL_SIZE == output_buffer.SIZE
 
 
 def test_a_variable_that_both_ends_know_has_one_name() -> None:
-    assert (launcher.WITHHELD, launcher.PROFILE) == (hints.WITHHELD, hints.PROFILE)
+    assert (launcher.WITHHELD, launcher.PROFILE) == (error_hints.WITHHELD, error_hints.PROFILE)

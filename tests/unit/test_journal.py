@@ -7,8 +7,8 @@ from itertools import groupby, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_worker.outlet import split
-from capsule_worker.protocol.journal import ROOM, SIZE, Journal, read
+from capsule_worker.output.output_writer import split
+from capsule_worker.protocol.output_buffer import ROOM, SIZE, Journal, read
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
 WRITES = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["stdout", "stderr"]), TEXT), max_size=40)

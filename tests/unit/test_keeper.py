@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable.checkpoints.catalogue import Catalogue
-from capsule_durable.checkpoints.keeper import COLLECT_EVERY, Keeper
-from capsule_durable.settings import Settings
+from capsule_durable.checkpoints.service import COLLECT_EVERY, Keeper
+from capsule_durable.config.settings import Settings
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 
@@ -183,7 +183,7 @@ async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capsule_durable.checkpoints.keeper.ADOPT_DELAY", 0.0)
+    monkeypatch.setattr("capsule_durable.checkpoints.service.ADOPT_DELAY", 0.0)
 
     def fail(_self: Catalogue, _session: str) -> list[mf.Manifest]:
         raise OSError(28, "No space left on device")

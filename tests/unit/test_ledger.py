@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.ledger import Entry, Fault, Ledger
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.history.ledger import Entry, Fault, Ledger
+from capsule_durable.storage.sqlite import Database
 
 COUNT = 12
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from capsule_durable import lifecycle
+from capsule_durable.workers import lifecycle
 
 ROOT = Path(__file__).parents[2]
 

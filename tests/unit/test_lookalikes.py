@@ -9,7 +9,7 @@ import sys
 BEGIN = """
 import importlib, importlib.util, inspect, os, pickle, sys, traceback
 from importlib.machinery import PathFinder
-from capsule_worker import lookalikes
+from capsule_worker.ipykernel_compat import import_hook as lookalikes
 
 def run(*scripts):
     for script in scripts:

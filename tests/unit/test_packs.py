@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints import packs
-from capsule_worker.checkpoints.chunks import BLOCK
-from capsule_worker.checkpoints.packs import (
+from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage.chunking import BLOCK
+from capsule_worker.checkpoints.storage.packs import (
     ALIGNMENT,
     Chunk,
     DamagedError,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.unit.saved_notebook import Notebook, forget_classes
 
-from capsule_worker.checkpoints.pickling import NamespacePickler
-from capsule_worker.checkpoints.placeholder import NotRestoredError, variable_of
-from capsule_worker.checkpoints.rebuilding import make_class, make_function
+from capsule_worker.checkpoints.pickling.pickler import NamespacePickler
+from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, variable_of
+from capsule_worker.checkpoints.pickling.reconstruct import make_class, make_function
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_durable.policy import Policy, is_lasting, of_metadata, split
+from capsule_durable.execution.retry_policy import Policy, is_lasting, of_metadata, split
 
 USUAL = Policy(0, 1.0)
 

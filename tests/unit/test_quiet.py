@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from capsule_worker.checkpoints.quiet import is_quiet
-from capsule_worker.checkpoints.touch import touch
+from capsule_worker.checkpoints.analysis.name_usage import touch
+from capsule_worker.checkpoints.analysis.read_only_cells import is_quiet
 
 NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None, "_": [1]}
 

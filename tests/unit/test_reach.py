@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
-from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.shell import ZMQInteractiveShell
-from capsule_worker.stand_ins import KernelOfShell
+from capsule_worker.checkpoints.analysis.name_usage import Touch, touch
+from capsule_worker.checkpoints.analysis.reachability import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
+from capsule_worker.ipykernel_compat.kernel_proxy import KernelOfShell
+from capsule_worker.shell.shell import ZMQInteractiveShell
 
 TRANSFORMER: Any = TransformerManager()  # type: ignore[no-untyped-call]  # IPython has no types
 

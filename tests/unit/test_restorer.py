@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from tests.unit.saved_notebook import Notebook, forget_classes, manifest_paths, pack_paths
 
-from capsule_worker.checkpoints import definitions
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.jobs import chunks_of
-from capsule_worker.checkpoints.packs import DamagedError, PackReader, pack_path
-from capsule_worker.checkpoints.placeholder import NotRestoredError, Placeholder, variable_of
+from capsule_worker.checkpoints.pickling import class_registry
+from capsule_worker.checkpoints.pickling.class_registry import Definitions
+from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, Placeholder, variable_of
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, pack_path
+from capsule_worker.checkpoints.writing.job import chunks_of
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.errors import ProtocolError
 
@@ -523,7 +523,7 @@ def test_names_that_lie_beside_a_class_come_too(notebook, sizes):
 
 
 def test_another_class_at_the_same_address_is_not_mistaken_for_the_one_that_was_saved(notebook, monkeypatch):
-    monkeypatch.setattr(definitions, "id", lambda _: 1, raising=False)
+    monkeypatch.setattr(class_registry, "id", lambda _: 1, raising=False)
     notebook.run("class Thing:\n    kind = 'first'\nthing = Thing()")
     notebook.save()
     manifest = notebook.manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.sandbox import Layer, Places, Sandbox, enter, places, plan
+from capsule_durable.sandbox.policy import Layer, Places, Sandbox, enter, places, plan
 
 
 @pytest.fixture

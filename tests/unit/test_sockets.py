@@ -12,7 +12,7 @@ import zmq
 import zmq.asyncio
 from jupyter_client.session import Session
 
-from capsule_kernel.sockets import BATCH, IOPub, Router
+from capsule_kernel.jupyter.sockets import BATCH, IOPub, Router
 
 pytestmark = pytest.mark.asyncio
 #: Against hanging only.

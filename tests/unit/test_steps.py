@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints import files
-from capsule_durable.checkpoints.entries import Entry, SessionRow, UnknownSession, resolve_session
-from capsule_durable.checkpoints.files import Folder
-from capsule_durable.checkpoints.steps import back, is_command
+from capsule_durable.checkpoints.models import Entry, SessionRow, UnknownSession, resolve_session
 from capsule_durable.checkpoints.tables import Table
+from capsule_durable.checkpoints.undo import back, is_command
+from capsule_durable.storage import safe_directory
+from capsule_durable.storage.safe_directory import Folder
 
 OURS = "ours"
 
@@ -255,9 +255,9 @@ def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[Folder, Folder]
 
 def test_a_process_that_has_ended_does_not_live_though_nobody_took_notice() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert files.alive(process.pid)
+        assert safe_directory.alive(process.pid)
         assert process.stdin is not None
         process.stdin.close()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert not files.alive(process.pid)
-    assert not files.alive(0)
+        assert not safe_directory.alive(process.pid)
+    assert not safe_directory.alive(0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.settings import load
-from capsule_durable.unconfigured import unconfigured
+from capsule_durable.config.fast_defaults import unconfigured
+from capsule_durable.config.settings import load
 
 NOTHING = {"python": None, "profile": None}
 
@@ -45,9 +45,10 @@ def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> No
 
 def test_nothing_that_takes_long_is_imported_for_it() -> None:
     program = (
-        "import sys, capsule_durable.unconfigured, capsule_durable.launcher, capsule_kernel.connection;"
-        "import capsule_kernel.__main__, capsule_kernel.options;"
-        "capsule_kernel.options.parse(['-f', 'connection.json']);"
+        "import sys, capsule_durable.config.fast_defaults, capsule_durable.workers.launcher;"
+        "import capsule_kernel.jupyter.connection_file;"
+        "import capsule_kernel.__main__, capsule_kernel.jupyter.arguments;"
+        "capsule_kernel.jupyter.arguments.parse(['-f', 'connection.json']);"
         "heavy = {'pydantic', 'dataclasses', 'inspect', 'argparse', 'hashlib', 'platformdirs', 'shutil'};"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
     )

@@ -19,11 +19,12 @@ from tests.unit.saved_notebook import Notebook, manifest_paths, pack_paths, size
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
-from capsule_worker.checkpoints import packs, writer
-from capsule_worker.checkpoints.jobs import Job, dump_outcome, load_outcome
-from capsule_worker.checkpoints.packs import StorageError
-from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.pickling.placeholder import variable_of
+from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.writing import writer
+from capsule_worker.checkpoints.writing.job import Job, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 
 MB = 1_000_000

@@ -21,7 +21,7 @@ from typing import Self
 
 from capsule_durable import ids
 from capsule_durable.checkpoints import rows
-from capsule_durable.checkpoints.entries import (
+from capsule_durable.checkpoints.models import (
     Collected,
     Entry,
     SessionRow,
@@ -30,13 +30,13 @@ from capsule_durable.checkpoints.entries import (
     matches,
     resolve,
 )
-from capsule_durable.checkpoints.files import Folder, alive, is_from, sync
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.checkpoints.schema import FORM
+from capsule_durable.config.paths import SESSIONS, ensure
 from capsule_durable.errors import ProtocolError
-from capsule_durable.home import SESSIONS, ensure
-from capsule_durable.store.database import Database
-from capsule_durable.store.errors import StoreDamaged, StoreError
+from capsule_durable.storage.errors import StoreDamaged, StoreError
+from capsule_durable.storage.safe_directory import Folder, alive, is_from, sync
+from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 

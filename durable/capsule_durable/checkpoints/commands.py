@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from capsule_durable.checkpoints.catalogue import Catalogue, runs
-from capsule_durable.checkpoints.changes import difference
-from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.diff import difference
+from capsule_durable.checkpoints.models import Entry, SessionRow
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import Table, size_of, time_of
 from capsule_durable.errors import CapsuleError

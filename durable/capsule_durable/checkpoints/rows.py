@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.models import Entry, SessionRow
 from capsule_durable.checkpoints.retention import Candidate
 from capsule_worker.protocol.manifest import Manifest
 

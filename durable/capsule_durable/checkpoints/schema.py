@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_durable.store.database import Form
+from capsule_durable.storage.sqlite import Form
 
 #: As in ``Form``: never changed once released, and what is added must not disturb processes of the older version.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (

@@ -14,29 +14,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from capsule_worker.checkpoints import copies
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.delta import delta
-from capsule_worker.checkpoints.jobs import Job
-from capsule_worker.checkpoints.names import OUTPUT_NAMES, users_names
-from capsule_worker.checkpoints.packs import DamagedError, StorageError
-from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.plain import are_small, is_atom
-from capsule_worker.checkpoints.prepared import Preparations
-from capsule_worker.checkpoints.quiet import is_quiet
-from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, reach
+from capsule_worker.checkpoints.analysis.background_activity import hooks, strangers
+from capsule_worker.checkpoints.analysis.delta import delta
+from capsule_worker.checkpoints.analysis.name_usage import Touch, touch
+from capsule_worker.checkpoints.analysis.reachability import EVERY_MODULE, Groups, Links, Reach, reach
+from capsule_worker.checkpoints.analysis.read_only_cells import is_quiet
+from capsule_worker.checkpoints.analysis.small_values import are_small, is_atom
+from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES, users_names
+from capsule_worker.checkpoints.pickling.class_registry import Definitions
+from capsule_worker.checkpoints.pickling.placeholder import variable_of
+from capsule_worker.checkpoints.pickling.prepickled import Preparations
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
-from capsule_worker.checkpoints.strangers import hooks, strangers
-from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.checkpoints.writer import Writer, describe
-from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
+from capsule_worker.checkpoints.storage.packs import DamagedError, StorageError
+from capsule_worker.checkpoints.writing import forked_writer
+from capsule_worker.checkpoints.writing.job import Job
+from capsule_worker.checkpoints.writing.strategies import Known, Write, WriteApart, WriteHere
+from capsule_worker.checkpoints.writing.writer import Writer, describe
+from capsule_worker.checkpoints.writing.writer_threads import Scribe
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
-FATAL = copies.FAULT
+FATAL = forked_writer.FAULT
 #: Seconds after a restore, or after a cell, before variables are loaded that nobody has asked for.
 _IDLE = 0.3
 #: Seconds that a cell waits until what was changed before it is out of this process, at most.

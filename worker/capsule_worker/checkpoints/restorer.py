@@ -11,12 +11,12 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.jobs import SHELL, Kept, content_digest
-from capsule_worker.checkpoints.packs import DamagedError, PackReader, unpack_chunks
-from capsule_worker.checkpoints.pickling import NamespaceUnpickler
-from capsule_worker.checkpoints.placeholder import Placeholder
-from capsule_worker.checkpoints.writer import describe
+from capsule_worker.checkpoints.pickling.class_registry import Definitions
+from capsule_worker.checkpoints.pickling.pickler import NamespaceUnpickler
+from capsule_worker.checkpoints.pickling.placeholder import Placeholder
+from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, unpack_chunks
+from capsule_worker.checkpoints.writing.job import SHELL, Kept, content_digest
+from capsule_worker.checkpoints.writing.writer import describe
 from capsule_worker.protocol import manifest as mf
 
 #: Bytes of a pickle that are looked at at a time.
