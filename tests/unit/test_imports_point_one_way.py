@@ -367,7 +367,7 @@ def test_a_module_next_to_packages_is_in_no_circle_of_packages() -> None:
         ("from capsule_worker import reaper", {"capsule_worker.reaper"}),
         ("def f():\n    from capsule_worker.reaper import COOKIE", {"capsule_worker.reaper.COOKIE"}),
         ("from . import a", {"here.below.a"}),
-        ("from ..beside import a", {"here.beside.a"}),
+        ("from ..other import a", {"here.other.a"}),
         ("importlib.import_module('capsule_kernel')", {"capsule_kernel"}),
     ],
 )
