@@ -60,7 +60,7 @@ class Place:
     Args:
         file: path from the root of the repository.
         line: counted from 1.
-        name: what is there.
+        name: of the definition, file or folder, or the text of an expression.
         size: lines of a function or file, modules of a folder.
     """
 

@@ -38,7 +38,7 @@ def name_of(filename: str) -> str:
         filename: the path that a code object has.
 
     Returns:
-        An empty string if the file is in no import package of ours.
+        An empty string if the file is in none of our import packages.
     """
     name = _names.get(filename)
     if name is None:

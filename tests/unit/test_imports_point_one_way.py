@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OURS = {"capsule", "capsule_durable", "capsule_kernel", "capsule_worker"}
 
-#: What the modules below the first may import of ours; a name stands for itself and all that is below it.
+#: Which of our modules those below the first may import; a name stands for itself and all that is below it.
 ALLOWED = {
     capsule_kernel: {"capsule_kernel", "capsule_durable", "capsule_worker.protocol"},
     capsule_durable: {"capsule_durable", "capsule_worker.protocol"},
