@@ -12,7 +12,8 @@ import pytest
 from clients.waiting import poll_until
 from integration.kernels import Kernel, kernel
 
-from capsule_durable.sandbox.resource_monitor import Breach, Cell, Limits, Meter
+from capsule_durable.config.limits import Limits
+from capsule_durable.sandbox.resource_monitor import LimitViolation, Cell, Meter
 
 from .houses import House, a_kernel, need_bubblewrap, users
 
@@ -182,7 +183,7 @@ def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> Non
     meter = Meter(limits, sleeper.pid, clock=lambda: now)
     breaches = meter.look(Cell("e1", since=80.0))
     assert [breach.setting for breach in breaches] == ["memory_limit", "execution_timeout"]
-    assert breaches[1] == Breach("the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError")
+    assert breaches[1] == LimitViolation("the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError")
     assert [breach.setting for breach in meter.look(None)] == ["memory_limit"]
     assert [breach.setting for breach in meter.look(Cell("e2", since=95.0))] == ["memory_limit"]
 

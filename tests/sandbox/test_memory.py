@@ -13,6 +13,7 @@ import pytest
 from clients.waiting import poll_until
 from integration.kernels import Kernel, kernel
 
+from capsule_durable.config import limits
 from capsule_durable.config.settings import Settings
 from capsule_durable.sandbox import resource_monitor
 
@@ -152,7 +153,7 @@ def _size(front: psutil.Process) -> int:
 
 def test_the_usual_limit_is_most_of_what_there_is() -> None:
     total = psutil.virtual_memory().total
-    assert 0.5 * resource_monitor.USUAL * total < resource_monitor.usual_memory() <= total
+    assert 0.5 * limits.USUAL * total < limits.default_memory() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
 
 

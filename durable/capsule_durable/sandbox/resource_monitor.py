@@ -9,52 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-#: Part of the machine's memory that cells may take where nothing else is said.
-USUAL = 0.85
-#: How many processes and threads they may have where nothing else is said: at least, and for each processor.
-TASKS, TASKS_EACH = 4096, 256
-_CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_MEMINFO, _PROC = Path("/proc/meminfo"), Path("/proc")
+from capsule_durable.config.limits import Limits
+
+_PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Limits(NamedTuple):
-    """What a worker, and all that it has started, may take; None for as much as there is.
-
-    Args:
-        memory: bytes.
-        processes: processes and threads.
-        file_size: bytes of a file that is written.
-        open_files: descriptors of one process.
-        cell_time: seconds that a cell may run.
-        cpu_time: seconds of processors that a cell may use.
-    """
-
-    memory: int | None = None
-    processes: int | None = None
-    file_size: int | None = None
-    open_files: int | None = None
-    cell_time: float | None = None
-    cpu_time: float | None = None
-
-    def for_the_system(self, *, apart: bool) -> dict[str, int]:
-        """Return those that the system sees to.
-
-        Args:
-            apart: whether workers have a user namespace of their own: only then are their processes counted apart from
-                all others of this user.
-        """
-        names = ["memory", "file_size", "open_files", *(["processes"] if apart else [])]
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether any limit holds that the front must see to."""
-        own = {"file_size", "open_files"}
-        return any(value is not None for name, value in self._asdict().items() if name not in own)
-
-
-class Breach(NamedTuple):
+class LimitViolation(NamedTuple):
     """A limit that is exceeded.
 
     Args:
@@ -102,7 +63,7 @@ class Meter:
         self._cell: Cell | None = None
         self._cpu_before = 0.0
 
-    def look(self, cell: Cell | None) -> list[Breach]:
+    def look(self, cell: Cell | None) -> list[LimitViolation]:
         """Return the limits that are exceeded.
 
         Args:
@@ -118,22 +79,22 @@ class Meter:
                     f"the limit of {limits.memory / 1e9:,.2f} GB of memory is exceeded"
                     f" ({size / 1e9:,.2f} GB are in use{_of_which(in_files, limits.memory)})"
                 )
-                breaches.append(Breach(text, "memory_limit", "MemoryError", ends_all=in_files > limits.memory // 2))
+                breaches.append(LimitViolation(text, "memory_limit", "MemoryError", ends_all=in_files > limits.memory // 2))
         if limits.processes is not None:
             count = sum(map(_threads, tasks))
             if count > limits.processes:
                 text = f"the limit of {limits.processes:,} processes and threads is exceeded (there are {count:,})"
-                breaches.append(Breach(text, "process_limit", "OSError", ends_all=True))
+                breaches.append(LimitViolation(text, "process_limit", "OSError", ends_all=True))
         if cell is not None:
             breaches += self._look_at_times(cell)
         self._cell = cell
         return breaches
 
-    def _look_at_times(self, cell: Cell) -> Iterator[Breach]:
+    def _look_at_times(self, cell: Cell) -> Iterator[LimitViolation]:
         limits = self._limits
         if limits.cell_time is not None and self._clock() - cell.since > limits.cell_time:
             text = f"the limit of {limits.cell_time:g} s for a cell is exceeded"
-            yield Breach(text, "execution_timeout", "TimeoutError")
+            yield LimitViolation(text, "execution_timeout", "TimeoutError")
         if limits.cpu_time is not None:
             used = sum(map(_cpu_time, _family(self._pid)))
             if self._cell != cell:
@@ -141,24 +102,7 @@ class Meter:
                 self._cpu_before = used - min(used, self._clock() - cell.since)
             if used - self._cpu_before > limits.cpu_time:
                 text = f"the limit of {limits.cpu_time:g} s of processor time for a cell is exceeded"
-                yield Breach(text, "cpu_limit", "TimeoutError")
-
-
-def usual_memory() -> int:
-    """Return how many bytes cells may take, as a rule: most of what the machine, or the container, has."""
-    sizes = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        line = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemTotal:"))
-        sizes.append(int(line.split()[1]) * 1024)
-    for path in _CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
-            sizes.append(int(path.read_text()))
-    return int(min(sizes, default=1 << 62) * USUAL)
-
-
-def usual_processes() -> int:
-    """Return how many processes and threads cells may have, as a rule."""
-    return max(TASKS, TASKS_EACH * (os.cpu_count() or 1))
+                yield LimitViolation(text, "cpu_limit", "TimeoutError")
 
 
 def memory(pids: Sequence[int], limit: int, in_files: int = 0) -> int:

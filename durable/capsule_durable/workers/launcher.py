@@ -17,9 +17,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from capsule_durable.config.limits import Limits
 from capsule_durable.sandbox import env_filter as variables
 from capsule_durable.sandbox.policy import Layer, Sandbox
-from capsule_durable.sandbox.resource_monitor import Limits
 
 #: The environment variable by which everything that a worker starts is found again;
 #: see capsule_worker.process.orphan_cleanup.

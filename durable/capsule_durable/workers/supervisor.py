@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import Breach, Cell, Meter
+from capsule_durable.sandbox.resource_monitor import LimitViolation, Cell, Meter
 from capsule_durable.workers.launcher import Launched, Launcher
 from capsule_durable.workers.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.workers.process import Exit, Worker
@@ -341,7 +341,7 @@ class Workers:
                     self._end(worker, breach)
                     return
 
-    def _end(self, worker: Worker, breach: Breach) -> None:
+    def _end(self, worker: Worker, breach: LimitViolation) -> None:
         """End a worker that is beyond a limit, and what it has made."""
         self._verdict = f"the worker process was ended: {breach.text}"
         if not breach.ends_all or not self._launcher.end_all():
