@@ -1,4 +1,4 @@
-"""Runs tests against several kernels, and writes what became of them into docs/compatibility.md.
+"""Runs tests against several kernels, and writes what became of them into docs/compatibility/ipykernel.md.
 
 ``python -m tests.clients.compatibility KERNEL...`` in the repository's folder, with the kernels installed, each under
 the name by which Jupyter lists it. Kernels that are not named keep what the table says of them.
@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent.parent / "docs" / "compatibility.md"
+PAGE = HERE.parent.parent / "docs" / "compatibility" / "ipykernel.md"
 BEGIN, END = "<!-- table -->\n", "<!-- /table -->\n"
 #: The columns, by the names under which Jupyter lists the kernels.
 KERNELS = {"capsule": "Capsule", "python3": "ipykernel", "xpython": "xeus-python", "async": "async-kernel"}

@@ -28,7 +28,7 @@ from suites import SUITES, Suite
 from capsule_kernel import kernelspec
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[1] / "docs" / "peers.md"
+DOCUMENT = HERE.parents[1] / "docs" / "compatibility" / "downstream.md"
 #: Seconds for one test, and for one suite.
 TEST_DEADLINE, SUITE_DEADLINE = 30, 900
 #: What a suite runs against. The second and the third tell what its tests are about.
