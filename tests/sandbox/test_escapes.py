@@ -1,5 +1,5 @@
 """Attempts to get at the kernel and at the machine, made as cells through the real kernel, in each profile, with each
-layer taken away in turn, as root and as an ordinary user. ``docs/explanation/sandbox.md`` has a table of what became of them.
+layer taken away in turn, as root and as an ordinary user. The results are in ``docs/explanation/sandbox.md``.
 """
 
 from __future__ import annotations
