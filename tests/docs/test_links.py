@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .pages import PAGES, ROOT, anchors, without_code
+from tests.support import ROOT
+from tests.support.markdown import PAGES, anchors, without_code
 
 #: A link or an image in Markdown. The target ends at a space or a bracket.
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 import capsule
-
-from .pages import PAGES, ROOT, by_hand
+from tests.support import ROOT
+from tests.support.markdown import PAGES, by_hand
 
 REFERENCE = ROOT / "docs" / "reference"
 STRUCTURE = ROOT / "tools" / "structure.py"

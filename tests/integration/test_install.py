@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from capsule_kernel import __version__, doctor
+from tests.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # The first run on a machine downloads what the kernel depends on.
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).parents[2]
 FILES = ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
 MARK = "CAPSULE_TEST_FAMILY"
 DEADLINE = 20.0

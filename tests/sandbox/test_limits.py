@@ -9,12 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clients.waiting import poll_until
-from integration.kernels import Kernel, kernel
 
 from capsule_durable.limits import Breach, Cell, Limits, Meter
-
-from .houses import House, a_kernel, need_bubblewrap, users
+from tests.support.kernels import Kernel, kernel
+from tests.support.sandboxes import Setup, need_bubblewrap, sandboxed_kernel, users
+from tests.support.waiting import poll_until
 
 #: Catches everything, and goes on.
 STUBBORN = "import time\nwhile True:\n    try:\n        while True: {work}\n    except BaseException: pass"
@@ -78,7 +77,7 @@ def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
     storm = (
         "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(3); os._exit(0)\ntime.sleep(60)"
     )
-    with a_kernel(House("notebook"), user, process_limit=120) as (one, _):
+    with sandboxed_kernel(Setup("notebook"), user, process_limit=120) as (one, _):
         one.ok("kept = [1]")
         one.ok("kept.append(2)")
         done = one.run(storm)

@@ -17,8 +17,8 @@ import capsule_worker
 from capsule_durable import sandbox
 from capsule_durable.settings import Settings
 from capsule_kernel import kernelspec
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 KERNELSPEC = ROOT / "kernelspec"
 
 
