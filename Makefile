@@ -2,7 +2,7 @@
 # A Python of your choice:  make test PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint bench downstream docs reference clean
+.PHONY: help demo check test lint structure bench downstream docs reference clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -25,7 +25,7 @@ install = $(1)/bin/python -m uv pip install --compile-bytecode --python $(1)/bin
 		echo "uv could not install; trying pip"; $(1)/bin/python -m pip install --quiet $(2); }
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and go on with their variables
 	$(RUN)/python notebooks/demo.py
@@ -42,6 +42,9 @@ lint: $(VENV)/.installed-lint ## Check style, format and types
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/mypy --python-version 3.10 worker
+
+structure: $(RUN)/uv ## Show sizes, docstrings and retired words (it fails nothing)
+	@$(RUN)/python tools/structure.py
 
 bench: $(VENV)/.installed-test ## Measure against ipykernel, side by side
 	$(RUN)/python benchmarks/run.py
