@@ -12,6 +12,7 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx_copybutton", "sphinxcontrib.mermaid"]
 myst_fence_as_directive = ["mermaid"]  # so that forges draw it as well
 myst_heading_anchors = 3
+smartquotes = False  # options begin with two hyphens
 
 html_theme = "furo"
 html_title = f"Capsule {release}"
