@@ -2,15 +2,15 @@
 # A Python of your choice:  make test PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint structure bench peers clean
+.PHONY: help demo check test lint structure bench downstream docs reference clean
 SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
 PROJECTS := pyproject.toml worker/pyproject.toml kernelspec/kernel.json
 WORKER_PYTHONS := 3.10 3.13
-# How many processes run tests. Each of them starts kernels of its own.
-WORKERS := 2
+# How many processes run tests. Each of them starts kernels of its own, and mostly waits for them.
+WORKERS := 4
 
 # Prints the first working interpreter of a list that has a venv module and for which a condition on sys.version_info holds.
 # A name in PATH may be a version manager's shim that runs nothing, so each candidate is tried, not just looked up.
@@ -25,13 +25,16 @@ install = $(1)/bin/python -m uv pip install --compile-bytecode --python $(1)/bin
 		echo "uv could not install; trying pip"; $(1)/bin/python -m pip install --quiet $(2); }
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and go on with their variables
 	$(RUN)/python notebooks/demo.py
 
+check: lint ## Check style and types, and run the fast tests (a minute each)
+	$(RUN)/python -m pytest -m fast -n 2
+
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
-	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(RUN)/python -m pytest -n $(WORKERS) --dist loadgroup
 	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
 
 lint: $(VENV)/.installed-lint ## Check style, format and types
@@ -46,8 +49,16 @@ structure: $(RUN)/uv ## Show sizes, docstrings and retired words (it fails nothi
 bench: $(VENV)/.installed-test ## Measure against ipykernel, side by side
 	$(RUN)/python benchmarks/run.py
 
-peers: .venvs/peers/.installed-peers ## Run the test suites of ipykernel, nbclient and others against this kernel (25 minutes)
-	.venvs/peers/bin/python tests/peers/run.py
+downstream: .venvs/downstream/.installed ## Run the test suites of ipykernel, nbclient and others against this kernel (25 minutes)
+	.venvs/downstream/bin/python -m tests.downstream.run
+
+docs: $(VENV)/.installed-docs ## Build the documentation into out/docs; warnings are errors
+	$(RUN)/python docs/generate.py --check
+	$(RUN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs out/docs
+	@echo "Open out/docs/index.html"
+
+reference: $(VENV)/.installed-test ## Write the parts of docs/reference that come from the code
+	$(RUN)/python docs/generate.py
 
 clean: ## Remove environments, caches and build results
 	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist out worker/dist
@@ -75,6 +86,10 @@ $(VENV)/.installed-lint: $(VENV)/.installed-test
 	@$(call install,$(VENV),--group lint)
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	@$(call install,$(VENV),--group docs)
+	@touch $@
+
 # The worker is installed into the user's environment, which may be older or newer than the front's own.
 .PHONY: $(WORKER_PYTHONS:%=.worker-on-%)
 $(WORKER_PYTHONS:%=.worker-on-%): .worker-on-%:
@@ -87,10 +102,10 @@ $(WORKER_PYTHONS:%=.worker-on-%): .worker-on-%:
 	$(MAKE) --no-print-directory .venvs/$*/.installed WORKER_PYTHON="$$python"; \
 	.venvs/$*/bin/python -m pytest tests/worker_compat
 
-.venvs/peers/.installed-peers: $(PROJECTS) $(RUN)/uv
-	@[ -x .venvs/peers/bin/uv ] || { $(RUN)/python -m venv .venvs/peers && \
-		.venvs/peers/bin/python -m pip install --quiet --upgrade pip uv; }
-	@$(call install,.venvs/peers,-e ./worker -e . --group peers)
+.venvs/downstream/.installed: $(PROJECTS) $(RUN)/uv
+	@[ -x .venvs/downstream/bin/uv ] || { $(RUN)/python -m venv .venvs/downstream && \
+		.venvs/downstream/bin/python -m pip install --quiet --upgrade pip uv; }
+	@$(call install,.venvs/downstream,-e ./worker -e . --group downstream)
 	@touch $@
 
 .venvs/%/.installed: $(PROJECTS)

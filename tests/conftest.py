@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""What all tests share: markers by folder, the order of tests, and homes and ports of their own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,80 @@ import gc
 import itertools
 import os
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
+
+# A process that compiles all of Capsule's modules again takes twice as long to start, and tests start hundreds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # What is checked in must not fail by the luck of a draw; whoever works on it does look for more.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+TESTS = Path(__file__).parent
+#: The kernel under test, if it is not Capsule, unless everything is asked of it.
+OTHER_KERNEL = os.environ.get("CAPSULE_TEST_KERNEL", "capsule").removesuffix("capsule")
+if "CAPSULE_TEST_ALL" in os.environ:
+    OTHER_KERNEL = ""
+#: What the folders of tests are marked with.
+FOLDER_MARKERS = {"browser": "browser", "crash": "slow", "sandbox": "sandbox"}
+#: Folders whose tests are fast, unless they are marked otherwise.
+FAST_FOLDERS = ("unit", "engines", "docs", "downstream")
+#: Markers of tests that are not fast wherever they are.
+NOT_FAST = ("slow", "process", "perf")
+#: Seconds that a fast test may take before it is listed at the end of a run.
+FAST_LIMIT = 0.5
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folders, and put slow ones first, so that no process ends long after the others.
+
+    With another kernel under test, tests of what only Capsule promises are skipped.
+    """
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in FOLDER_MARKERS:
+            item.add_marker(FOLDER_MARKERS[folder])
+        if folder in FAST_FOLDERS and not any(map(item.get_closest_marker, NOT_FAST)):
+            item.add_marker("fast")
+        if OTHER_KERNEL and item.get_closest_marker("capsule_only"):
+            item.add_marker(pytest.mark.skip(reason=f"only Capsule promises this, not {OTHER_KERNEL}"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def no_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a fast test that starts a process."""
+    if request.node.get_closest_marker("fast"):
+
+        def refuse(*_: object, **__: object) -> NoReturn:
+            pytest.fail("a fast test starts a process: mark it as `process`")
+
+        monkeypatch.setattr(os, "fork", refuse)
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List fast tests that are not."""
+    late = [
+        f"{report.duration:6.2f} s  {report.nodeid}"
+        for report in terminalreporter.stats.get("passed", [])
+        if "fast" in report.keywords and report.duration > FAST_LIMIT
+    ]
+    if late:
+        terminalreporter.section(f"fast tests that took over {FAST_LIMIT} s")
+        terminalreporter.write("\n".join([*late, ""]))
 
 
 @pytest.fixture(scope="session", autouse=True)

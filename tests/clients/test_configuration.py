@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kernels import KERNEL
+from tests.support.kernels import KERNEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .kernels import Opened
+    from tests.support.kernels import Opened
 
 #: Files, from the home of a test.
 FILES = {

@@ -18,14 +18,14 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from zmq.utils.monitor import recv_monitor_message
 
-from .kernels import INTERRUPT, KERNEL, kernel_environment
-from .waiting import DEADLINE, poll_until
+from tests.support.kernels import INTERRUPT, KERNEL, kernel_environment
+from tests.support.waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .kernels import Opened
-    from .processes import Family
+    from tests.support.kernels import Opened
+    from tests.support.processes import Family
 
 FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kernels import INTERRUPT, KERNEL, kernel_environment
-from .terminal import Terminal
+from tests.support.kernels import INTERRUPT, KERNEL, kernel_environment
+from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .processes import Family
+    from tests.support.processes import Family
 
 WAITS = {
     "time.sleep": "import time; print('un' + 'der way'); time.sleep(30)",

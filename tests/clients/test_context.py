@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from tests.support.conversation import Conversation
 
 
 def test_what_a_cell_sets_in_its_context_holds_for_the_next(kernel: Conversation) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sandbox.houses import need_bubblewrap
 
-from .kernels import KERNEL
+from tests.support.kernels import KERNEL
+from tests.support.sandboxes import need_bubblewrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .conversation import Conversation
-    from .kernels import Opened
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
 
 CELL = """def add(a, b):
     total = a + b

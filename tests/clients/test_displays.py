@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import kernels
-from .test_comms import comms_of, model_of, over, say
+from tests.support import kernels
+from tests.support.comms import comms_of, model_of, over, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .conversation import Conversation, Exchange
+    from tests.support.conversation import Conversation, Exchange
 
 ANYWIDGET = """
 import anywidget, traitlets

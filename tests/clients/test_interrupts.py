@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kernels import INTERRUPT
+from tests.support.kernels import INTERRUPT
 
 if TYPE_CHECKING:
-    from .kernels import Opened
+    from tests.support.kernels import Opened
 
 WAITS = {
     "time.sleep": "import time\nprint('started')\ntime.sleep(60)",

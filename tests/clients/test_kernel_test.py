@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jupyter_kernel_test
 import pytest
 
-from .kernels import KERNEL
+from tests.support.kernels import KERNEL
 
 PNG = (
     "import base64\nfrom IPython.display import Image, display\n"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .kernels import Opened
+    from tests.support.kernels import Opened
 
 pytestmark = pytest.mark.capsule_only
 

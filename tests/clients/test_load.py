@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 from nbclient import NotebookClient
 
-from .kernels import KERNEL
-from .notebooks import notebook, text
-from .waiting import DEADLINE
+from tests.support.kernels import KERNEL
+from tests.support.notebooks import notebook, text
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from tests.support.conversation import Conversation
 
 PRINTS = 200_000
 WRITES = 50 * 1024
 THREADS, LINES = 8, 20_000
 #: Seconds; only a kernel that hangs takes them.
-LOAD_DEADLINE = 4 * DEADLINE
+LOAD_DEADLINE = 2 * DEADLINE
 
 PRINTING = f"for n in range({PRINTS}): print(n)"
 PRINTED = "".join(f"{n}\n" for n in range(PRINTS))

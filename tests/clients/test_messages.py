@@ -12,7 +12,7 @@ import pytest
 import zmq
 from jupyter_client.session import DELIM
 
-from .waiting import DEADLINE, poll_until
+from tests.support.waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jupyter_client.blocking.client import BlockingKernelClient
 
-    from .conversation import Conversation
+    from tests.support.conversation import Conversation
 
 REQUESTS: dict[str, Callable[[BlockingKernelClient], str]] = {
     "kernel_info": lambda client: client.kernel_info(),

@@ -13,16 +13,16 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
-from .kernels import kernel_environment
-from .notebooks import data, error, kinds, notebook, text
-from .waiting import DEADLINE
+from tests.support.kernels import kernel_environment
+from tests.support.notebooks import data, error, kinds, notebook, text
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from typing import Any
 
     from nbformat import NotebookNode
 
-    from .processes import Family
+    from tests.support.processes import Family
 
 
 def _run(kernel_name: str, *cells: str, **options: Any) -> list[NotebookNode]:

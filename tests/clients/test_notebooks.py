@@ -10,9 +10,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from .notebooks import data, error, kinds, text
+from tests.support import ROOT
+from tests.support.notebooks import data, error, kinds, text
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "stress"])

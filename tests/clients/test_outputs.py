@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from tests.support.conversation import Conversation
 
 ORIGINS = {
     "a file descriptor": "import os\nos.write(1, b'from below\\n')",

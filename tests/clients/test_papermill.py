@@ -9,14 +9,14 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from .notebooks import data, error, kinds, notebook, text
+from tests.support.notebooks import data, error, kinds, notebook, text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbformat import NotebookNode
 
-    from .processes import Family
+    from tests.support.processes import Family
 
 
 def _written(path: Path, *cells: str, kernel_name: str) -> Path:

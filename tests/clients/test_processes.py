@@ -11,17 +11,17 @@ import psutil
 import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from .processes import outside
-from .waiting import poll_until
+from tests.support.processes import outside
+from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jupyter_client.manager import KernelManager
 
-    from .conversation import Conversation
-    from .kernels import Opened
-    from .processes import Family
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
+    from tests.support.processes import Family
 
 GRANDCHILDREN = "import subprocess\nsubprocess.Popen(['sh', '-c', 'echo started; sleep 600 & wait'])"
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .kernels import KERNEL
-from .waiting import poll_until
+from tests.support.kernels import KERNEL
+from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .conversation import Conversation
-    from .kernels import Opened
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PREPARATION = """

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kernels import INTERRUPT, KERNEL
-from .servers import TOKEN, Server, address, serving
-from .waiting import poll_until
+from tests.support.kernels import INTERRUPT, KERNEL
+from tests.support.servers import TOKEN, Server, address, serving
+from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .processes import Family
+    from tests.support.processes import Family
 
 #: What is done while the gate stands closed, without a word.
 WORK = "import pathlib, time\nkept = 'busy'\nwhile not pathlib.Path('gate').exists(): time.sleep(0.05)\n'through'"

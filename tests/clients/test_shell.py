@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .kernels import KERNEL
-from .waiting import poll_until
+from tests.support.kernels import KERNEL
+from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .conversation import Conversation, Exchange
-    from .kernels import Opened
+    from tests.support.conversation import Conversation, Exchange
+    from tests.support.kernels import Opened
 
 #: Cells, and a pattern that is in what each of them shows: text, results, payloads.
 MAGICS = [

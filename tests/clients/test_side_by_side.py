@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conversation import Conversation
-from .kernels import INTERRUPT, INTERRUPTS
-from .waiting import DEADLINE
+from tests.support.conversation import Conversation
+from tests.support.kernels import INTERRUPT, INTERRUPTS
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jupyter_client.blocking.client import BlockingKernelClient
 
-    from .kernels import Opened
+    from tests.support.kernels import Opened
 
 ASK: dict[str, Callable[[BlockingKernelClient], str]] = {
     "kernel_info": lambda client: client.kernel_info(),

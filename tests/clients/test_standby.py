@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from .processes import outside
+from tests.support.kernels import KILL
+from tests.support.processes import outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conversation import Conversation, Exchange
-    from .kernels import Opened
-    from .processes import Family
+    from tests.support.conversation import Conversation, Exchange
+    from tests.support.kernels import Opened
+    from tests.support.processes import Family
 
 pytestmark = pytest.mark.capsule_only
 
-KILL = "import os; os.kill(os.getpid(), 9)"
 #: Seconds without a cell: a copy is made when nobody has asked for anything for a while, and nothing tells of it.
 PAUSES = (0.5, 1, 2, 4, 8)
 

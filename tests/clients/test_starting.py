@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from .conversation import Conversation
-from .kernels import KERNEL, kernel_environment
-from .waiting import DEADLINE, poll_until
+from tests.support.conversation import Conversation
+from tests.support.kernels import KERNEL, kernel_environment
+from tests.support.waiting import DEADLINE, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .kernels import Opened
+    from tests.support.kernels import Opened
 
 
 def test_history_stays_in_memory_where_the_client_wants_it(open_kernel: Callable[..., Opened]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from tests.support.conversation import Conversation
 
 
 def test_an_answer_reaches_the_cell_that_asked(kernel: Conversation) -> None:

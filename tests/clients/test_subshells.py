@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .test_comms import ECHO
-from .test_standby import KILL
+from tests.support.comms import ECHO
+from tests.support.kernels import KILL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conversation import Conversation
-    from .kernels import Opened
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
 
 #: Runs until another shell lets it end.
 WAITS = "import time\nover = False\nprint('started', flush=True)\nwhile not over: time.sleep(0.01)\n'at last'"

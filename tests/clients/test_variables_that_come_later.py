@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.kernels import KILL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conversation import Conversation
-    from .kernels import Opened
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
 
 pytestmark = pytest.mark.capsule_only
 
 #: A socket that is open keeps the worker from leaving a copy of itself, which would have everything.
 ALONE = "import socket; kept = socket.socket()"
-KILL = "import os; os.kill(os.getpid(), 9)"
 
 
 def _killed(open_kernel: Callable[..., Opened], *cells: str) -> Conversation:

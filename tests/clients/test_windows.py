@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .waiting import poll_until
+from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .conversation import Conversation
-    from .kernels import Opened
+    from tests.support.conversation import Conversation
+    from tests.support.kernels import Opened
 
 
 @pytest.fixture

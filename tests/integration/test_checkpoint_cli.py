@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from capsule_kernel.cli.main import main
-
-from .kernels import Kernel, kernel
+from tests.support.kernels import Kernel, kernel
 
 CAPSULE = [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())"]
 

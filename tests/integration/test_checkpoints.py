@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients.waiting import poll_until
 
 from capsule_durable.checkpoints.catalogue import Catalogue, Entry
 from capsule_worker.protocol import manifest as mf
-
-from .kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
+from tests.support.kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
+from tests.support.waiting import poll_until
 
 ID = re.compile(r"\b1[0-9a-f]{18}\b")
 

@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sandbox.houses import ORDINARY
 
 from capsule_kernel import __version__
 from capsule_kernel.cli import doctor
 from capsule_kernel.cli.kernelspec import Kernelspec
-
-from .environments import ROOT, WORKER, environment, with_ipython, with_the_oldest, with_worker
-from .kernels import NO_STANDBY, Kernel
+from tests.support import PROGRAMS
+from tests.support.environments import ROOT, WORKER, environment, with_ipython, with_the_oldest, with_worker
+from tests.support.kernels import NO_STANDBY, Kernel
+from tests.support.sandboxes import ORDINARY
 
 # The first run on a machine downloads what the worker depends on.
 pytestmark = pytest.mark.timeout(600)
@@ -102,7 +102,7 @@ def test_an_ordinary_user_runs_cells_in_an_environment_that_cannot_be_written(tm
     if os.geteuid() == 0:
         person.chmod(0o755)
         made_of = (sys.prefix, sys.base_prefix, str(ROOT), str(place))
-        helper = Path(__file__).parents[1] / "sandbox/as_user.py"
+        helper = PROGRAMS / "as_user.py"
         way = (sys.executable, str(helper), str(ORDINARY), str(person), ":".join(made_of))
     kernel = Kernel(
         person / "data",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.waiting import DEADLINE, poll_until
 
-from .kernels import Kernel, kernel
+from tests.support.kernels import Kernel, kernel
+from tests.support.waiting import DEADLINE, poll_until
 
 SECRET = "horse-battery-staple"
 

@@ -20,6 +20,7 @@ import pytest
 
 from capsule_kernel import __version__
 from capsule_kernel.cli import doctor
+from tests.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 # The first run on a machine downloads what the kernel depends on.
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).parents[2]
 FILES = ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
 MARK = "CAPSULE_TEST_FAMILY"
 DEADLINE = 20.0

@@ -13,9 +13,10 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
-from clients.waiting import DEADLINE, poll_until
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from tests.support.waiting import DEADLINE, poll_until
 
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from clients.waiting import DEADLINE, poll_until
 
-from .kernels import KILL, Kernel, kernel
+from tests.support.kernels import KILL, Kernel, kernel
+from tests.support.waiting import DEADLINE, poll_until
 
 CAPSULE = str(Path(sys.executable).with_name("capsule"))
 NOTEBOOK = "/notebooks/told.ipynb"

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from clients.waiting import DEADLINE
 
 from capsule_durable.engines.base import FILE
+from tests.support import PROGRAMS
+from tests.support.kernels import Kernel, kernel
+from tests.support.waiting import DEADLINE
 
-from .kernels import Kernel, kernel
-
-NO_LOCKS = (sys.executable, str(Path(__file__).parents[1] / "faults" / "without.py"), "locks")
+NO_LOCKS = (sys.executable, str(PROGRAMS / "without.py"), "locks")
 
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
 

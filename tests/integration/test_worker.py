@@ -11,8 +11,8 @@ import pytest
 
 from capsule_durable.errors import TransportClosed
 from capsule_worker.protocol import messages as m
-
-from .harness import DEADLINE, ends, live_worker, text_of
+from tests.support.waiting import DEADLINE
+from tests.support.worker import ends, live_worker, text_of
 
 pytestmark = pytest.mark.asyncio
 

@@ -1,5 +1,5 @@
 """Attempts to get at the kernel and at the machine, made as cells through the real kernel, in each profile, with each
-layer taken away in turn, as root and as an ordinary user. ``docs/sandbox.md`` has a table of what became of them.
+layer taken away in turn, as root and as an ordinary user. The results are in ``docs/explanation/sandbox.md``.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from pathlib import Path
 
 import pytest
 import zmq
-from integration.kernels import Kernel, kernel
 
-from . import table
-from .attempts import ALL, KERNEL, Attempt
-from .houses import HOUSES, House, a_kernel, need_bubblewrap, users
+from tests.support import ROOT
+from tests.support import escape_table as table
+from tests.support.escape_attempts import ALL, KERNEL, Attempt
+from tests.support.kernels import Kernel, kernel
+from tests.support.sandboxes import SETUPS, Setup, need_bubblewrap, sandboxed_kernel, users
 
-Inhabited = tuple[House, str, Kernel, Mapping[str, object]]
-#: For each attempt where it has succeeded: house and user.
+Running = tuple[Setup, str, Kernel, Mapping[str, object]]
+#: For each attempt where it has succeeded: setup and user.
 succeeded: dict[str, set[tuple[str, str]]] = defaultdict(set)
 
 
-@pytest.fixture(scope="module", params=[(house, user) for user in users() for house in HOUSES], ids=str)
-def inhabited(request: pytest.FixtureRequest) -> Iterator[Inhabited]:
-    house, user = request.param
-    with a_kernel(house, user) as (one, known):
-        yield house, user, one, known
+@pytest.fixture(scope="module", params=[(setup, user) for user in users() for setup in SETUPS], ids=str)
+def sandboxed(request: pytest.FixtureRequest) -> Iterator[Running]:
+    setup, user = request.param
+    with sandboxed_kernel(setup, user) as (one, known):
+        yield setup, user, one, known
 
 
-def test_what_holds_is_told(inhabited: Inhabited) -> None:
-    house, user, one, _ = inhabited
+def test_what_holds_is_told(sandboxed: Running) -> None:
+    setup, user, one, _ = sandboxed
     told = one.shown("%capsule status").partition("isolation")[2].partition("\n")[0]
-    holds = house.holds(user)
+    holds = setup.holds(user)
     for layer in ("namespaces", "scopes", "files", "system calls"):
-        if house.profile == "open":
+        if setup.profile == "open":
             assert "in no sandbox" in told
         elif layer in holds:
             assert layer in told.partition(" hold")[0]
@@ -45,12 +46,12 @@ def test_what_holds_is_told(inhabited: Inhabited) -> None:
 
 
 @pytest.mark.parametrize("attempt", ALL, ids=lambda attempt: attempt.what)
-def test_an_attempt_fails_where_something_stops_it(inhabited: Inhabited, attempt: Attempt) -> None:
-    house, user, one, known = inhabited
+def test_an_attempt_fails_where_something_stops_it(sandboxed: Running, attempt: Attempt) -> None:
+    setup, user, one, known = sandboxed
     escaped = "ESCAPED" in one.run(attempt.code.format(**known)).text()
     if escaped:
-        succeeded[attempt.what].add((house.name, user))
-    stopped_by = attempt.stopped_by & house.holds(user)
+        succeeded[attempt.what].add((setup.name, user))
+    stopped_by = attempt.stopped_by & setup.holds(user)
     assert not (escaped and stopped_by), stopped_by
     assert one.text("print('goes on')") == "goes on\n"
 
@@ -76,7 +77,7 @@ def test_nothing_gets_at_anything_in_the_restricted_profile() -> None:
 def test_the_table_says_what_was_seen() -> None:
     if "root" not in users():
         pytest.skip("the table has a column for root")
-    document = Path(__file__).parents[2] / "docs" / "sandbox.md"
+    document = ROOT / "docs" / "explanation" / "sandbox.md"
     if table.is_wanted():
         table.write(document, table.of(succeeded))
     # The other attempts depend on what the machine has.
@@ -106,7 +107,7 @@ def test_keys_in_the_environment_are_not_handed_on(tmp_path: Path, monkeypatch: 
 
 def test_the_way_to_a_restricted_kernel_is_named_where_a_layer_is_missing(tmp_path: Path) -> None:
     for missing in ("namespaces", "system calls"):
-        with a_kernel(House("restricted", without=missing), "user" if os.geteuid() else "root") as (one, _):
+        with sandboxed_kernel(Setup("restricted", without=missing), "user" if os.geteuid() else "root") as (one, _):
             done = one.run("print('runs')")
             assert done.text() == ""
             assert done.reply["ename"] == "WorkerUnavailable"

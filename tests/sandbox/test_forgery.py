@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clients.processes import outside
-from integration.kernels import Kernel, kernel
+
+from tests.support.kernels import Kernel, kernel
+from tests.support.processes import outside
 
 MB = 1 << 20
 #: The socket of the protocol as ``sock``, those of the copies as ``others``, and what it takes to forge.

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clients.waiting import poll_until
-from integration.kernels import Kernel, kernel
 
 from capsule_durable.config.limits import Limits
-from capsule_durable.sandbox.resource_monitor import LimitViolation, Cell, Meter
-
-from .houses import House, a_kernel, need_bubblewrap, users
+from capsule_durable.sandbox.resource_monitor import Cell, LimitViolation, Meter
+from tests.support.kernels import Kernel, kernel
+from tests.support.sandboxes import Setup, need_bubblewrap, sandboxed_kernel, users
+from tests.support.waiting import poll_until
 
 #: Catches everything, and goes on.
 STUBBORN = "import time\nwhile True:\n    try:\n        while True: {work}\n    except BaseException: pass"
@@ -79,7 +78,7 @@ def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
     storm = (
         "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(3); os._exit(0)\ntime.sleep(60)"
     )
-    with a_kernel(House("notebook"), user, process_limit=120) as (one, _):
+    with sandboxed_kernel(Setup("notebook"), user, process_limit=120) as (one, _):
         one.ok("kept = [1]")
         one.ok("kept.append(2)")
         done = one.run(storm)
@@ -183,7 +182,9 @@ def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> Non
     meter = Meter(limits, sleeper.pid, clock=lambda: now)
     breaches = meter.look(Cell("e1", since=80.0))
     assert [breach.setting for breach in breaches] == ["memory_limit", "execution_timeout"]
-    assert breaches[1] == LimitViolation("the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError")
+    assert breaches[1] == LimitViolation(
+        "the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError"
+    )
     assert [breach.setting for breach in meter.look(None)] == ["memory_limit"]
     assert [breach.setting for breach in meter.look(Cell("e2", since=95.0))] == ["memory_limit"]
 

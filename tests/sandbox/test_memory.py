@@ -10,14 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clients.waiting import poll_until
-from integration.kernels import Kernel, kernel
 
 from capsule_durable.config import limits
 from capsule_durable.config.settings import Settings
 from capsule_durable.sandbox import resource_monitor
-
-from .houses import need_bubblewrap
+from tests.support.kernels import Kernel, kernel
+from tests.support.sandboxes import need_bubblewrap
+from tests.support.waiting import poll_until
 
 MB = 1_000_000
 #: Cells in a row that take too much.

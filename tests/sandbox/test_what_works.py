@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from integration.kernels import KILL, NO_STANDBY, Kernel
 
-from .houses import House, a_kernel, users
+from tests.support.kernels import KILL, NO_STANDBY, Kernel
+from tests.support.sandboxes import Setup, sandboxed_kernel, users
 
 #: Code that works, everywhere.
 WORKS = {
@@ -77,23 +77,23 @@ WORKS = {
         "import sys\nsys.path.insert(0, 'lib')\nimport tiny\nassert tiny.answer == 42\nsys.path.remove('lib')"
     ),
 }
-HOUSES = [House("notebook"), House("notebook", without="namespaces"), House("restricted")]
+SETUPS = [Setup("notebook"), Setup("notebook", without="namespaces"), Setup("restricted")]
 
 
-@pytest.fixture(scope="module", params=[(house, user) for user in users() for house in HOUSES], ids=str)
-def inhabited(request: pytest.FixtureRequest) -> Iterator[tuple[House, str, Kernel, Mapping[str, object]]]:
-    house, user = request.param
-    with a_kernel(house, user) as (one, known):
+@pytest.fixture(scope="module", params=[(setup, user) for user in users() for setup in SETUPS], ids=str)
+def sandboxed(request: pytest.FixtureRequest) -> Iterator[tuple[Setup, str, Kernel, Mapping[str, object]]]:
+    setup, user = request.param
+    with sandboxed_kernel(setup, user) as (one, known):
         with zipfile.ZipFile(Path(str(known["work"])) / "tiny-1-py3-none-any.whl", "w") as wheel:
             wheel.writestr("tiny.py", "answer = 42\n")
             wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
             wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr("tiny-1.dist-info/RECORD", "")
-        yield house, user, one, known
+        yield setup, user, one, known
 
 
-def test_variables_survive(inhabited: tuple[House, str, Kernel, object]) -> None:
-    one = inhabited[2]
+def test_variables_survive(sandboxed: tuple[Setup, str, Kernel, object]) -> None:
+    one = sandboxed[2]
     one.ok(f"survivor = [1, 2]\n{NO_STANDBY}")
     one.ok("%capsule checkpoint now")
     assert "variables are back" in one.died(KILL)
@@ -104,8 +104,8 @@ def test_variables_survive(inhabited: tuple[House, str, Kernel, object]) -> None
 
 
 @pytest.mark.parametrize("what", WORKS)
-def test_what_notebooks_do_works(inhabited: tuple[House, str, Kernel, object], what: str) -> None:
-    inhabited[2].ok(WORKS[what])
+def test_what_notebooks_do_works(sandboxed: tuple[Setup, str, Kernel, object], what: str) -> None:
+    sandboxed[2].ok(WORKS[what])
 
 
 #: Starts a kernel, and runs a cell there.
@@ -119,18 +119,18 @@ print(reply['status'], reply.get('evalue', ''))
 
 
 @pytest.mark.parametrize("name", ["python3", "capsule"])
-def test_a_cell_starts_a_kernel_of_its_own(inhabited: tuple[House, str, Kernel, object], name: str) -> None:
-    house, _, one, _ = inhabited
+def test_a_cell_starts_sandboxed_kernel_of_its_own(sandboxed: tuple[Setup, str, Kernel, object], name: str) -> None:
+    setup, _, one, _ = sandboxed
     done = one.run(NESTED.format(name=name))
-    if house.profile == "restricted" and name == "capsule":
+    if setup.profile == "restricted" and name == "capsule":
         # It asks for what it cannot have in there, though it is in there.
         assert "the profile restricted cannot be held here" in done.text()
     else:
         assert done.text().startswith("ok")
 
 
-def test_a_cell_is_interrupted_with_its_processes(inhabited: tuple[House, str, Kernel, object]) -> None:
-    one = inhabited[2]
+def test_a_cell_is_interrupted_with_its_processes(sandboxed: tuple[Setup, str, Kernel, object]) -> None:
+    one = sandboxed[2]
     request = one.begin("import subprocess\nprint('begun', flush=True)\nsubprocess.run(['sleep', '60'])")
     one.talk.send_control("interrupt_request")
     (done,) = one.talk.finish(request)
@@ -139,11 +139,11 @@ def test_a_cell_is_interrupted_with_its_processes(inhabited: tuple[House, str, K
 
 
 def test_a_package_is_installed_where_that_is_allowed(
-    inhabited: tuple[House, str, Kernel, object],
+    sandboxed: tuple[Setup, str, Kernel, object],
 ) -> None:
-    house, user, one, _ = inhabited
+    setup, user, one, _ = sandboxed
     done = one.run("%pip install -q --no-index --no-deps --force-reinstall tiny-1-py3-none-any.whl")
-    if user == "root" and house.profile == "notebook":
+    if user == "root" and setup.profile == "notebook":
         one.ok("import importlib, tiny\nassert importlib.reload(tiny).answer == 42")
         one.ok("%pip uninstall -q --yes tiny")
     else:
@@ -152,21 +152,21 @@ def test_a_package_is_installed_where_that_is_allowed(
         assert "Read-only file system" in text or "Permission denied" in text or "user" in text
 
 
-def test_what_is_written_is_there(inhabited: tuple[House, str, Kernel, Mapping[str, object]]) -> None:
-    _, _, one, known = inhabited
+def test_what_is_written_is_there(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
+    _, _, one, known = sandboxed
     one.ok("open('kept.txt', 'w').write('kept')")
     assert (Path(str(known["work"])) / "kept.txt").read_text() == "kept"
 
 
-def test_what_is_refused_is_explained(inhabited: tuple[House, str, Kernel, Mapping[str, object]]) -> None:
-    house, _, one, known = inhabited
+def test_what_is_refused_is_explained(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
+    setup, _, one, known = sandboxed
     written = one.run(f"open({known['person']!r} + '/new', 'w')")
     said = "\n".join(written.reply.get("traceback", []))
-    if house.profile == "restricted":
+    if setup.profile == "restricted":
         assert "The setting writable_paths adds others" in said
         said = "\n".join(one.run("import socket\nsocket.create_connection(('192.0.2.1', 80), 2)").reply["traceback"])
         assert "in the profile restricted cells have no network" in said
-    elif house.without == "namespaces":
+    elif setup.without == "namespaces":
         assert f"nothing new can be made directly in {known['person']}" in said
         assert "install bubblewrap" in said
     else:
@@ -176,8 +176,8 @@ def test_what_is_refused_is_explained(inhabited: tuple[House, str, Kernel, Mappi
 def test_more_may_be_hidden_read_and_written() -> None:
     for profile in ("notebook", "restricted"):
         for user in users():
-            with a_kernel(
-                House(profile), user, hidden_paths="~/.ssh:~/own", writable_paths="~/more", readable_paths="~/own/open"
+            with sandboxed_kernel(
+                Setup(profile), user, hidden_paths="~/.ssh:~/own", writable_paths="~/more", readable_paths="~/own/open"
             ) as (one, known):
                 person = Path(str(known["person"]))
                 one.ok("import os")

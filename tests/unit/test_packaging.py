@@ -17,8 +17,8 @@ import capsule_worker
 from capsule_durable.config.settings import Settings
 from capsule_durable.sandbox import policy
 from capsule_kernel.cli import kernelspec
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 KERNELSPEC = ROOT / "kernelspec"
 
 

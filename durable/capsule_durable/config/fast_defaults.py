@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from capsule_durable.config import paths as home
-from capsule_durable.config.limits import Limits, Rules, default_memory, usual_processes
+from capsule_durable.config.limits import Limits, PathRules, default_memory, usual_processes
 
 ENVIRONMENT_PREFIX = "CAPSULE_"
 FILE_NAME = "capsule.toml"
@@ -32,7 +32,7 @@ class Unconfigured(NamedTuple):
     pass_environment: tuple[str, ...] = ()
     drain_timeout: float = 30.0
     checkpoints: Literal["background"] = "background"
-    rules: Rules = Rules()
+    rules: PathRules = PathRules()
 
 
 def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path) -> Unconfigured | None:

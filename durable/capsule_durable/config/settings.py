@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from capsule_durable.config.fast_defaults import ENVIRONMENT_PREFIX, FILE_NAME
-from capsule_durable.config.limits import Limits, Rules, default_memory, usual_processes
+from capsule_durable.config.limits import Limits, PathRules, default_memory, usual_processes
 from capsule_durable.config.paths import configuration, data
 from capsule_durable.errors import CapsuleError
 from capsule_worker.protocol.model import Model
@@ -125,9 +125,9 @@ class Settings(Model):
         )
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> PathRules:
         """What cells may see and change beside what the profile says."""
-        return Rules(self.hidden_paths, self.readable_paths, self.writable_paths)
+        return PathRules(self.hidden_paths, self.readable_paths, self.writable_paths)
 
     @field_validator("home")
     @classmethod

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capsule_durable import ids
-from capsule_durable.config.limits import Rules
+from capsule_durable.config.limits import PathRules
 from capsule_durable.config.paths import SESSIONS, configuration, ensure
 
 #: Of what a person may ask for, by name.
@@ -151,7 +151,7 @@ def places(
     session: Path | None,
     environ: Mapping[str, str],
     directory: Path | None = None,
-    rules: Rules | None = None,
+    rules: PathRules | None = None,
     profile: str = "notebook",
     python: str = sys.executable,
 ) -> Places:
@@ -167,7 +167,7 @@ def places(
         profile: one of ``PROFILES``.
         python: the interpreter that runs cells.
     """
-    rules = rules or Rules()
+    rules = rules or PathRules()
     usual, kept = (KEYS, [*_made_of(), _prefix(python)]) if profile == "restricted" else ((), _apart_from(python))
     data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
     runtime = Path(environ.get("JUPYTER_RUNTIME_DIR") or data / "runtime")
@@ -234,7 +234,7 @@ def enter(
     connection_file: Path,
     home: Path,
     environ: Mapping[str, str],
-    rules: Rules | None = None,
+    rules: PathRules | None = None,
     python: str = sys.executable,
     *,
     keep: bool = True,

@@ -79,7 +79,9 @@ class Meter:
                     f"the limit of {limits.memory / 1e9:,.2f} GB of memory is exceeded"
                     f" ({size / 1e9:,.2f} GB are in use{_of_which(in_files, limits.memory)})"
                 )
-                breaches.append(LimitViolation(text, "memory_limit", "MemoryError", ends_all=in_files > limits.memory // 2))
+                breaches.append(
+                    LimitViolation(text, "memory_limit", "MemoryError", ends_all=in_files > limits.memory // 2)
+                )
         if limits.processes is not None:
             count = sum(map(_threads, tasks))
             if count > limits.processes:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import LimitViolation, Cell, Meter
+from capsule_durable.sandbox.resource_monitor import Cell, LimitViolation, Meter
 from capsule_durable.workers.launcher import Launched, Launcher
 from capsule_durable.workers.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.workers.process import Exit, Worker

@@ -1,0 +1,1 @@
+"""The tests. CONTRIBUTING.md describes the folders and the markers."""

@@ -1,1 +1,0 @@
-"""What happens when something fails: processes that die, hang, flood and lie."""

@@ -1,1 +1,0 @@
-"""Parts together for real: workers, engines, sockets, environments."""

@@ -1,1 +1,0 @@
-"""Single parts, in milliseconds: no worker, no engine, no socket."""

@@ -1,0 +1,203 @@
+"""What the front does with checkpoints: what it removes and what it must not, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.service import COLLECT_EVERY, Keeper
+from capsule_durable.config.settings import Settings
+from capsule_worker.protocol import manifest as mf
+from capsule_worker.protocol import messages as m
+from tests.support.catalogues import UNUSED_PID, checkpoint, packs_of, publish
+
+pytestmark = pytest.mark.asyncio
+
+
+class Desk:
+    """A keeper, and a worker's part played by a test."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.told: list[str] = []
+        self.home = home
+        self.keeper = Keeper(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
+        self.keeper.start()
+
+    async def begin(self) -> None:
+        keep = await self.keeper.keeping()
+        assert keep is not None
+        self.session = keep.session
+        self.directory = Path(keep.directory)
+
+    def packs(self) -> list[int]:
+        """Return the numbers of the packs in the session's directory."""
+        with Catalogue(self.home) as catalogue:
+            return packs_of(catalogue, self.session)
+
+    async def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        return await self.keeper.carry_out(command, arguments)
+
+    async def write(self, number: int, *older: int, **fields: Any) -> mf.Manifest:
+        """Do what a worker does: write a checkpoint that needs the packs of older ones, and tell."""
+        manifest = checkpoint(self.session, number, *older, **fields)
+        publish(self.directory, manifest)
+        self.keeper.saved(m.SavedMessage(checkpoint_id=manifest.id, number=number))
+        self.keeper.ran(number, manifest.code)
+        await self.ask("checkpoints", query=[])  # takes it over
+        return manifest
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    one = Desk(tmp_path / "home", checkpoint_count=1)
+    await one.begin()
+    yield one
+    await one.keeper.close()
+
+
+def earlier_session(home: Path, **fields: Any) -> tuple[str, mf.Manifest]:
+    """Leave a session with one checkpoint that a killed kernel could not list any more."""
+    with Catalogue(home) as catalogue:
+        session = catalogue.begin_session("kernel-0", "a.ipynb", UNUSED_PID).id
+        manifest = checkpoint(session, 3, 1, 2, **fields)
+        for number in (1, 2):
+            publish(catalogue.directory(session), checkpoint(session, number))
+        publish(catalogue.directory(session), manifest)
+    return session, manifest
+
+
+async def test_retention_is_applied_now_and_then(desk: Desk) -> None:
+    for number in range(1, COLLECT_EVERY + 1):
+        await desk.write(number)
+    assert desk.packs() == [COLLECT_EVERY]
+
+
+async def test_what_was_resumed_is_kept_until_a_checkpoint_needs_it_and_as_long_as_one_does(tmp_path: Path) -> None:
+    session, theirs = earlier_session(tmp_path)
+    desk = Desk(tmp_path, checkpoint_count=1)
+    await desk.begin()
+    for number in range(1, COLLECT_EVERY):
+        await desk.write(number)
+    fields = await desk.ask("resume", session=None)
+    assert mf.load(fields["manifest"]).id == theirs.id
+    linked = {path.name for path in (desk.directory / mf.PACKS).iterdir()}
+    # The worker was in the middle of a checkpoint of its own: nothing of what is resumed is in it.
+    await desk.write(COLLECT_EVERY)
+    await desk.ask("restored", checkpoint=theirs.id, restored=["a"], failed={}, notes=[], whole=True)
+    with Catalogue(tmp_path) as catalogue:
+        assert {entry.id for entry in [catalogue.head(desk.session)] if entry} == {theirs.id}
+        wanted = {pack + mf.PACK_SUFFIX for pack in theirs.packs}
+        assert wanted <= linked
+        assert wanted <= {path.name for path in (desk.directory / mf.PACKS).iterdir()}
+        # One of the packs is of use from now on. That session may lose all it has.
+        for number in range(COLLECT_EVERY + 1, 3 * COLLECT_EVERY):
+            await desk.write(number, 2)
+        assert catalogue.forget([theirs.id]) == 1
+        for path in (catalogue.directory(session) / mf.PACKS).iterdir():
+            path.unlink()
+    kept = {path.name for path in (desk.directory / mf.PACKS).iterdir()}
+    assert [name for name in sorted(wanted) if name in kept] == [sorted(wanted)[1]]
+    await desk.keeper.close()
+
+
+async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk: Desk) -> None:
+    session, theirs = earlier_session(desk.home)
+    with Catalogue(desk.home) as catalogue:
+        next((catalogue.directory(session) / mf.PACKS).glob("00000001-*")).unlink()
+    fields = await desk.ask("resume", session=session)
+    assert mf.load(fields["manifest"]) == theirs
+    assert desk.packs() == [2, 3]
+
+
+async def test_the_checkpoint_at_which_the_session_stands_is_what_comes_back(desk: Desk) -> None:
+    first = await desk.write(1)
+    second = await desk.write(2)
+    assert (await desk.keeper.recovery()).manifest == second
+    await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=False)
+    assert (await desk.keeper.recovery()).manifest == second
+    await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=True)
+    assert (await desk.keeper.recovery()).manifest == first
+    third = await desk.write(3)
+    assert (await desk.keeper.recovery()).manifest == third
+
+
+async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(desk: Desk) -> None:
+    first = await desk.write(1)
+    second = await desk.write(2)
+    with Catalogue(desk.home) as catalogue, catalogue._database.writing() as connection:
+        connection.execute("UPDATE checkpoints SET manifest = 'nonsense' WHERE id = ?", (second.id,))
+    found = await desk.keeper.recovery()
+    assert found.manifest == first
+    assert "as they were after In [1]" in found.text
+    assert "What In [2] did is not among them" in found.text
+
+
+async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -> None:
+    await desk.write(1)
+    publish(desk.directory, checkpoint(desk.session, 2))
+    with Catalogue(desk.home) as catalogue:
+        catalogue.adopt_all()
+    await desk.keeper.recovery()
+    keep = await desk.keeper.keeping()
+    assert keep is not None
+    assert keep.number == 3
+
+
+async def test_a_command_that_fails_within_is_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_self: Keeper, query: list[str]) -> None:
+        raise ZeroDivisionError(str(query))
+
+    monkeypatch.setattr(Keeper, "_do_checkpoints", fail)
+    assert "a fault of Capsule's own: ZeroDivisionError" in (await desk.ask("checkpoints", query=[]))["error"]
+    assert "no such command" in (await desk.ask("nonsense"))["error"]
+
+
+async def test_several_are_forgotten_or_none(desk: Desk) -> None:
+    first, second, third = [await desk.write(number, name=f"n{number}") for number in (1, 2, 3)]
+    assert "nothing was removed" in (await desk.ask("forget", checkpoints=["n1", "n3"]))["error"]
+    assert "no checkpoint 'n4'" in (await desk.ask("forget", checkpoints=["n1", "n4"]))["error"]
+    with Catalogue(desk.home) as catalogue:
+        assert {one.id for one in catalogue.checkpoints()} == {first.id, second.id, third.id}
+        assert "n1" in (await desk.ask("forget", checkpoints=["n1", "1", "n2"]))["data"]["text/plain"]
+        assert {one.id for one in catalogue.checkpoints()} == {third.id}
+    assert desk.packs() == [3]
+
+
+async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    desk = Desk(tmp_path / "file" / "home")
+    assert await desk.keeper.keeping() is None
+    assert await desk.keeper.keeping() is None
+    (told,) = desk.told
+    assert told.startswith("no checkpoints are kept: ")
+    assert "no checkpoints are kept" in (await desk.ask("status"))["error"]
+    assert "no checkpoints are kept" in (await desk.keeper.recovery()).text
+    await desk.keeper.close()
+
+
+async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsule_durable.checkpoints.service.ADOPT_DELAY", 0.0)
+
+    def fail(_self: Catalogue, _session: str) -> list[mf.Manifest]:
+        raise OSError(28, "No space left on device")
+
+    async def save(number: int) -> None:
+        publish(desk.directory, checkpoint(desk.session, number))
+        desk.keeper.saved(m.SavedMessage(checkpoint_id="x", number=number))
+        assert desk.keeper._adopting is not None
+        await asyncio.wait({desk.keeper._adopting})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogue, "adopt", fail)
+        await save(1)
+        await save(2)
+    assert len(desk.told) == 1
+    await save(3)
+    with Catalogue(desk.home) as catalogue:
+        assert [one.number for one in catalogue.checkpoints()] == [3, 2, 1]

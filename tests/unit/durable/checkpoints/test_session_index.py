@@ -1,0 +1,58 @@
+"""Which session a reference means."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_durable.checkpoints.models import SessionRow, UnknownSession, resolve_session
+
+
+def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> SessionRow:
+    return SessionRow(
+        id=name,
+        kernel=f"kernel-{name}",
+        notebook=notebook,
+        pid=1,
+        started=0.0,
+        ended=None,
+        head=None,
+        checkpoints=checkpoints,
+    )
+
+
+SESSIONS = [
+    session("abcd3", "work/a.ipynb", checkpoints=0),
+    session("abcd2", "work/a.ipynb"),
+    session("efgh1", "other/a.ipynb"),
+    session("efgh0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("abcd2", "abcd2"),
+        (" efgh1 ", "efgh1"),
+        ("work/a.ipynb", "abcd2"),
+        ("a.ipynb", "abcd2"),
+        ("other/a.ipynb", "efgh1"),
+        ("kernel-efgh0", "efgh0"),
+    ],
+)
+def test_a_session_is_meant_by_its_id_or_by_its_notebook(reference: str, found: str) -> None:
+    assert resolve_session(reference, SESSIONS).id == found
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("abcd", "begins the ids of 2 sessions"),
+        ("abc", "there is no session 'abc'"),
+        ("b.ipynb", "no session"),
+        (".ipynb", "no session"),
+        ("", "say which"),
+    ],
+)
+def test_a_session_that_nobody_or_several_may_be_is_refused(reference: str, message: str) -> None:
+    with pytest.raises(UnknownSession, match=message):
+        resolve_session(reference, SESSIONS)

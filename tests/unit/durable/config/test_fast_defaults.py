@@ -1,0 +1,57 @@
+"""Where nothing is configured the first worker is started with what the settings say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capsule_durable.config.fast_defaults import unconfigured
+from capsule_durable.config.settings import load
+
+NOTHING = {"python": None, "profile": None}
+
+
+@pytest.fixture(autouse=True)
+def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have a person who has configured nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
+def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str]) -> None:
+    found = unconfigured(environ, NOTHING, tmp_path)
+    assert found is not None
+    settings, _ = load(environ, NOTHING, tmp_path)
+    for name, value in found._asdict().items():
+        assert value == getattr(settings, name), name
+
+
+def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> None:
+    assert unconfigured({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
+    assert unconfigured({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
+    assert unconfigured({}, {**NOTHING, "profile": "open"}, tmp_path) is None
+    (tmp_path / "capsule.toml").touch()
+    assert unconfigured({}, NOTHING, tmp_path) is None
+    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is not None
+    (tmp_path / ".config" / "capsule").mkdir(parents=True)
+    (tmp_path / ".config" / "capsule" / "capsule.toml").touch()
+    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is None
+    elsewhere = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
+    assert unconfigured(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
+
+
+@pytest.mark.process
+def test_nothing_that_takes_long_is_imported_for_it() -> None:
+    program = (
+        "import sys, capsule_durable.config.fast_defaults, capsule_durable.workers.launcher;"
+        "import capsule_kernel.jupyter.connection_file;"
+        "import capsule_kernel.__main__, capsule_kernel.jupyter.arguments;"
+        "capsule_kernel.jupyter.arguments.parse(['-f', 'connection.json']);"
+        "heavy = {'pydantic', 'dataclasses', 'inspect', 'argparse', 'hashlib', 'platformdirs', 'shutil'};"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

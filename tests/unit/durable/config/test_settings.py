@@ -1,0 +1,35 @@
+"""Settings: which source wins, and how a wrong one is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from capsule_durable.config.settings import ConfigurationError, load
+
+
+def test_the_later_source_of_a_setting_wins_and_is_named(tmp_path: Path) -> None:
+    user, project = tmp_path / "user", tmp_path / "project"
+    for directory, value in ((user, 1), (project, 2)):
+        directory.mkdir()
+        (directory / "capsule.toml").write_text(f"drain_timeout = {value}\nquestion_timeout = {value}\n")
+    environ = {"CAPSULE_QUESTION_TIMEOUT": "3", "CAPSULE_UNRELATED": "x"}
+    settings, origins = load(environ, {"python": "/p", "profile": None}, project, user)
+    assert (settings.drain_timeout, settings.question_timeout, settings.python) == (2, 3, "/p")
+    assert origins["drain_timeout"] == str(project / "capsule.toml")
+    assert origins["question_timeout"] == "CAPSULE_QUESTION_TIMEOUT"
+    assert origins["python"] == "argument"
+    assert origins["spare"] == "default"
+
+
+@pytest.mark.parametrize("text", ["drain_timeout = -1", "no_such_setting = 1", "not toml"])
+def test_a_wrong_setting_is_named_with_its_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "capsule.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"capsule\.toml|unknown setting"):
+        load({}, {}, tmp_path, tmp_path / "none")
+
+
+def test_an_engine_that_this_version_does_not_have_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"engine \(CAPSULE_ENGINE\).*'embedded:' or 'memory:'"):
+        load({"CAPSULE_ENGINE": "postgresql://somewhere"}, {}, tmp_path, tmp_path)

@@ -1,0 +1,73 @@
+"""A directory into which cells can write: only its own regular files are read, linked and removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capsule_durable.storage.safe_directory import Folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[tuple[Folder, Folder]]:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "1.pack").write_bytes(b"data")
+    with Folder(tmp_path / "one") as one, Folder(tmp_path / "two") as two:
+        yield one, two
+
+
+def test_a_second_name_keeps_a_file(folders: tuple[Folder, Folder]) -> None:
+    one, two = folders
+    two.link(one, "1.pack")
+    two.link(one, "1.pack")
+    assert (one.path / "1.pack").samefile(two.path / "1.pack")
+    one.remove("1.pack")
+    assert (two.path / "1.pack").read_bytes() == b"data"
+    with pytest.raises(FileNotFoundError):
+        two.link(one, "1.pack")
+
+
+def test_where_a_file_can_have_no_second_name_it_is_copied(
+    folders: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, _target: str, **_where: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", refuse)
+    one, two = folders
+    two.link(one, "1.pack")
+    assert (two.path / "1.pack").read_bytes() == b"data"
+    assert two.names("") == ["1.pack"]
+
+
+def test_what_is_no_file_of_the_folder_is_not_there(folders: tuple[Folder, Folder], tmp_path: Path) -> None:
+    one, two = folders
+    (tmp_path / "secret.pack").write_bytes(b"secret")
+    (one.path / "2.pack").symlink_to(tmp_path / "secret.pack")
+    os.mkfifo(one.path / "3.pack")
+    assert one.names(".pack") == ["1.pack"]
+    for name in ("2.pack", "3.pack", "../secret.pack"):
+        with pytest.raises(OSError), one.open(name):  # noqa: PT011  # by several numbers
+            pass
+        with pytest.raises(OSError):  # noqa: PT011
+            two.link(one, name)
+    one.remove("../secret.pack")
+    assert (tmp_path / "secret.pack").exists()
+    assert two.names("") == []
+
+
+def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[Folder, Folder], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folders[0].path)
+    with Folder(tmp_path / "link") as linked:
+        assert linked.names("") == []
+        linked.remove("1.pack")
+    # One that is held stays the same, whatever is put in its place.
+    one, two = folders
+    one.path.rename(tmp_path / "moved")
+    one.path.symlink_to(two.path)
+    assert one.names("") == ["1.pack"]
