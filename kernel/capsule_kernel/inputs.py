@@ -135,7 +135,8 @@ def _tell_kernel(one: PendingInput, value: str) -> None:
     from capsule_kernel import client
 
     session = _sessions().get(one.kernel)
-    file = client.connection_file_of(session.pid) if session is not None else None
+    is_running = session is not None and session.state == "running"
+    file = client.connection_file_of(session.pid) if session is not None and is_running else None
     if file is None:
         raise client.KernelUnreachable("its kernel does not run, so it cannot be told a secret: start it again first")
     if not client.request(file, "capsule_answer_request", {"id": one.id, "value": value}).get("taken"):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,16 @@ from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, 
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.schema import FORM
 from capsule_durable.home import home
+from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_durable.store import database
-from capsule_durable.store.errors import StoreBusy, StoreError
+from capsule_durable.store.errors import StoreBusy, StoreError, StoreUnreleased
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Group, Location, Manifest, Variable
 
 KEEP_ALL = Retention(count=1000, age=None, size=None)
 KEEP_FEW = Retention(count=0, age=None, size=None)
-#: The largest pid that Linux gives is 2**22: no process has this one.
-NOBODY = 2**22 + 1
+#: A process that has ended: the largest pid that Linux gives is 2**22.
+NOBODY = replace(this_process(), pid=2**22 + 1)
 DAY = 86400.0
 #: What catalogues of each version looked like.
 OLD = Path(__file__).with_name("catalogues")
@@ -57,7 +59,7 @@ def catalogue(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
 
 @pytest.fixture
 def session(catalogue: Catalogue) -> str:
-    return catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+    return catalogue.begin_session("kernel", "a.ipynb", this_process()).id
 
 
 def pack_name(number: int) -> str:
@@ -144,7 +146,7 @@ def test_a_session_has_an_id_that_sorts_by_time_and_directories(catalogue: Catal
     ids = []
     for _ in range(50):
         clock.now += 0.7
-        ids.append(catalogue.begin_session("k", None, 1).id)
+        ids.append(catalogue.begin_session("k", None, this_process()).id)
     assert ids == sorted(set(ids))
     assert [row.id for row in catalogue.sessions()] == ids[::-1]
     assert all((catalogue.directory(one) / part).is_dir() for one in ids for part in (mf.PACKS, mf.INCOMING))
@@ -170,7 +172,7 @@ def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints
 ) -> None:
     def begin(kernel: str, notebook: str | None, saved: int) -> str:
         clock.now += 1
-        session = catalogue.begin_session(kernel, notebook, 1).id
+        session = catalogue.begin_session(kernel, notebook, this_process()).id
         for number in range(1, saved + 1):
             save(catalogue, session, number)
         return session
@@ -225,7 +227,7 @@ def test_a_crash_before_the_row_leaves_the_file_for_the_next_process(tmp_path: P
         pass
 
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, 1).id
+        session = catalogue.begin_session("k", None, this_process()).id
         path = publish(catalogue.directory(session), checkpoint(session, 1))
         with pytest.raises(Crash), catalogue._database.writing() as connection:
             connection.execute("UPDATE sessions SET head = 'nonsense'")
@@ -281,7 +283,7 @@ def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> Non
 def library(catalogue: Catalogue, session: str, clock: Clock) -> dict[str, str]:
     """Two sessions with checkpoints, some with names."""
     clock.now += 1
-    later = catalogue.begin_session("kernel", "b.ipynb", 1).id
+    later = catalogue.begin_session("kernel", "b.ipynb", this_process()).id
     return {
         "early": save(catalogue, session, 1, id="abcd1111", name="Model", description="the first", tags=["good", "Ä"]),
         "named": save(catalogue, session, 2, id="abcd2222", name="Model"),
@@ -419,7 +421,7 @@ def test_head_newest_and_named_checkpoints_are_kept_by_every_policy(catalogue: C
 
 def test_a_checkpoint_at_which_another_session_stands_is_kept(catalogue: Catalogue, session: str) -> None:
     ids = [save(catalogue, session, number) for number in (1, 2)]
-    resumed = catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+    resumed = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
     catalogue.set_head(resumed, ids[0])
     assert catalogue.collect(session, KEEP_FEW, 0.0, writing=False).dropped == []
     assert catalogue.forget(ids) == 0
@@ -467,14 +469,14 @@ def test_forgetting_drops_named_ones_but_not_what_a_running_session_needs(catalo
 
 
 def test_sessions_that_nobody_needs_are_removed_with_their_data(catalogue: Catalogue, clock: Clock) -> None:
-    def begin(pid: int, **fields) -> str:
-        session = catalogue.begin_session("k", None, pid).id
+    def begin(process: ProcessIdentity, **fields) -> str:
+        session = catalogue.begin_session("k", None, process).id
         save(catalogue, session, 1, **fields)
         return session
 
     policy = Retention(age=DAY)
-    gone, running, named = begin(NOBODY), begin(os.getpid()), begin(NOBODY, name="precious")
-    ended = begin(os.getpid())
+    gone, running, named = begin(NOBODY), begin(this_process()), begin(NOBODY, name="precious")
+    ended = begin(this_process())
     catalogue.end_session(ended)
     waiting = catalogue.begin_session("k", None, NOBODY).id
     publish(catalogue.directory(waiting), checkpoint(waiting, 1, name="not adopted"))
@@ -521,7 +523,7 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
     history: list, policy: Retention, writing: bool, orphans: set[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, Catalogue(Path(directory)) as catalogue:
-        session = catalogue.begin_session("k", None, os.getpid()).id
+        session = catalogue.begin_session("k", None, this_process()).id
         waiting = list(itertools.takewhile(lambda one: not one[1][2], reversed(list(enumerate(history, 1)))))
         last = len(history) - len(waiting)
         needed = {}
@@ -559,7 +561,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path) -> None:
 
 def test_damage_that_is_met_later_is_named_as_well(tmp_path: Path) -> None:
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, 1).id
+        session = catalogue.begin_session("k", None, this_process()).id
         for number in range(1, 30):
             save(catalogue, session, number, code="x" * 3000)
     path = tmp_path / "catalogue.sqlite3"
@@ -598,11 +600,25 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, stateme
     assert [one.name for one in tmp_path.iterdir()] == ["catalogue.sqlite3"]
 
 
-@pytest.mark.parametrize("old", sorted(OLD.iterdir()), ids=lambda old: old.stem)
-def test_what_an_older_version_listed_is_listed(tmp_path: Path, old: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "catalogue.sqlite3")
-    connection.executescript(old.read_text(encoding="utf-8"))
+def made_by(version: int, directory: Path) -> bytes:
+    """Make a catalogue as a version left it, and return its content."""
+    path = directory / "catalogue.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript((OLD / f"version_{version}.sql").read_text(encoding="utf-8"))
     connection.close()
+    return path.read_bytes()
+
+
+def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    before = made_by(1, tmp_path)
+    refusal = r"catalogue\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME"
+    with pytest.raises(StoreUnreleased, match=refusal):
+        Catalogue(tmp_path)
+    assert (tmp_path / "catalogue.sqlite3").read_bytes() == before
+
+
+def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
+    made_by(FORM.version, tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions()
         assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
@@ -700,16 +716,17 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
 
 #: Waits for a line, so that all begin at once; opens a catalogue that is not there yet, and uses it a lot.
 BUSY_PROCESS = """
-import os, sys
+import sys
 from pathlib import Path
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
+from capsule_durable.storage.process_identity import this_process
 from tests.unit.test_catalogue import save
 
 input()
 for round in range(3):
     with Catalogue(Path(sys.argv[1])) as catalogue:
-        session = catalogue.begin_session("kernel", None, os.getpid()).id
+        session = catalogue.begin_session("kernel", None, this_process()).id
         for number in range(1, 21):
             identity = save(catalogue, session, number, *range(max(1, number - 3), number))
             catalogue.annotate(identity, description="described", tags=[str(number)])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints import files
 from capsule_durable.checkpoints.entries import Entry, SessionRow, UnknownSession, resolve_session
 from capsule_durable.checkpoints.files import Folder
 from capsule_durable.checkpoints.steps import back, is_command
@@ -122,7 +119,7 @@ def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> Ses
         id=name,
         kernel=f"kernel-{name}",
         notebook=notebook,
-        pid=1,
+        process="place.1.2.token",
         started=0.0,
         ended=None,
         head=None,
@@ -251,13 +248,3 @@ def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[Folder, Folder]
     one.path.rename(tmp_path / "moved")
     one.path.symlink_to(two.path)
     assert one.names("") == ["1.pack"]
-
-
-def test_a_process_that_has_ended_does_not_live_though_nobody_took_notice() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert files.alive(process.pid)
-        assert process.stdin is not None
-        process.stdin.close()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert not files.alive(process.pid)
-    assert not files.alive(0)

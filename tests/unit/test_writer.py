@@ -19,6 +19,7 @@ from tests.unit.saved_notebook import Notebook, manifest_paths, pack_paths, size
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
+from capsule_durable.storage.process_identity import this_process
 from capsule_worker.checkpoints import packs, writer
 from capsule_worker.checkpoints.jobs import Job, dump_outcome, load_outcome
 from capsule_worker.checkpoints.packs import StorageError
@@ -28,8 +29,6 @@ from capsule_worker.protocol import manifest as mf
 
 MB = 1_000_000
 LATEST_ONLY = Retention(count=0, age=None, size=None)
-#: The largest pid that Linux gives is 2**22: no process has this one.
-NOBODY = 2**22 + 1
 
 #: A cell that makes objects of several kinds, all of which tell in which version of the namespace they are.
 MAKE = """
@@ -583,7 +582,7 @@ def home(tmp_path: Path) -> tuple[Path, Notebook]:
     """Return a home with a session, one checkpoint in its catalogue, and a namespace that has changed since."""
     home = tmp_path / "home"
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+        session = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
         notebook = Notebook(catalogue.directory(session), session)
         notebook.run(MAKE.format(version=1))
         notebook.save()

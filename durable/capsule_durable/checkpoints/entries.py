@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, state_of
 from capsule_worker.protocol.model import Model
 
 #: The fewest characters of an id that stand for it.
@@ -20,8 +21,8 @@ class SessionRow(Model):
     id: str
     kernel: str
     notebook: str | None
-    #: The process that keeps it.
-    pid: int
+    #: The identity of its front, as text.
+    process: str
     #: Seconds since the epoch.
     started: float
     #: Seconds since the epoch; None: nobody said that it ended.
@@ -30,6 +31,22 @@ class SessionRow(Model):
     head: str | None
     #: How many checkpoints it has.
     checkpoints: int
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The identity of its front; None where the row does not name one."""
+        return ProcessIdentity.parse(self.process)
+
+    @property
+    def pid(self) -> int:
+        """The pid of its front, in the place of that process; 0 where it is not known."""
+        return self.identity.pid if self.identity is not None else 0
+
+    @property
+    def state(self) -> ProcessState:
+        """What is known of its front. One that ends its session closes later: then only its lock tells when."""
+        state = state_of(self.process)
+        return "unknown" if state == "running" and self.ended is not None else state
 
 
 class Entry(Model):
