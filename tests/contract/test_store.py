@@ -11,12 +11,14 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from resonate.error import ServerError
 from resonate_base import ConnectorError
 
 from capsule_durable.embedded.schema import FORM
+from capsule_durable.storage import process_identity
 from capsule_durable.store import database, errors
 from capsule_durable.store.database import Database
 
@@ -342,6 +344,35 @@ async def test_who_leaves_gives_up_what_it_holds(tmp_path: Path) -> None:
     with second.connection._database.using() as sql:
         assert sql.execute("SELECT * FROM listeners").fetchall() == []
     await close_engine(second)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("owner", ["ended", "running", "elsewhere"])
+async def test_a_lease_is_taken_over_at_once_only_from_a_process_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    me = process_identity.this_process()
+    changes: dict[str, dict[str, Any]] = {
+        "ended": {"start": me.start + 1},
+        "running": {},
+        "elsewhere": {"place": "elsewhere", "pid": 2**22 + 1},
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(process_identity, "this_process", lambda: replace(me, **changes[owner]))
+        first = await open_engine("embedded", tmp_path)
+    await first.sender.task_create(first.connection.pid, TTL, creation("a", target=first.target))
+    # It is not heard of any more.
+    await first.connection.stop()
+    second = await open_engine("embedded", tmp_path)
+    await second.pass_time(0)
+    assert [task_id for task_id, _ in second.offers()] == (["a"] if owner == "ended" else [])
+    if owner != "ended":
+        await second.pass_time(TTL - 1)
+        assert second.offers() == []
+        await second.pass_time(1)
+        assert [task_id for task_id, _ in second.offers()] == ["a"]
+    for engine in (first, second):
+        await close_engine(engine)
 
 
 # -- company -------------------------------------------------------------------------------------------------

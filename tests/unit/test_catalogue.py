@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -18,9 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capsule_durable.checkpoints import commands, session_locks
 from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, UnknownSession
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.schema import FORM
+from capsule_durable.checkpoints.session_locks import SESSION_LOCK
 from capsule_durable.home import home
 from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_durable.store import database
@@ -546,6 +549,149 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
         assert collected.kept == 100 * len(after)
         assert collected.freed == 100 * len(before - after)
         assert set(kept) >= {number for number, (_, name, _) in enumerate(history, 1) if name or number >= last > 0}
+
+
+# -- whose data it is ----------------------------------------------------------------------------------------
+
+#: A process that may run in another container of this machine, and one of another machine.
+ELSEWHERE = replace(this_process(), place=f"{this_process().place}0")
+OTHER_MACHINE = replace(this_process(), place="00000000-1")
+
+
+@pytest.fixture
+def other(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
+    """The same catalogue, in another process as far as locks are concerned."""
+    with Catalogue(tmp_path / "home", clock) as other:
+        yield other
+
+
+@contextlib.contextmanager
+def writer(directory: Path) -> Iterator[None]:
+    """Hold the lock that a writer holds."""
+    with (directory / mf.LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+def leave_draft(catalogue: Catalogue, session: str) -> Path:
+    """Leave what a writer leaves that is killed, or still at work, and return the draft."""
+    directory = catalogue.directory(session)
+    write_pack(directory, 9)
+    draft = directory / mf.INCOMING / f"00000009-x{mf.DRAFT_SUFFIX}"
+    draft.write_bytes(b"half")
+    return draft
+
+
+@pytest.mark.parametrize("process", [this_process(), ELSEWHERE, OTHER_MACHINE], ids=["here", "container", "machine"])
+def test_a_session_that_runs_is_left_alone_wherever_it_runs(
+    catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
+) -> None:
+    session = other.begin_session("k", "a.ipynb", process)
+    identity = save(other, session.id, 1)
+    draft = leave_draft(other, session.id)
+    clock.now += 1
+    assert catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id) is None
+    assert catalogue.runs(session)
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.in_use() == {identity}
+    assert catalogue.forget([identity]) == 0
+    # It says that it ends, and is not done yet.
+    other.end_session(session.id)
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert draft.exists()
+    assert packs_of(catalogue, session.id) == [1, 9]
+
+
+@pytest.mark.parametrize("process", [ELSEWHERE, OTHER_MACHINE], ids=["container", "machine"])
+def test_a_session_elsewhere_has_ended_when_its_locks_are_free(
+    catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
+) -> None:
+    session = other.begin_session("k", "a.ipynb", process)
+    identity = save(other, session.id, 1)
+    draft = leave_draft(other, session.id)
+    clock.now += 1
+    other.close()
+    with writer(catalogue.directory(session.id)):
+        # Its last writer may write on.
+        assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+        with catalogue.access(session) as access:
+            assert not access.allows("recover")
+        assert draft.exists()
+    assert not catalogue.runs(session)
+    assert catalogue.in_use() == set()
+    killed = catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id)
+    assert killed is not None
+    assert killed.id == session.id
+    with catalogue.access(session) as access:
+        assert access.allows("recover")
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
+    assert not draft.exists()
+    assert catalogue.forget([identity]) == 1
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == [session.id]
+
+
+def test_a_session_whose_process_has_ended_needs_no_lock_but_its_writers_are_left_alone(
+    catalogue: Catalogue, clock: Clock
+) -> None:
+    session = catalogue.begin_session("k", "a.ipynb", NOBODY)
+    save(catalogue, session.id, 1)
+    draft = leave_draft(catalogue, session.id)
+    write_pack(catalogue.directory(session.id), 0)
+    with writer(catalogue.directory(session.id)):
+        assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 100
+        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+        assert draft.exists()
+        assert packs_of(catalogue, session.id) == [1, 9]
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
+    assert not draft.exists()
+
+
+def test_a_kernel_whose_pid_was_reused_was_killed(catalogue: Catalogue, clock: Clock) -> None:
+    me = this_process()
+    session = catalogue.begin_session("k", None, replace(me, start=me.start + 1))
+    clock.now += 1
+    killed = catalogue.killed_session(catalogue.begin_session("k", None, me).id)
+    assert killed is not None
+    assert killed.id == session.id
+
+
+def test_a_session_elsewhere_whose_lock_is_gone_is_left_alone(catalogue: Catalogue, other: Catalogue) -> None:
+    session = other.begin_session("k", None, ELSEWHERE)
+    draft = leave_draft(other, session.id)
+    (other.directory(session.id) / SESSION_LOCK).unlink()
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert draft.exists()
+
+
+def test_a_session_is_locked_before_others_can_see_it(
+    catalogue: Catalogue, other: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    hold = session_locks.hold
+
+    def look(directory: Path) -> int:
+        seen.append(other.sessions())
+        return hold(directory)
+
+    monkeypatch.setattr(session_locks, "hold", look)
+    catalogue.begin_session("k", None, ELSEWHERE)
+    assert seen == [[]]
+
+
+def test_what_another_process_collects_is_recovered_by_none_meanwhile(catalogue: Catalogue, other: Catalogue) -> None:
+    session = other.begin_session("k", None, ELSEWHERE)
+    (other.directory(session.id) / mf.LOCK).touch()
+    other.close()
+    with Catalogue(catalogue.directory(session.id).parents[1]) as third:
+        with catalogue.access(session) as first, third.access(session) as second:
+            assert first.allows("collect")
+            assert not second.allows("recover")
+        with third.access(session) as second:
+            assert second.allows("recover")
 
 
 # -- trouble -------------------------------------------------------------------------------------------------
