@@ -9,14 +9,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from clients.waiting import DEADLINE
 
 from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.session_locks import SESSION_LOCK
 from capsule_durable.home import SESSIONS
 from capsule_worker.protocol import manifest as mf
 
+from .kernels import kernel
+
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
 CAPSULE = [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())"]
 
 
@@ -33,8 +37,6 @@ def _unshare() -> list[str]:
 def unshare() -> list[str]:
     return _unshare()
 
-
-pytestmark = pytest.mark.sandbox
 
 #: Is a kernel that keeps checkpoints: it says its session, and ends when told to.
 FRONT = """
@@ -114,6 +116,7 @@ def front(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.sandbox
 def test_a_kernel_whose_pid_was_reused_is_recovered(tmp_path: Path, unshare: list[str]) -> None:
     done = in_tree([*unshare, sys.executable, "-c", REUSE, str(tmp_path / "home"), FRONT])
     assert done.returncode == 0, done.stderr
@@ -121,6 +124,7 @@ def test_a_kernel_whose_pid_was_reused_is_recovered(tmp_path: Path, unshare: lis
     assert inherited == before, done.stderr
 
 
+@pytest.mark.sandbox
 @pytest.mark.parametrize("proc", ["its own /proc", "the other /proc"])
 def test_gc_in_another_pid_namespace_leaves_the_draft_of_a_live_session_alone(
     tmp_path: Path, front: subprocess.Popen[str], unshare: list[str], proc: str
@@ -147,3 +151,46 @@ def test_gc_in_another_pid_namespace_leaves_the_draft_of_a_live_session_alone(
     assert not pack.exists()
     with Catalogue(tmp_path / "home") as catalogue:
         assert [one.number for one in catalogue.checkpoints(session=session)] == [1]
+
+
+@pytest.mark.sandbox
+def test_a_process_that_sees_the_proc_of_another_namespace_knows_of_none_when_it_started(unshare: list[str]) -> None:
+    code = (
+        "from capsule_durable.storage.process_identity import state, this_process\n"
+        "from dataclasses import replace\n"
+        "me = this_process()\n"
+        "print(me.pid, me.start, state(me), state(replace(me, start=1)), state(replace(me, pid=2**22 + 1)))"
+    )
+    assert in_tree([*unshare[:-1], sys.executable, "-c", code]).stdout == "1 0 unknown unknown ended\n"
+    pid, start, *states = in_tree([*unshare, sys.executable, "-c", code]).stdout.split()
+    assert (pid, states) == ("1", ["running", "ended", "ended"])
+    assert int(start) > 1
+
+
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("clients_of_the_dead")
+def test_a_kernel_that_is_killed_in_one_container_is_recovered_in_the_next(tmp_path: Path, unshare: list[str]) -> None:
+    with kernel(tmp_path / "home", by_way_of=(*unshare, "--")) as one:
+        one.ok("x = [1, 2]")
+        # All processes of a namespace end with its first one, the writers too.
+        one.ok("%capsule checkpoint saved")
+        one.kill_front()
+        done = one.ok("print(x)")
+        assert done.text() == "[1, 2]\n"
+        assert "The kernel's process was killed" in done.text("stderr")
+
+
+def test_only_the_front_has_the_lock_of_its_session(tmp_path: Path) -> None:
+    with kernel(tmp_path / "home") as one:
+        one.ok("x = 1")
+        lock = tmp_path / "home" / SESSIONS / one.session / SESSION_LOCK
+        front = psutil.Process(one.front)
+        processes = [front, *front.children(recursive=True)]
+        assert len(processes) > 1
+        holders = [
+            process.pid
+            for process in processes
+            for fd in Path(f"/proc/{process.pid}/fd").iterdir()
+            if fd.exists() and fd.samefile(lock)
+        ]
+        assert holders == [one.front]
