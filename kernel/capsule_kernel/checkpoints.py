@@ -298,7 +298,7 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
             # Its notebook may have been opened again.
             again = [one for one in known if meant.notebook and one.notebook == meant.notebook]
             known = [meant] if meant.state == "running" else [meant, *again]
-    # The pid of a process in another place names another process here, or none.
+    # In this place, the pid of a process in another one belongs to another process or to none.
     files = {one.id: connection_file_of(one.pid) for one in known if one.state == "running"}
     running = [one for one in known if files.get(one.id)]
     if len(running) == 1:

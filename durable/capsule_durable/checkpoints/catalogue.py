@@ -67,7 +67,11 @@ class Access:
     locks: SessionLocks
 
     def allows(self, purpose: Purpose) -> bool:
-        """Return whether this process may do something with the session's data."""
+        """Return whether this process may use the session's data.
+
+        Args:
+            purpose: for what.
+        """
         return is_allowed(purpose, self.state, locks=self.locks.both)
 
     @property
@@ -129,7 +133,7 @@ class Catalogue:
         """
         started = self._clock()
         session_id = session_id or ids.new_session_id(started)
-        # The lock first: where another process sees the session, it must see that a process has it.
+        # Locked before other processes can see it: one that finds the lock free may remove the session.
         with self._database.using():
             directory = ensure(ensure(self._sessions) / session_id)
             self._held[session_id] = session_locks.hold(directory)
@@ -146,7 +150,7 @@ class Catalogue:
 
     @contextlib.contextmanager
     def access(self, session: SessionRow, patience: float = 0.0) -> Iterator[Access]:
-        """Find out what this process may do with a session, and hold the session's locks in the block.
+        """Determine what this process may do with a session, and hold the session's locks in the block.
 
         Args:
             session: the session.
@@ -157,11 +161,15 @@ class Catalogue:
             return
         is_own = session.id in self._held
         with session_locks.acquired(self.directory(session.id), own=is_own, patience=patience) as locks:
-            # Looked at again: what was known before the locks were acquired may be out of date.
+            # The state is read again: the process may have ended before the locks were acquired.
             yield Access(session.state, locks)
 
     def runs(self, session: SessionRow) -> bool:
-        """Return whether a session has not ended: it was not said, and its front lives, or may live."""
+        """Return whether a session's front runs, or may run.
+
+        Args:
+            session: the session.
+        """
         if session.ended is not None:
             return False
         state = session.state
@@ -199,7 +207,7 @@ class Catalogue:
         return [rows.session_of(row) for row in found]
 
     def killed_session(self, session_id: str) -> SessionRow | None:
-        """Return the session of the same kernel before this one, if its front was killed before it could end it.
+        """Return the previous session of the same kernel, if its front was killed before it could end the session.
 
         Raises:
             UnknownSession: there is none of this id.

@@ -34,17 +34,17 @@ class SessionRow(Model):
 
     @property
     def identity(self) -> ProcessIdentity | None:
-        """The identity of its front; None where the row does not name one."""
+        """The identity of its front; None if the row does not contain one."""
         return ProcessIdentity.parse(self.process)
 
     @property
     def pid(self) -> int:
-        """The pid of its front, in the place of that process; 0 where it is not known."""
+        """The pid of its front, in the pid namespace of that process; 0 if it is unknown."""
         return self.identity.pid if self.identity is not None else 0
 
     @property
     def state(self) -> ProcessState:
-        """What is known of its front. One that ends its session closes later: then only its lock tells when."""
+        """The state of its front. After the session was ended, only the front's lock tells whether it has closed."""
         state = state_of(self.process)
         return "unknown" if state == "running" and self.ended is not None else state
 

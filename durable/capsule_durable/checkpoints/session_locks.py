@@ -1,4 +1,4 @@
-"""The locks in a session's directory. They tell that a process lives where its identity cannot.
+"""Lock a session's directory, so that other processes see that its front and its writers run.
 
 The front holds ``session.lock`` exclusively for its life, and each writer of checkpoints holds ``writers.lock`` shared.
 Another process acquires the first one, shared, before it touches the second one, so that it never takes that one from
@@ -24,17 +24,17 @@ SESSION_LOCK = "session.lock"
 POLL_INTERVAL = 0.02
 #: What a file system without locks answers.
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-# A directory's owner may be a cell: no link is followed, and a pipe is not waited for.
+# Cells can write in the directory: do not follow links, and do not wait for pipes.
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLocks:
-    """What came of acquiring a session's locks.
+    """The result of an attempt to acquire a session's locks.
 
     Args:
-        session: the front's.
-        writers: that of the writers.
+        session: the front's lock.
+        writers: the lock of the writers.
     """
 
     session: LockState = "held"
@@ -52,8 +52,11 @@ def hold(directory: Path) -> int:
 
     A program that this process starts does not inherit it.
 
+    Args:
+        directory: the session's.
+
     Raises:
-        OSError: the file cannot be made, or another process holds the lock.
+        OSError: the file cannot be created, or another process holds the lock.
     """
     lock = os.open(directory / SESSION_LOCK, _FLAGS | os.O_CREAT, 0o600)
     try:
@@ -68,10 +71,10 @@ def hold(directory: Path) -> int:
 
 @contextlib.contextmanager
 def acquired(directory: Path, *, own: bool = False, patience: float = 0.0) -> Iterator[SessionLocks]:
-    """Acquire a session's locks, as far as they are free, and hold them in the block.
+    """Acquire those of a session's locks that are free, and hold them in the block.
 
     Args:
-        directory: the session's. One that is not there has nothing to protect.
+        directory: the session's. If it does not exist, there is nothing to protect.
         own: whether this process holds the front's lock already.
         patience: for how many seconds to wait for the writers of a front that has ended.
     """
@@ -83,7 +86,7 @@ def acquired(directory: Path, *, own: bool = False, patience: float = 0.0) -> It
         writers: LockState = "held"
         if session == "free":
             deadline = time.monotonic() + patience
-            # Without the file no worker ever wrote there.
+            # A worker creates the file before it writes.
             path = directory / WRITERS_LOCK
             while (writers := _acquire(path, fcntl.LOCK_EX, held, missing="free")) == "held":
                 if time.monotonic() >= deadline:
@@ -93,7 +96,11 @@ def acquired(directory: Path, *, own: bool = False, patience: float = 0.0) -> It
 
 
 def session_lock(directory: Path) -> LockState:
-    """Return whether the front's lock is free, without keeping it."""
+    """Return the state of the front's lock, without keeping it.
+
+    Args:
+        directory: the session's.
+    """
     with contextlib.ExitStack() as held:
         return _acquire(directory / SESSION_LOCK, fcntl.LOCK_SH, held, missing="held") if directory.exists() else "free"
 

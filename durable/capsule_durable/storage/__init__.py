@@ -1,1 +1,1 @@
-"""What all stores need: which process a thing belongs to, and whether that process has ended."""
+"""Basics of all stores: the processes that data belongs to."""

@@ -1,6 +1,6 @@
-"""The identity of a process, whether that process has ended, and what this allows others to do.
+"""Identify a process, tell whether it has ended, and decide what other processes may then do with its data.
 
-This is the only check of its kind. A pid alone names no process: the system gives it again, and in another pid
+This is the only liveness check. A pid alone does not identify a process: the system reuses it, and in another pid
 namespace the same number is another process. Hence the place and the start time.
 """
 
@@ -49,7 +49,11 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the identity with a text form; None where the text is not one."""
+        """Return the identity that a text stands for; None if the text is not one.
+
+        Args:
+            text: the text form.
+        """
         match = _TEXT.fullmatch(text)
         return match and cls(match["place"], int(match["pid"]), int(match["start"]), match["token"])
 
@@ -63,6 +67,9 @@ def this_process() -> ProcessIdentity:
 
 def state(identity: ProcessIdentity) -> ProcessState:
     """Return whether a process runs, as far as this process can tell.
+
+    Args:
+        identity: the process.
 
     Returns:
         ``ended`` if the process was in this place and its pid is free, a zombie's, or of a process with another start
@@ -82,13 +89,21 @@ def state(identity: ProcessIdentity) -> ProcessState:
 
 
 def state_of(text: str) -> ProcessState:
-    """Return the state of the process with a text form; ``unknown`` where the text names no process."""
+    """Return the state of a process; ``unknown`` if the text does not identify one.
+
+    Args:
+        text: the text form of its identity.
+    """
     identity = ProcessIdentity.parse(text)
     return "unknown" if identity is None else state(identity)
 
 
 def has_same_boot(identity: ProcessIdentity) -> bool:
-    """Return whether a process ran since this machine booted: then nothing that it wrote was lost with the power."""
+    """Return whether a process started since this machine booted. If so, no crash of the machine lost what it wrote.
+
+    Args:
+        identity: the process.
+    """
     return identity.place.partition("-")[0] == _place().partition("-")[0]
 
 
