@@ -142,6 +142,10 @@ def test_gc_in_another_pid_namespace_leaves_the_draft_of_a_live_session_alone(
     assert done.returncode == 0, done.stderr
     assert draft.exists(), done.stdout
     assert pack.exists(), done.stdout
+    # It is not reached from here, whichever process has its pid.
+    done = in_tree([*command, *CAPSULE, "undo", "--session", session], CAPSULE_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert f"the kernel of session {session} runs in another container" in done.stderr
     # Its locks tell when it has ended.
     front.kill()
     front.wait()
