@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from capsule_durable.errors import CapsuleError
+from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, state_of
 from capsule_worker.protocol.model import Model
 
 #: The fewest characters of an id that stand for it.
@@ -20,8 +21,8 @@ class SessionRow(Model):
     id: str
     kernel: str
     notebook: str | None
-    #: The process that keeps it.
-    pid: int
+    #: The identity of its front, as text.
+    process: str
     #: Seconds since the epoch.
     started: float
     #: Seconds since the epoch; None: nobody said that it ended.
@@ -30,6 +31,22 @@ class SessionRow(Model):
     head: str | None
     #: How many checkpoints it has.
     checkpoints: int
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The identity of its front; None if the row does not contain one."""
+        return ProcessIdentity.parse(self.process)
+
+    @property
+    def pid(self) -> int:
+        """The pid of its front, in the pid namespace of that process; 0 if it is unknown."""
+        return self.identity.pid if self.identity is not None else 0
+
+    @property
+    def state(self) -> ProcessState:
+        """The state of its front. After the session was ended, only the front's lock tells whether it has closed."""
+        state = state_of(self.process)
+        return "unknown" if state == "running" and self.ended is not None else state
 
 
 class Entry(Model):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import textwrap
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from capsule_durable.checkpoints import commands, undo
-from capsule_durable.checkpoints.catalogue import Catalogue, runs
+from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.commands import CommandError
 from capsule_durable.checkpoints.models import Entry, SessionRow, resolve_session
 from capsule_durable.checkpoints.retention import Retention
@@ -28,7 +27,8 @@ from capsule_durable.config.paths import ensure
 from capsule_durable.config.settings import Settings
 from capsule_durable.errors import CapsuleError
 from capsule_durable.storage.errors import StoreError
-from capsule_durable.storage.safe_directory import Folder, booted, wait_for_writers
+from capsule_durable.storage.process_identity import has_same_boot, this_process
+from capsule_durable.storage.safe_directory import Folder
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 
@@ -152,7 +152,7 @@ class Keeper:
         try:
             catalogue = self._catalogue = Catalogue(ensure(Path(self._settings.home)))
             session = self._session = catalogue.begin_session(
-                self._kernel, self._notebook, os.getpid(), self._session_id
+                self._kernel, self._notebook, this_process(), self._session_id
             )
         # Nothing that is wrong with the store may keep a person from working.
         except (CapsuleError, OSError) as error:
@@ -229,31 +229,52 @@ class Keeper:
         assert session is not None
         killed = catalogue.killed_session(session.id)
         if killed is not None:
-            return self._bring_over(killed, f"The kernel's process was killed{self._bury(killed)}")
-        if self._settings.resume == "never" or not session.notebook:
-            return None
+            said = self._bury(killed)
+            if said is not None:
+                return self._bring_over(killed, f"The kernel's process was killed{said}")
+            return Recovery(
+                None,
+                f"The kernel's process was killed, and its last checkpoint was not done after {LAST_WRITERS:g} s:"
+                f" `%capsule resume {killed.id}` restores the one before",
+            )
+        return self._previous(session) if self._settings.resume != "never" and session.notebook else None
+
+    def _previous(self, session: SessionRow) -> Recovery | None:
+        """Return what becomes of the variables of the notebook's last session, of another kernel."""
+        catalogue = self._catalogue
+        assert catalogue is not None
         for one in catalogue.sessions():
-            if one.notebook == session.notebook and one.ended is None and not runs(one):
+            if one.notebook == session.notebook and one.ended is None and not catalogue.runs(one):
                 self._bury(one)
         previous = catalogue.previous_session(session.id)
         if previous is None or previous.kernel == session.kernel:
             return None
-        if self._settings.resume == "auto" and not runs(previous):
+        with catalogue.access(previous) as access:
+            if not access.allows("recover"):
+                return None
+        if self._settings.resume == "auto":
             return self._bring_over(previous, "This goes on where the notebook's last session was")
         entry = catalogue.head(previous.id) or catalogue.newest(previous.id)
         return Recovery(None, commands.offered(entry)) if entry is not None else None
 
-    def _bury(self, session: SessionRow) -> str:
-        """List what a session has whose kernel was killed, and end it; return what is to be said about that."""
+    def _bury(self, session: SessionRow) -> str | None:
+        """List what a session has whose kernel was killed, and end it.
+
+        Returns:
+            What there is to say about that; None where its front or its writers may live, and it is left alone.
+        """
         catalogue = self._catalogue
         assert catalogue is not None
-        said = ""
-        if not wait_for_writers(catalogue.directory(session.id), LAST_WRITERS):
-            said = f", and its last checkpoint was not done after {LAST_WRITERS:g} s"
-        if session.started > booted():
-            catalogue.finish(session.id)
-        catalogue.adopt(session.id)
-        catalogue.end_session(session.id)
+        with catalogue.access(session, LAST_WRITERS) as access:
+            if not access.allows("recover"):
+                return None
+            said = ""
+            if access.has_writers:
+                said = f", and its last checkpoint was not done after {LAST_WRITERS:g} s"
+            elif session.identity is not None and has_same_boot(session.identity):
+                catalogue.finish(session.id)
+            catalogue.adopt(session.id)
+            catalogue.end_session(session.id)
         return said
 
     def _bring_over(self, session: SessionRow, text: str) -> Recovery:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from capsule_durable.config.settings import Settings
-from capsule_durable.engines.embedded import owners
 from capsule_durable.errors import (
     CapsuleError,
     EngineUnavailable,
@@ -22,6 +21,7 @@ from capsule_durable.execution.retry_policy import Policy, is_lasting, of_metada
 from capsule_durable.execution.runs import Begin, Run
 from capsule_durable.history.cells import LEASE, Cell, RunTaken, Step
 from capsule_durable.history.recorder import Books, Record
+from capsule_durable.storage.process_identity import this_process
 from capsule_worker.protocol import messages as m
 
 #: Seconds for which a run that another process has is waited for, and between two looks.
@@ -158,7 +158,7 @@ class Attempts:
         if self._run is None:
             if not await self._host.keeping():
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
-            owner, until = owners.new_name(), asyncio.get_running_loop().time() + RUN_PATIENCE
+            owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_PATIENCE
             while self._run is None:
                 try:
                     self._run = await self._record.act(lambda books: Run(books.cells, run_id, owner))

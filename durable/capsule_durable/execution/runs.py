@@ -35,7 +35,7 @@ class Run:
     Args:
         cells: the record.
         run: its id.
-        owner: this process, as ``owners`` names it.
+        owner: the identity of this process, as text.
 
     Raises:
         RunTaken: another process that lives executes it.

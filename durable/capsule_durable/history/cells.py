@@ -17,9 +17,9 @@ from typing import Any
 import zstandard
 from pydantic import TypeAdapter
 
-from capsule_durable.engines.embedded import owners
 from capsule_durable.errors import CapsuleError
 from capsule_durable.history.blobs import ArtifactLost, Artifacts
+from capsule_durable.storage.process_identity import ProcessIdentity, is_allowed, state_of
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
@@ -29,7 +29,7 @@ from capsule_worker.protocol.pydantic_plugins import without_plugins
 MOST_OUTPUT = 16 * 1024 * 1024
 #: Bytes of an output, as JSON, from which on it is in a file of its own.
 LARGE = 64 * 1024
-#: Seconds for which a process of another machine, or of another container, has a run that does not renew it.
+#: Seconds after which a process that has not ended loses a run that it does not renew.
 LEASE = 60.0
 _SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
 #: Stands in the list of outputs for one that is in a file of its own.
@@ -201,19 +201,22 @@ class Cells:
 
         Args:
             run: its id.
-            owner: the process, as ``owners`` names it.
+            owner: the identity of the process, as text.
 
         Raises:
-            RunTaken: another process that lives has it.
+            RunTaken: another process has it, and neither has it ended nor its lease expired.
         """
         with self._database.writing() as sql:
             row = sql.execute("SELECT owner, seen FROM runs WHERE id = ?", (run,)).fetchone()
-            if row is not None and row[0] not in (None, owner) and _may_live(*row):
-                raise RunTaken(
-                    f"run {run!r} is being executed by process {owners.process_of(row[0])}: wait until it has ended,"
-                    " or choose another id"
-                )
             now = time.time()
+            if row is not None and row[0] not in (None, owner):
+                expired = row[1] is None or row[1] <= now - LEASE
+                if not is_allowed("take_over", state_of(row[0]), expired=expired):
+                    other = ProcessIdentity.parse(row[0])
+                    raise RunTaken(
+                        f"run {run!r} is being executed by process {other.pid if other is not None else row[0]}: wait"
+                        " until it has ended, or choose another id"
+                    )
             sql.execute(
                 "INSERT INTO runs (id, owner, seen, started) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, seen = excluded.seen",
@@ -258,13 +261,6 @@ class Cells:
         """Note that a cell of a run has succeeded, and which checkpoint has the state behind it."""
         with self._database.writing() as sql:
             sql.execute("UPDATE run_cells SET checkpoint = ? WHERE run = ? AND number = ?", (checkpoint, run, number))
-
-
-def _may_live(owner: str, seen: float | None) -> bool:
-    """Whether a process may live: of one of this machine it is known, others say so now and then."""
-    if owners.is_from_here(owner):
-        return not owners.has_ended(owner)
-    return seen is not None and seen > time.time() - LEASE
 
 
 def source_of(code: str) -> bytes:

@@ -1,1 +1,1 @@
-"""Files and processes: SQLite databases, directories that cells may write to, locks, liveness."""
+"""Basics of all stores: the processes that data belongs to."""

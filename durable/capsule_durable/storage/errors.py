@@ -47,6 +47,12 @@ class StoreTooNew(StoreError):
     )
 
 
+class StoreUnreleased(StoreError):
+    """A version of Capsule before the first release made the file."""
+
+    text = "{path} was made by an unreleased version; move it away or set CAPSULE_HOME ({reason})"
+
+
 class StoreForeign(StoreError):
     """The file is a database of another program."""
 

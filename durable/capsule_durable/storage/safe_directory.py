@@ -1,4 +1,4 @@
-"""Files of checkpoints, and the processes that they belong to.
+"""Files of checkpoints.
 
 A session's directories are written by its worker, and so cells may put anything there: links to other people's files,
 pipes that nobody writes to. Hence ``Folder``.
@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
-
-from capsule_worker.protocol.manifest import LOCK
 
 
 class Folder:
@@ -140,59 +136,6 @@ def is_from(name: str, newest: int) -> bool:
     """Return whether a file, by its name, belongs to a checkpoint that is no newer than number ``newest``."""
     digits = name.partition("-")[0]
     return digits.isascii() and digits.isdigit() and int(digits) <= newest
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process ``pid`` runs; one that took over the number of another counts, too."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    # One that has ended is there until its parent takes notice.
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return True
-
-
-def booted() -> float:
-    """Return when the machine started, in seconds since the epoch; 0 where that is not known."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/stat").read_text().splitlines():
-            if line.startswith("btime "):
-                return float(line.split()[1])
-    return 0.0
-
-
-def wait_for_writers(directory: Path, seconds: float) -> bool:
-    """Wait until no worker of a session, and no copy of one, is left; return whether it is so.
-
-    Each holds a shared lock on a file in the session's directory as long as it lives.
-
-    Args:
-        directory: the session's.
-        seconds: how long to wait.
-    """
-    deadline = time.monotonic() + seconds
-    try:
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(0.02)
-            else:
-                return True
-    finally:
-        os.close(fd)
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from capsule_durable.config.paths import ensure
-from capsule_durable.storage.errors import StoreForeign, StoreNotLockable, StoreTooNew, explain
+from capsule_durable.storage.errors import StoreForeign, StoreNotLockable, StoreTooNew, StoreUnreleased, explain
 
 #: How long another process may hold the file, in seconds.
 PATIENCE = 10.0
@@ -33,18 +33,20 @@ class Form:
         migrations: the statements that make tables of version n + 1 from those of version n; from nothing, for the
             first. Never changed once released. Processes of the older version may have the file open: add what they do
             not see, and take nothing from them.
+        unreleased: how many versions there were before the first release. Files of these are refused.
         has_upkeep: whether a thread of ours moves the log into the file, which takes a sync of the disk; otherwise
             SQLite does so, at the end of some transactions.
     """
 
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
+    unreleased: int = 0
     has_upkeep: bool = False
 
     @property
     def version(self) -> int:
         """The version of the tables, in SQLite's ``user_version``."""
-        return len(self.migrations)
+        return self.unreleased + len(self.migrations)
 
 
 class Database:
@@ -55,7 +57,7 @@ class Database:
 
     Args:
         path: the file; it is made if there is none, for its owner only.
-        form: what it looks like; an older one is brought to this form.
+        form: what it looks like; an older one that was released is brought to this form.
         synchronous: as SQLite has it.
         patience: for how many seconds a transaction waits for other processes; with 0, whoever asks tries again.
 
@@ -182,12 +184,14 @@ def _is_ready(connection: sqlite3.Connection, form: Form) -> bool:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, form: Form) -> None:
-    """Bring a file to the form that is used here. One that is not ours, or newer, stays as it is."""
+    """Bring a file to the form that is used here. One that is not ours, newer, or was never released stays as it is."""
     application, version = _state(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     is_ours = application == form.application_id and version > 0
     if not is_ours and (application or version or tables):
         raise StoreForeign.at(path, f"its application id is {application}, and its tables are of version {version}")
+    if 0 < version <= form.unreleased:
+        raise StoreUnreleased.at(path, f"its tables are of version {version}, not {form.version}")
     if version > form.version:
         raise StoreTooNew.at(path, f"its tables are of version {version}, not {form.version}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -209,7 +213,9 @@ def _set_up(connection: sqlite3.Connection, form: Form, synchronous: Synchronous
 def _migrate(connection: sqlite3.Connection, form: Form, version: int) -> None:
     """Bring tables up to date, all at once or not at all."""
     with _transaction(connection):
-        for statement in (statement for step in form.migrations[version:] for statement in step):
+        for statement in (
+            statement for step in form.migrations[max(version - form.unreleased, 0) :] for statement in step
+        ):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {form.application_id}")
         connection.execute(f"PRAGMA user_version = {form.version}")

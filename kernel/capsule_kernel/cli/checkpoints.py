@@ -289,7 +289,6 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
         NoKernel: none runs, or several do.
         UnknownSession: there is no such session.
     """
-    from capsule_durable.checkpoints.catalogue import runs
     from capsule_kernel.cli.kernel_client import connection_file_of
 
     with open_catalogue() as catalogue:
@@ -298,16 +297,22 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
             meant = _session(catalogue, reference)
             # Its notebook may have been opened again.
             again = [one for one in known if meant.notebook and one.notebook == meant.notebook]
-            known = [meant] if runs(meant) else [meant, *again]
-    files = {one.id: connection_file_of(one.pid) for one in known if runs(one)}
+            known = [meant] if meant.state == "running" else [meant, *again]
+        elsewhere = [one for one in known if one.state == "unknown" and catalogue is not None and catalogue.runs(one)]
+    # In this place, the pid of a process in another one belongs to another process or to none.
+    files = {one.id: connection_file_of(one.pid) for one in known if one.state == "running"}
     running = [one for one in known if files.get(one.id)]
     if len(running) == 1:
         connection_file = files[running[0].id]
         assert connection_file is not None
-        return connection_file, lambda: runs(running[0])
+        return connection_file, lambda: running[0].state == "running"
     if running:
         which = ", ".join(f"{one.id} ({one.notebook or one.kernel})" for one in running)
         raise NoKernel(f"several kernels run; say which one with --session: {which}")
+    if reference is not None and elsewhere:
+        raise NoKernel(
+            f"the kernel of session {elsewhere[0].id} runs in another container or on another machine: run this there"
+        )
     what = f"of session {known[0].id}" if reference is not None and known else "that keeps checkpoints"
     latest: Any = next((one for one in known if one.checkpoints), None)
     hint = f" and run `%capsule resume {latest.id}` there" if latest else ""

@@ -135,7 +135,8 @@ def _tell_kernel(one: PendingInput, value: str) -> None:
     from capsule_kernel.cli import kernel_client
 
     session = _sessions().get(one.kernel)
-    file = kernel_client.connection_file_of(session.pid) if session is not None else None
+    is_running = session is not None and session.state == "running"
+    file = kernel_client.connection_file_of(session.pid) if session is not None and is_running else None
     if file is None:
         raise kernel_client.KernelUnreachable(
             "its kernel does not run, so it cannot be told a secret: start it again first"

@@ -25,10 +25,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from capsule_durable.engines.embedded import owners, timers, wire
+from capsule_durable.engines.embedded import timers, wire
 from capsule_durable.engines.embedded.network import EmbeddedConnection
 from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
 from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import process_identity
 from capsule_durable.storage.sqlite import Database
 
 NOW = 1_700_000_000_000
@@ -253,6 +254,6 @@ def verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    owners.new_name = lambda: "somebody"
+    process_identity.this_process = lambda: "somebody"
     commands = {command.__name__: command for command in (prepare, statements, calls, verify)}
     commands[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -26,13 +26,15 @@ import msgspec
 from resonate.timing import Clock, now_ms
 from resonate_base import ConnectorError
 
-from capsule_durable.engines.embedded import owners, promises, tasks, timers, wire
+from capsule_durable.engines.embedded import promises, tasks, timers, wire
 from capsule_durable.engines.embedded.leases import Leases
 from capsule_durable.engines.embedded.maintenance import Upkeep
 from capsule_durable.engines.embedded.retention import Retention
 from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.engines.embedded.transaction import Here, Transaction, returned_step
+from capsule_durable.storage import process_identity
 from capsule_durable.storage.errors import StoreBusy, StoreError
+from capsule_durable.storage.process_identity import is_allowed
 from capsule_durable.storage.sqlite import PATIENCE, Database, Synchronous
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ class EmbeddedConnection:
         synchronous: Synchronous = "NORMAL",
         clock: Clock = now_ms,
     ) -> None:
-        self.pid = owners.new_name()
+        self.pid = str(process_identity.this_process())
         self.group = group
         self.ttl = ttl
         #: Of the tasks that this process runs.
@@ -286,7 +288,11 @@ class EmbeddedConnection:
         if now < self._reaping:
             return []
         self._reaping = now + REAP
-        return [name for name in timers.holders(sql) if name != self.pid and owners.has_ended(name)]
+        return [
+            name
+            for name in timers.holders(sql)
+            if name != self.pid and is_allowed("take_over", process_identity.state_of(name))
+        ]
 
     def _plan(self, pause: float = 0.0) -> None:
         """See that the next look comes in time.

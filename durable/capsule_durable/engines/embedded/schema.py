@@ -1,4 +1,4 @@
-"""The tables, and how older ones become these.
+"""The tables.
 
 A promise is a row that is written once and settled once. A task is what somebody has to run until its promise is
 settled; then its row goes, so that tables and indexes of what is going on stay small however long the history.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from capsule_durable.storage.sqlite import Form
 
-#: As in ``Form``: never changed once released, and what is added must not disturb processes of the older version.
+#: As in ``Form``: the first is changed until the first release, which refuses what was made before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # The large columns come last: SQLite need not read them for what comes before.
@@ -71,8 +71,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             address TEXT NOT NULL, promise INTEGER NOT NULL, PRIMARY KEY (address, promise)
         ) WITHOUT ROWID
         """,
-    ),
-    (
         # The cells that have ended, whoever asked for them.
         """
         CREATE TABLE cells (
@@ -129,4 +127,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-FORM = Form(application_id=0x43617073, migrations=MIGRATIONS, has_upkeep=True)
+FORM = Form(application_id=0x43617073, migrations=MIGRATIONS, unreleased=1, has_upkeep=True)

@@ -13,9 +13,10 @@ import pytest_asyncio
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.service import COLLECT_EVERY, Keeper
 from capsule_durable.config.settings import Settings
+from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from tests.support.catalogues import UNUSED_PID, checkpoint, packs_of, publish
+from tests.support.catalogues import ELSEWHERE, ENDED, OTHER_MACHINE, checkpoint, packs_of, publish, writer
 
 pytestmark = pytest.mark.asyncio
 
@@ -64,12 +65,89 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 def earlier_session(home: Path, **fields: Any) -> tuple[str, mf.Manifest]:
     """Leave a session with one checkpoint that a killed kernel could not list any more."""
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel-0", "a.ipynb", UNUSED_PID).id
+        session = catalogue.begin_session("kernel-0", "a.ipynb", ENDED).id
         manifest = checkpoint(session, 3, 1, 2, **fields)
         for number in (1, 2):
             publish(catalogue.directory(session), checkpoint(session, number))
         publish(catalogue.directory(session), manifest)
     return session, manifest
+
+
+def killed_session(home: Path, process: ProcessIdentity) -> tuple[str, mf.Manifest]:
+    """Leave a session of this kernel whose front was killed while its last checkpoint was staged."""
+    with Catalogue(home) as catalogue:
+        session = catalogue.begin_session("kernel-1", "a.ipynb", process).id
+        publish(catalogue.directory(session), checkpoint(session, 1))
+        draft = publish(catalogue.directory(session), checkpoint(session, 2))
+        draft.rename(draft.with_suffix(mf.DRAFT_SUFFIX))
+        (catalogue.directory(session) / mf.LOCK).touch()
+    return session, checkpoint(session, 2)
+
+
+@pytest.mark.parametrize("process", [ENDED, ELSEWHERE], ids=["here", "container"])
+async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
+    tmp_path: Path, process: ProcessIdentity
+) -> None:
+    session, last = killed_session(tmp_path, process)
+    desk = Desk(tmp_path)
+    found = await desk.keeper.inheritance()
+    assert found is not None
+    assert found.manifest == last
+    assert found.text.startswith("The kernel's process was killed. The variables are back")
+    with Catalogue(tmp_path) as catalogue:
+        assert catalogue.session(session).ended is not None
+    await desk.keeper.close()
+
+
+async def test_what_was_staged_on_another_machine_may_be_lost_and_is_not_finished(tmp_path: Path) -> None:
+    session, _ = killed_session(tmp_path, OTHER_MACHINE)
+    desk = Desk(tmp_path)
+    found = await desk.keeper.inheritance()
+    assert found is not None
+    assert found.manifest == checkpoint(session, 1)
+    await desk.keeper.close()
+
+
+@pytest.mark.parametrize(
+    ("process", "recovered"), [(ENDED, True), (ELSEWHERE, False)], ids=["front ended", "front unknown"]
+)
+async def test_a_writer_that_does_not_end_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: ProcessIdentity, recovered: bool
+) -> None:
+    monkeypatch.setattr("capsule_durable.checkpoints.service.LAST_WRITERS", 0.1)
+    session, _ = killed_session(tmp_path, process)
+    desk = Desk(tmp_path)
+    with Catalogue(tmp_path) as catalogue:
+        directory = catalogue.directory(session)
+        with writer(directory):
+            found = await desk.keeper.inheritance()
+        assert found is not None
+        assert "its last checkpoint was not done after 0.1 s" in found.text
+        assert found.manifest == (checkpoint(session, 1) if recovered else None)
+        assert (catalogue.session(session).ended is not None) is recovered
+    assert len(list((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}"))) == 1
+    await desk.keeper.close()
+
+
+@pytest.mark.parametrize("process", [this_process(), ELSEWHERE], ids=["here", "container"])
+@pytest.mark.parametrize("resume", ["offer", "auto"])
+async def test_the_variables_of_a_kernel_that_runs_are_not_offered(
+    tmp_path: Path, process: ProcessIdentity, resume: str
+) -> None:
+    with Catalogue(tmp_path) as other:
+        session = other.begin_session("kernel-0", "a.ipynb", process).id
+        publish(other.directory(session), checkpoint(session, 1))
+        other.adopt(session)
+        desk = Desk(tmp_path, resume=resume)
+        assert await desk.keeper.inheritance() is None
+        await desk.keeper.close()
+        other.end_session(session)
+    # Its kernel has ended: that is said, and the lock is free.
+    desk = Desk(tmp_path, resume=resume)
+    found = await desk.keeper.inheritance()
+    assert found is not None
+    assert (found.manifest is not None) is (resume == "auto")
+    await desk.keeper.close()
 
 
 async def test_retention_is_applied_now_and_then(desk: Desk) -> None:

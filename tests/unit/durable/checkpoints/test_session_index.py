@@ -12,7 +12,7 @@ def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> Ses
         id=name,
         kernel=f"kernel-{name}",
         notebook=notebook,
-        pid=1,
+        process="place.1.2.token",
         started=0.0,
         ended=None,
         head=None,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.engines.embedded import owners
 from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.execution.runs import Begin, Run
 from capsule_durable.history import cells as module
 from capsule_durable.history.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
+from capsule_durable.storage.process_identity import this_process
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import messages as m
 
@@ -164,7 +164,11 @@ def test_cells_of_a_run_go_with_it(cells: Cells) -> None:
 def ended() -> str:
     """Return the name of a process of this machine that has ended."""
     process = subprocess.run(
-        [sys.executable, "-c", "from capsule_durable.engines.embedded import owners; print(owners.new_name())"],
+        [
+            sys.executable,
+            "-c",
+            "from capsule_durable.storage.process_identity import this_process; print(this_process())",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -172,11 +176,12 @@ def ended() -> str:
     return process.stdout.strip()
 
 
-def test_a_process_of_another_machine_has_a_run_as_long_as_it_says_so(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("owner", [ELSEWHERE, str(this_process())], ids=["of another place", "running"])
+def test_a_process_that_has_not_ended_has_a_run_until_its_lease_expires(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch, owner: str
 ) -> None:
-    run = Run(cells, "nightly", ELSEWHERE)
-    mine = owners.new_name()
+    run = Run(cells, "nightly", owner)
+    mine = str(this_process())
     with pytest.raises(RunTaken):
         Run(cells, "nightly", mine)
     now = time.time()
@@ -191,7 +196,12 @@ def test_a_process_of_another_machine_has_a_run_as_long_as_it_says_so(
     run.renew()
     run.close()
     with pytest.raises(RunTaken):
-        Run(cells, "nightly", owners.new_name())
+        Run(cells, "nightly", str(this_process()))
+
+
+def test_a_run_of_a_process_that_has_ended_is_taken_over_at_once(cells: Cells) -> None:
+    Run(cells, "nightly", ended())
+    Run(cells, "nightly", str(this_process()))
 
 
 @pytest.mark.process
@@ -206,7 +216,7 @@ def test_a_run_goes_on_from_the_record(cells: Cells) -> None:
     third = first.next("c")
     assert isinstance(third, Begin)
     # Its process is gone without a word.
-    second = Run(cells, "nightly", owners.new_name())
+    second = Run(cells, "nightly", str(this_process()))
     assert isinstance(second.next("a"), Cell)
     assert isinstance(second.next("b"), Cell)
     again = second.next("c")
@@ -244,10 +254,10 @@ def test_a_changed_cell_and_what_is_behind_it_run_again(cells: Cells) -> None:
 
 
 def test_a_run_has_one_process_at_a_time(cells: Cells) -> None:
-    mine = owners.new_name()
+    mine = str(this_process())
     run = Run(cells, "nightly", mine)
-    with pytest.raises(RunTaken, match=f"process {owners.process_of(mine)}"):
-        Run(cells, "nightly", owners.new_name())
-    Run(cells, "weekly", owners.new_name())
+    with pytest.raises(RunTaken, match=f"process {os.getpid()}"):
+        Run(cells, "nightly", str(this_process()))
+    Run(cells, "weekly", str(this_process()))
     run.close()
-    Run(cells, "nightly", owners.new_name())
+    Run(cells, "nightly", str(this_process()))

@@ -18,6 +18,7 @@ import pytest
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
+from capsule_durable.storage.process_identity import this_process
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
 from capsule_worker.checkpoints.storage import packs
 from capsule_worker.checkpoints.storage.packs import StorageError
@@ -583,7 +584,7 @@ def home(tmp_path: Path) -> tuple[Path, Notebook]:
     """Return a home with a session, one checkpoint in its catalogue, and a namespace that has changed since."""
     home = tmp_path / "home"
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+        session = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
         notebook = Notebook(catalogue.directory(session), session)
         notebook.run(MAKE.format(version=1))
         notebook.save()
