@@ -11,17 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clients.waiting import DEADLINE
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.session_locks import SESSION_LOCK
 from capsule_durable.config.paths import SESSIONS
 from capsule_worker.protocol import manifest as mf
+from tests.support import ROOT
+from tests.support.kernels import kernel
+from tests.support.waiting import DEADLINE
 
-from .kernels import kernel
-
-ROOT = Path(__file__).parents[2]
-CAPSULE = [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())"]
+CAPSULE = [sys.executable, "-c", "import sys; from capsule_kernel.cli.main import main; sys.exit(main())"]
 
 
 def _unshare() -> list[str]:
