@@ -172,4 +172,4 @@ def test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it(
     found = doctor.environment(Kernelspec("x", tmp_path, "X", (sys.executable, "--python", str(python))))
     assert found.status == "problem"
     assert problem in found.detail
-    assert "capsule install --name x --python PATH" in found.mend if "PATH" in mend else mend == found.mend
+    assert "capsule install --name x --python PATH" in found.fix if "PATH" in mend else mend == found.fix

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from capsule_worker.checkpoints.analysis.name_usage import touch
+from capsule_worker.checkpoints.analysis.name_usage import name_usage
 from tests.support.kernels import KILL, Kernel, kernel
 from tests.support.kinds import TABLES, Kind, is_installed
 
@@ -99,7 +99,7 @@ class Life:
 
 def _reaches_all(*cells: str) -> bool:
     """Whether cells may touch every variable."""
-    return any(touch(cell).anything is not None for cell in cells)
+    return any(name_usage(cell).anything is not None for cell in cells)
 
 
 def _live(name: str, way: str, folder: Path) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ def _live(name: str, way: str, folder: Path) -> Mapping[str, str]:
     scratch = folder / "scratch"
     scratch.mkdir()
     kinds = [kind for table in KERNELS[name] for kind in TABLES[table]]
-    with kernel(folder / "home", spare=False) as one:
+    with kernel(folder / "home", spare_worker=False) as one:
         life = Life(one, kinds, twice=way == TWICE)
         life.run(scratch)
     return life.failures

@@ -152,7 +152,7 @@ def _size(front: psutil.Process) -> int:
 
 def test_the_usual_limit_is_most_of_what_there_is() -> None:
     total = psutil.virtual_memory().total
-    assert 0.5 * limits.USUAL * total < limits.default_memory() <= total
+    assert 0.5 * limits.DEFAULT_MEMORY_SHARE * total < limits.default_memory_limit() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
 
 

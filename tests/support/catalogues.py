@@ -82,7 +82,7 @@ def save(catalogue: Catalogue, session: str, number: int, *older: int, **fields)
     """Write a checkpoint and have it adopted."""
     manifest = checkpoint(session, number, *older, **fields)
     publish(catalogue.directory(session), manifest)
-    catalogue.adopt(session)
+    catalogue.import_incoming(session)
     return manifest.id
 
 

@@ -391,7 +391,7 @@ def test_every_way_to_import_is_seen(source: str, names: set[str]) -> None:
 
 
 def test_the_cookie_that_the_front_sets_is_the_one_that_the_reaper_looks_for() -> None:
-    assert launcher.COOKIE == orphan_cleanup.COOKIE
+    assert launcher.PROCESS_TAG == orphan_cleanup.PROCESS_TAG
 
 
 def test_the_memory_that_the_front_makes_has_the_size_that_the_worker_maps() -> None:
@@ -399,4 +399,4 @@ def test_the_memory_that_the_front_makes_has_the_size_that_the_worker_maps() -> 
 
 
 def test_a_variable_that_both_ends_know_has_one_name() -> None:
-    assert (launcher.WITHHELD, launcher.PROFILE) == (error_hints.WITHHELD, error_hints.PROFILE)
+    assert (launcher.HIDDEN_ENVIRONMENT, launcher.PROFILE) == (error_hints.HIDDEN_ENVIRONMENT, error_hints.PROFILE)

@@ -57,7 +57,7 @@ def main() -> None:
 
     from capsule_worker.process import forkserver
 
-    order: forkserver.Order | None
+    order: forkserver.WorkerStart | None
     if arguments.warden is not None:
         os.set_inheritable(arguments.warden, False)
         control = socket.socket(fileno=arguments.warden)
@@ -66,15 +66,15 @@ def main() -> None:
             return
     else:
         fds = {name: getattr(arguments, name) for name in forkserver.HANDED if hasattr(arguments, name)}
-        order = forkserver.Order(fds, arguments.drain_timeout, _STARTED)
+        order = forkserver.WorkerStart(fds, arguments.drain_timeout, _STARTED)
     for fd in order.fds.values():
         os.set_inheritable(fd, False)
     faulthandler.enable(open(order.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
 
-    from capsule_worker.message_loop import Server
+    from capsule_worker.message_loop import MessageLoop
     from capsule_worker.protocol import output_buffer
 
-    server = Server(
+    server = MessageLoop(
         socket.socket(fileno=order.fds["fd"]),
         order.fds["stdout"],
         order.fds["stderr"],

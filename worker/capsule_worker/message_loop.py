@@ -24,27 +24,27 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker.checkpoints.analysis.background_activity import strangers
+from capsule_worker.checkpoints.analysis.background_activity import background_activity
 from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.frontend.comms import Comms
 from capsule_worker.frontend.debug_session import Debugger, available
 from capsule_worker.frontend.stdin import Stdin
 from capsule_worker.ipykernel_compat import import_hook
-from capsule_worker.ipykernel_compat.kernel_proxy import KernelOfShell
+from capsule_worker.ipykernel_compat.kernel_proxy import KernelProxy
 from capsule_worker.isolation import resource_limits
-from capsule_worker.output.fd_capture import PipeReader
-from capsule_worker.output.output_writer import Outlet
+from capsule_worker.output.fd_capture import FdCapture
+from capsule_worker.output.output_writer import OutputWriter
 from capsule_worker.output.streams import OutStream
 from capsule_worker.process import execution_context, interrupts, orphan_cleanup
 from capsule_worker.process import standby_fork as standby
 from capsule_worker.process.channel import Channel
 from capsule_worker.process.interrupts import InterruptGate
-from capsule_worker.process.kernel_requests import Commands
+from capsule_worker.process.kernel_requests import KernelRequests
 from capsule_worker.process.subshells import Subshells
 from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.protocol.output_buffer import Journal, Piece, mapped
+from capsule_worker.protocol.output_buffer import OutputBuffer, Piece, mapped
 from capsule_worker.shell import introspection
 from capsule_worker.shell.cell_runner import CellRunner, new_event_loop
 from capsule_worker.shell.ipython_config import IPKernelApp
@@ -75,7 +75,7 @@ STANDBY_DELAY = 0.1
 LAST_CHECKPOINT, LAST_WRITES = 4.0, 2.0
 
 
-class Server:
+class MessageLoop:
     """A worker process, from the socket it is given to its end. Create it in the main thread.
 
     Args:
@@ -93,7 +93,7 @@ class Server:
         sock: socket.socket,
         stdout: int,
         stderr: int,
-        journal: Journal,
+        journal: OutputBuffer,
         writers: int,
         standby: socket.socket,
         drain_timeout: float,
@@ -105,8 +105,8 @@ class Server:
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
         self._drain_timeout = drain_timeout
-        self._outlet = Outlet(self._channel, journal)
-        self._pipes = PipeReader(stdout, stderr, self._outlet)
+        self._outlet = OutputWriter(self._channel, journal)
+        self._pipes = FdCapture(stdout, stderr, self._outlet)
         self._outlet.read_pipes = self._pipes.read_available
         self._stdin = Stdin(self._channel)
         self._stdin.install()
@@ -129,7 +129,7 @@ class Server:
         self._banner = self._shell.banner
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
         self._channel.on_lost = self._leave_alone
-        self._commands = Commands(self._channel)
+        self._commands = KernelRequests(self._channel)
         self._comms = Comms(self._outlet)
         self._subshells = Subshells()
         self._debugger = Debugger(
@@ -139,7 +139,7 @@ class Server:
             self._channel.send,
             self._loop.call_soon_threadsafe,
         )
-        self._shell.kernel = app.kernel = KernelOfShell(
+        self._shell.kernel = app.kernel = KernelProxy(
             self._shell, self._comms, self._outlet, self._commands, self._stdin
         )
         import_hook.follow_imports()
@@ -180,13 +180,13 @@ class Server:
                 # it, the cell gets its own, and the loop goes on.
                 continue
             # The loop was stopped for this: a copy of this process must not find itself in the middle of it.
-            if self._checkpointer.due:
+            if self._checkpointer.is_due:
                 self._checkpointer.begin()
             if self._withheld is not None:
                 self._checkpointer.wait()
                 self._finish(self._withheld)
             if self._copy_due:
-                self._leave_copy()
+                self._fork_standby()
 
     def _say_ready(self, startup_time: float) -> None:
         self._channel.send(
@@ -222,7 +222,7 @@ class Server:
         deadline = time.monotonic() + LAST_WRITES
         if threading.current_thread() is not threading.main_thread():
             # What the cell before has changed may be about to be saved, there.
-            while self._executing is None and self._checkpointer.owed and time.monotonic() < deadline:
+            while self._executing is None and self._checkpointer.has_unsaved_work and time.monotonic() < deadline:
                 time.sleep(0.001)
         self._checkpointer.let_write(deadline)
         leave()
@@ -243,7 +243,7 @@ class Server:
             case m.InterruptMessage():
                 interrupted = self._interrupt(message.execution_id)
                 self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
-            case m.LimitMessage():
+            case m.LimitExceededMessage():
                 self._gate.breach(getattr(builtins, message.error)(message.text))
             case m.HeartbeatMessage():
                 self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
@@ -269,8 +269,8 @@ class Server:
                     self._beside(taker, partial(self._take_comm_beside, message))
             case m.CommInfoMessage():
                 self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
-            case m.KeepMessage():
-                self._loop.call_soon_threadsafe(self._keep, message)
+            case m.ConfigureCheckpointsMessage():
+                self._loop.call_soon_threadsafe(self._configure_checkpoints, message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 self._loop.call_soon_threadsafe(self._save_or_restore, message)
             case m.CommandReplyMessage():
@@ -334,10 +334,10 @@ class Server:
         else:
             self._finish(result)
         self._begun = False
-        if self._checkpointer.due and self._checkpointer.behind:
+        if self._checkpointer.is_due and self._checkpointer.should_fork_standby:
             # What this cell has changed is in no checkpoint before long.
             self._copy_due = True
-        if self._checkpointer.due or self._withheld is not None:
+        if self._checkpointer.is_due or self._withheld is not None:
             self._loop.stop()
 
     def _take_comm(self, message: m.CommMessage) -> None:
@@ -362,7 +362,7 @@ class Server:
             self._context.copy().run(self._comms.take, message)
         # What objects of the notebook do; comms tell of most of it themselves.
         except BaseException:
-            with execution_context.beside(message.id):
+            with execution_context.attributed_to(message.id):
                 self._shell.showtraceback()
         self._outlet.flush()
         self._channel.send(m.CommReplyMessage(request_id=message.id))
@@ -376,9 +376,9 @@ class Server:
     def _save_after_comms(self) -> None:
         self._comm_timer = None
         self._checkpointer.after_comm()
-        if self._checkpointer.due:
+        if self._checkpointer.is_due:
             self._loop.stop()
-        self._copy_soon()
+        self._fork_standby_soon()
 
     # -- subshells -------------------------------------------------------------------------------------------
 
@@ -454,11 +454,11 @@ class Server:
     def _idle(self) -> None:
         """Accept the next execution: the front may send it as soon as it has the result."""
         self._executing = None
-        self._copy_soon()
+        self._fork_standby_soon()
 
     # -- the standby -----------------------------------------------------------------------------------------
 
-    def _copy_soon(self) -> None:
+    def _fork_standby_soon(self) -> None:
         """Leave a copy of this process when there has been nothing to do for a while."""
         if self._copy_timer is not None:
             self._copy_timer.cancel()
@@ -474,29 +474,29 @@ class Server:
         self._copy_due = True
         self._loop.stop()
 
-    def _leave_copy(self) -> None:
+    def _fork_standby(self) -> None:
         """Leave a copy, which goes on from here when it takes over."""
         self._copy_due = False
-        if not self._checkpointer.keeping:
+        if not self._checkpointer.is_enabled:
             return
         note = {
             "execution_id": self._ended,
             "execution_count": self._cells,
             "checkpoint": self._checkpointer.head,
-            "current": self._checkpointer.current,
+            "current": self._checkpointer.is_up_to_date,
         }
         self._copying = True
         try:
-            strange = "a debugger is attached" if self._debugger.attached else strangers(self._loop)
+            strange = "a debugger is attached" if self._debugger.attached else background_activity(self._loop)
             if strange is not None:
-                raise standby.Unsound(strange)
-            succession = standby.leave_copy(self._standby, note, self._own(), self._quiet(), self._let_go)
-        except (standby.Unsound, OSError) as error:
+                raise standby.CannotFork(strange)
+            succession = standby.fork_standby(self._standby, note, self._own(), self._quiet(), self._close_inherited)
+        except (standby.CannotFork, OSError) as error:
             self._checkpointer.standby = str(error)
         else:
             self._checkpointer.standby = None
             if succession is None:
-                self._rehearse()
+                self._prewarm()
             else:
                 try:
                     self._take_over(succession)
@@ -507,7 +507,7 @@ class Server:
         finally:
             self._copying = False
 
-    def _rehearse(self) -> None:
+    def _prewarm(self) -> None:
         """Do what comes with every cell once in vain, while nobody waits.
 
         What this process and a copy share is copied when it is written to first, page by page, and Python writes to
@@ -526,7 +526,7 @@ class Server:
         """Keep our threads from doing anything, and have nothing under way."""
         with self._taking, self._pipes.quiet(), self._outlet.quiet(), self._channel.quiet():
             if self._begun or self._subshells.busy:
-                raise standby.Unsound("a cell runs")
+                raise standby.CannotFork("a cell runs")
             yield
 
     def _own(self) -> set[int]:
@@ -539,14 +539,14 @@ class Server:
             *standby.sockets_of(self._loop),
         }
 
-    def _let_go(self) -> None:
+    def _close_inherited(self) -> None:
         """Close what belongs to the process that this one is a copy of."""
         self._channel.close()
         self._pipes.close()
         self._standby.close()
         os.close(self._writers)
 
-    def _take_over(self, given: standby.Succession) -> None:
+    def _take_over(self, given: standby.TakeoverFds) -> None:
         """Take the place of the process that this one is a copy of."""
         fds = given.fds
         _renew_thread_id()
@@ -564,10 +564,10 @@ class Server:
         self._shell.renew_history()
         self._checkpointer.renew(self._writers)
         self._say_ready(0.0)
-        self._copy_soon()
+        self._fork_standby_soon()
 
-    def _keep(self, message: m.KeepMessage) -> None:
-        self._checkpointer.keep(message)
+    def _configure_checkpoints(self, message: m.ConfigureCheckpointsMessage) -> None:
+        self._checkpointer.configure(message)
         # Only the worker that runs cells is told to keep checkpoints. This writes to disk: no cell is to wait for it.
         self._loop.call_later(HISTORY_INTERVAL, self._shell.open_history)
 

@@ -39,7 +39,7 @@ from capsule_durable.config.paths import SESSIONS, ensure
 from capsule_durable.errors import ProtocolError
 from capsule_durable.storage.errors import StoreDamaged, StoreError
 from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, Purpose, is_allowed
-from capsule_durable.storage.safe_directory import Folder, is_from, sync
+from capsule_durable.storage.safe_directory import SafeDirectory, is_from, sync
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
@@ -251,12 +251,12 @@ class Catalogue:
 
     def disk_use(self, session_id: str) -> int:
         """Return how many bytes a session's packs take."""
-        with Folder(self.directory(session_id) / mf.PACKS) as packs:
+        with SafeDirectory(self.directory(session_id) / mf.PACKS) as packs:
             return sum(packs.sizes(mf.PACK_SUFFIX).values())
 
     # -- checkpoints -----------------------------------------------------------------------------------------
 
-    def adopt(self, session_id: str) -> list[Manifest]:
+    def import_incoming(self, session_id: str) -> list[Manifest]:
         """List the checkpoints that were written since, and return those that are new, oldest first.
 
         The session's head moves to the newest of them. Manifests that cannot be read and drafts that nobody will finish
@@ -267,7 +267,7 @@ class Catalogue:
         """
         self.session(session_id)
         adopted = []
-        with Folder(self.directory(session_id) / mf.INCOMING) as incoming:
+        with SafeDirectory(self.directory(session_id) / mf.INCOMING) as incoming:
             for name in incoming.names(mf.MANIFEST_SUFFIX):
                 try:
                     found = self._read(incoming, name, session_id)
@@ -294,7 +294,7 @@ class Catalogue:
         Call it only where no machine has failed since, and when no writer of that worker is left.
         """
         directory = self.directory(session_id)
-        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+        with SafeDirectory(directory / mf.INCOMING) as incoming, SafeDirectory(directory / mf.PACKS) as packs:
             for name in incoming.names(mf.DRAFT_SUFFIX):
                 try:
                     found = self._read(incoming, name, session_id)
@@ -308,7 +308,7 @@ class Catalogue:
             packs.sync()
             incoming.sync()
 
-    def adopt_all(self) -> None:
+    def import_all(self) -> None:
         """List what any session wrote since, also where its kernel was killed before it could do so.
 
         Raises:
@@ -318,7 +318,7 @@ class Catalogue:
         for session in self.sessions():
             if any((self.directory(session.id) / mf.INCOMING).glob(f"*{mf.MANIFEST_SUFFIX}")):
                 try:
-                    self.adopt(session.id)
+                    self.import_incoming(session.id)
                 except StoreError as error:
                     failed = error
         if failed is not None:
@@ -459,7 +459,7 @@ class Catalogue:
         """
         self.session(session_id)
         directory = self.directory(session_id)
-        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+        with SafeDirectory(directory / mf.INCOMING) as incoming, SafeDirectory(directory / mf.PACKS) as packs:
             # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
             with self._database.writing() as connection:
                 candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
@@ -505,7 +505,7 @@ class Catalogue:
                 if not access.allows("collect") or access.has_writers:
                     continue
                 # What its last writer left counts, too: it may be new, or have a name.
-                self.adopt(session.id)
+                self.import_incoming(session.id)
                 if self._drop_session(session, oldest):
                     removed.append(session.id)
         return removed
@@ -540,7 +540,7 @@ class Catalogue:
             row = connection.execute(f"{rows.ENTRIES} WHERE {condition}", (session_id,)).fetchone()
         return None if row is None else rows.entry_of(row)
 
-    def _read(self, incoming: Folder, name: str, session_id: str) -> tuple[bytes, Manifest] | None:
+    def _read(self, incoming: SafeDirectory, name: str, session_id: str) -> tuple[bytes, Manifest] | None:
         """Return a manifest's bytes and content; None: another process has taken it.
 
         Raises:
@@ -557,7 +557,7 @@ class Catalogue:
             raise ProtocolError(f"it belongs to session {manifest.session!r}")
         return data, manifest
 
-    def _add(self, incoming: Folder, name: str, data: bytes, manifest: Manifest) -> bool:
+    def _add(self, incoming: SafeDirectory, name: str, data: bytes, manifest: Manifest) -> bool:
         """Make a row of a manifest, and the checkpoint its session's head; return whether it was not there."""
         with self._database.writing() as connection:
             # Without its file it was taken by another process, and may have been dropped since.
@@ -568,7 +568,7 @@ class Catalogue:
                 connection.execute(rows.MOVE_HEAD, (manifest.session,))
         return added
 
-    def _needed_by_incoming(self, incoming: Folder, session_id: str) -> set[str]:
+    def _needed_by_incoming(self, incoming: SafeDirectory, session_id: str) -> set[str]:
         """Return the packs that checkpoints need which are whole, or nearly so, but not in the catalogue yet."""
         needed: set[str] = set()
         for name in incoming.names(mf.MANIFEST_SUFFIX, mf.DRAFT_SUFFIX):
@@ -582,7 +582,7 @@ class Catalogue:
             needed |= _claimed(incoming, name)
         return needed
 
-    def _set_aside(self, incoming: Folder, name: str, why: str) -> None:
+    def _set_aside(self, incoming: SafeDirectory, name: str, why: str) -> None:
         logger.warning("%s is of no use: %s", incoming.path / name, why)
         with self._database.using():
             try:
@@ -591,7 +591,7 @@ class Catalogue:
                 logger.debug("%s was gone already", incoming.path / name)
 
 
-def _claimed(incoming: Folder, name: str) -> set[str]:
+def _claimed(incoming: SafeDirectory, name: str) -> set[str]:
     """Return the packs that a writer needs, if it lives: it holds a lock on its claim."""
     try:
         with incoming.open(name) as file:

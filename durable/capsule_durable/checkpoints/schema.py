@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_durable.storage.sqlite import Form
+from capsule_durable.storage.sqlite import DatabaseSchema
 
 #: As in ``Form``: the first is changed until the first release, which refuses what was made before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -45,4 +45,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 #: The first catalogues were made without an application id, so there is none.
-FORM = Form(application_id=0, migrations=MIGRATIONS, unreleased=1)
+FORM = DatabaseSchema(application_id=0, migrations=MIGRATIONS, unreleased=1)

@@ -28,7 +28,7 @@ from capsule_durable.config.settings import Settings
 from capsule_durable.errors import CapsuleError
 from capsule_durable.storage.errors import StoreError
 from capsule_durable.storage.process_identity import has_same_boot, this_process
-from capsule_durable.storage.safe_directory import Folder
+from capsule_durable.storage.safe_directory import SafeDirectory
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 
@@ -50,7 +50,7 @@ _FOR_PROGRAMS = ("saved", "restored", "undone")
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RecoveredState:
     """What comes back after a worker's death.
 
     Args:
@@ -63,7 +63,7 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Found:
+class RestorePlan:
     """A checkpoint that is to be brought back.
 
     Args:
@@ -75,7 +75,7 @@ class Found:
     text: str = ""
 
 
-class Keeper:
+class CheckpointService:
     """The checkpoints of one kernel.
 
     Args:
@@ -105,12 +105,12 @@ class Keeper:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="capsule-checkpoints")
         self._catalogue: Catalogue | None = None
         self._session: SessionRow | None = None
-        self._begun: asyncio.Future[m.KeepMessage | None] | None = None
+        self._begun: asyncio.Future[m.ConfigureCheckpointsMessage | None] | None = None
         self._problem: str | None = None
         self._policy = Retention(
             # Any cell of a run may be changed, and what is behind it run again.
             count=settings.checkpoint_count if settings.run_id is None else _MANY,
-            age=settings.checkpoint_age and settings.checkpoint_age * 86400.0,
+            age=settings.checkpoint_days and settings.checkpoint_days * 86400.0,
             size=settings.checkpoint_size,
         )
         #: What brought variables back, and when, for people.
@@ -133,14 +133,14 @@ class Keeper:
         if self._settings.checkpoints != "off":
             self._begun = asyncio.get_running_loop().create_task(self._begin_and_tell())
 
-    async def keeping(self) -> m.KeepMessage | None:
+    async def keeping(self) -> m.ConfigureCheckpointsMessage | None:
         """Return what a worker is to be told; None where no checkpoints are kept."""
         if self._begun is None:
             return None
         message = await asyncio.shield(self._begun)
         return message and message.model_copy(update={"number": self._number + 1})
 
-    async def _begin_and_tell(self) -> m.KeepMessage | None:
+    async def _begin_and_tell(self) -> m.ConfigureCheckpointsMessage | None:
         message = await self._in_thread(self._begin)
         if message is None:
             self._warn(
@@ -148,7 +148,7 @@ class Keeper:
             )
         return message
 
-    def _begin(self) -> m.KeepMessage | None:
+    def _begin(self) -> m.ConfigureCheckpointsMessage | None:
         try:
             catalogue = self._catalogue = Catalogue(ensure(Path(self._settings.home)))
             session = self._session = catalogue.begin_session(
@@ -162,7 +162,9 @@ class Keeper:
         # A cell of a run is done when the state behind it is on disk.
         at_once = self._settings.checkpoints == "sync" or self._settings.run_id is not None
         mode: Literal["background", "sync"] = "sync" if at_once else "background"
-        return m.KeepMessage(directory=str(catalogue.directory(session.id)), session=session.id, mode=mode)
+        return m.ConfigureCheckpointsMessage(
+            directory=str(catalogue.directory(session.id)), session=session.id, mode=mode
+        )
 
     @property
     def session_id(self) -> str | None:
@@ -184,7 +186,7 @@ class Keeper:
         def fetch() -> mf.Manifest:
             catalogue, session = self._store()
             with contextlib.suppress(StoreError):
-                catalogue.adopt_all()
+                catalogue.import_all()
             entry = catalogue.find(checkpoint)
             manifest = self._fetched(entry)
             catalogue.set_head(session.id, entry.id)
@@ -193,14 +195,14 @@ class Keeper:
 
         return await self._in_thread(fetch)
 
-    def saved(self, message: m.SavedMessage) -> None:
+    def saved(self, message: m.CheckpointSavedMessage) -> None:
         """Take notice of a checkpoint that the worker wrote."""
         self._latest_id = message.checkpoint_id
         self._number = max(self._number, message.number)
         if self._adopting is None or self._adopting.done():
             self._adopting = asyncio.get_running_loop().create_task(self._adopt_soon())
 
-    def ran(self, number: int, code: str) -> None:
+    def record_cell(self, number: int, code: str) -> None:
         """Take notice of a cell that has ended.
 
         Args:
@@ -210,7 +212,7 @@ class Keeper:
         if not undo.is_command(code):
             self._ran.append(number)
 
-    async def inheritance(self) -> Recovery | None:
+    async def at_start(self) -> RecoveredState | None:
         """Return what comes back when a kernel starts; None where it starts with nothing.
 
         That is the state of the same kernel's process before, if that was killed; or the state of the notebook's last
@@ -221,9 +223,9 @@ class Keeper:
         try:
             return await self._in_thread(self._inherit)
         except (CapsuleError, OSError) as error:
-            return Recovery(None, f"the variables of the kernel's process before are lost: {error}")
+            return RecoveredState(None, f"the variables of the kernel's process before are lost: {error}")
 
-    def _inherit(self) -> Recovery | None:
+    def _inherit(self) -> RecoveredState | None:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
@@ -232,14 +234,14 @@ class Keeper:
             said = self._bury(killed)
             if said is not None:
                 return self._bring_over(killed, f"The kernel's process was killed{said}")
-            return Recovery(
+            return RecoveredState(
                 None,
                 f"The kernel's process was killed, and its last checkpoint was not done after {LAST_WRITERS:g} s:"
                 f" `%capsule resume {killed.id}` restores the one before",
             )
         return self._previous(session) if self._settings.resume != "never" and session.notebook else None
 
-    def _previous(self, session: SessionRow) -> Recovery | None:
+    def _previous(self, session: SessionRow) -> RecoveredState | None:
         """Return what becomes of the variables of the notebook's last session, of another kernel."""
         catalogue = self._catalogue
         assert catalogue is not None
@@ -255,7 +257,7 @@ class Keeper:
         if self._settings.resume == "auto":
             return self._bring_over(previous, "This goes on where the notebook's last session was")
         entry = catalogue.head(previous.id) or catalogue.newest(previous.id)
-        return Recovery(None, commands.offered(entry)) if entry is not None else None
+        return RecoveredState(None, commands.offered(entry)) if entry is not None else None
 
     def _bury(self, session: SessionRow) -> str | None:
         """List what a session has whose kernel was killed, and end it.
@@ -273,21 +275,21 @@ class Keeper:
                 said = f", and its last checkpoint was not done after {LAST_WRITERS:g} s"
             elif session.identity is not None and has_same_boot(session.identity):
                 catalogue.finish(session.id)
-            catalogue.adopt(session.id)
+            catalogue.import_incoming(session.id)
             catalogue.end_session(session.id)
         return said
 
-    def _bring_over(self, session: SessionRow, text: str) -> Recovery:
+    def _bring_over(self, session: SessionRow, text: str) -> RecoveredState:
         """Return the state at which another session stands."""
         assert self._catalogue is not None
         assert self._session is not None
         entry = self._catalogue.head(session.id) or self._catalogue.newest(session.id)
         if entry is None:
-            return Recovery(None, f"{text}. It had no checkpoint, so its variables are lost")
+            return RecoveredState(None, f"{text}. It had no checkpoint, so its variables are lost")
         manifest = self._fetched(entry)
         self._catalogue.set_head(self._session.id, entry.id)
         self._brought_back = f"a checkpoint ({_clock(time.time())}, as after In [{manifest.execution_count}])"
-        return Recovery(manifest, f"{text}. {commands.recovered(manifest, manifest.session, [])}")
+        return RecoveredState(manifest, f"{text}. {commands.recovered(manifest, manifest.session, [])}")
 
     async def ending(self) -> None:
         """Say at once that the session ends in order, whatever may come in between."""
@@ -295,25 +297,25 @@ class Keeper:
             with contextlib.suppress(CapsuleError, OSError):
                 await self._in_thread(partial(self._catalogue.end_session, self._session.id))
 
-    async def recovery(self) -> Recovery:
+    async def after_death(self) -> RecoveredState:
         """Return what comes back: the newest whole checkpoint, or the one that was brought back since.
 
         The dead worker's writers are done.
         """
         if self._begun is None:
-            return Recovery(None, "Its variables are lost, since no checkpoints are kept")
+            return RecoveredState(None, "Its variables are lost, since no checkpoints are kept")
         await self.keeping()
         if self._session is None:
-            return Recovery(None, f"Its variables are lost, since no checkpoints are kept: {self._problem}")
+            return RecoveredState(None, f"Its variables are lost, since no checkpoints are kept: {self._problem}")
         try:
             manifest = await self._in_thread(self._latest)
         except (CapsuleError, OSError) as error:
-            return Recovery(None, f"Its variables are lost: {error}")
+            return RecoveredState(None, f"Its variables are lost: {error}")
         if manifest is None:
-            return Recovery(None, "There was no checkpoint yet, so there is nothing to restore")
+            return RecoveredState(None, "There was no checkpoint yet, so there is nothing to restore")
         self._brought_back = f"a checkpoint ({_clock(time.time())}, as after In [{manifest.execution_count}])"
         assert self._session is not None
-        return Recovery(manifest, commands.recovered(manifest, self._session.id, self._stand_at(manifest)))
+        return RecoveredState(manifest, commands.recovered(manifest, self._session.id, self._stand_at(manifest)))
 
     def succeeded(self, execution_count: int) -> str:
         """Take notice that a copy of the dead worker, made after a cell, takes its place; say so."""
@@ -345,7 +347,7 @@ class Keeper:
 
     # -- commands --------------------------------------------------------------------------------------------
 
-    async def carry_out(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def handle(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command that was given in a cell; return the fields of its reply."""
         try:
             if self._settings.checkpoints == "off":
@@ -357,7 +359,7 @@ class Keeper:
             act = getattr(self, f"_do_{command}", None)
             if act is None:
                 raise CommandError("there is no such command")
-            found: Table | Found | None = await self._in_thread(lambda: act(**arguments))
+            found: Table | RestorePlan | None = await self._in_thread(lambda: act(**arguments))
         except (CapsuleError, OSError) as error:
             return {"error": str(error)}
         # A cell waits for the answer, whatever happens here.
@@ -368,7 +370,7 @@ class Keeper:
             case Table():
                 programs = {DATA_MIME: found.data} if command in _FOR_PROGRAMS else {}
                 return {"data": found.to_mime() | programs}
-            case Found():
+            case RestorePlan():
                 return {"manifest": mf.dump(found.manifest), "data": {"text/plain": found.text} if found.text else {}}
             case None:
                 return {}
@@ -408,7 +410,7 @@ class Keeper:
         self._collect()
         return table
 
-    def _do_restore(self, checkpoint: str, variables: list[str]) -> Found:
+    def _do_restore(self, checkpoint: str, variables: list[str]) -> RestorePlan:
         catalogue, session = self._store()
         entry = catalogue.find(checkpoint, session.id)
         manifest = catalogue.manifest(entry.id)
@@ -418,9 +420,9 @@ class Keeper:
             raise CommandError(
                 f"checkpoint {checkpoint} has no variable {', '.join(unknown)}; it has {commands.naming(sorted(known))}"
             )
-        return Found(self._fetched(entry, manifest))
+        return RestorePlan(self._fetched(entry, manifest))
 
-    def _do_undo(self, cells: int, head: str | None) -> Found:
+    def _do_undo(self, cells: int, head: str | None) -> RestorePlan:
         catalogue, session = self._store()
         entries = {entry.id: entry for entry in catalogue.checkpoints()}
         at = entries.get(head or "")
@@ -430,7 +432,7 @@ class Keeper:
         if before is None:
             raise CommandError(f"the checkpoints go back {gone} {'cell' if gone == 1 else 'cells'}, not {cells}")
         text = f"All of the last {gone} cells are undone: no checkpoint was made in between." if gone > cells else ""
-        return Found(self._fetched(before), text)
+        return RestorePlan(self._fetched(before), text)
 
     def _do_undone(self, checkpoint: str) -> Table:
         """Take notice that a copy of the worker, which has the state of a checkpoint, takes over."""
@@ -441,16 +443,16 @@ class Keeper:
         self.succeeded(manifest.execution_count)
         return commands.brought_back(manifest, [variable.name for variable in manifest.variables], {}, [], "a standby")
 
-    def _do_resume(self, session: str | None = None) -> Found:
+    def _do_resume(self, session: str | None = None) -> RestorePlan:
         catalogue, _ = self._store()
         # Their kernels may have been killed before they could list what they had.
         with contextlib.suppress(StoreError):
-            catalogue.adopt_all()
+            catalogue.import_all()
         earlier = self._earlier(session)
         entry = catalogue.head(earlier.id) or catalogue.newest(earlier.id)
         if entry is None:
             raise CommandError(f"session {earlier.id} has no checkpoint")
-        return Found(self._fetched(entry))
+        return RestorePlan(self._fetched(entry))
 
     def _earlier(self, reference: str | None) -> SessionRow:
         """Return the session that is to be gone on with."""
@@ -501,7 +503,7 @@ class Keeper:
         self._held = self._number + 1
         if entry.session != session.id:
             directories = (catalogue.directory(one) / mf.PACKS for one in (entry.session, session.id))
-            with Folder(next(directories)) as theirs, Folder(next(directories)) as mine:
+            with SafeDirectory(next(directories)) as theirs, SafeDirectory(next(directories)) as mine:
                 for pack in manifest.packs:
                     # What is lost costs the variables in it, and they are named when they do not come back.
                     with contextlib.suppress(FileNotFoundError):
@@ -537,7 +539,7 @@ class Keeper:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        catalogue.adopt(session.id)
+        catalogue.import_incoming(session.id)
         newest = catalogue.newest(session.id)
         if newest is not None:  # the command line may have taken it over
             self._number = max(self._number, newest.number)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from capsule_durable.config import paths as home
-from capsule_durable.config.limits import Limits, PathRules, default_memory, usual_processes
+from capsule_durable.config.limits import Limits, PathRules, default_memory_limit, default_process_limit
 
 ENVIRONMENT_PREFIX = "CAPSULE_"
 FILE_NAME = "capsule.toml"
 
 
-class Unconfigured(NamedTuple):
+class FastDefaults(NamedTuple):
     """The settings that a worker is started with, as in ``capsule_durable.config.settings.Settings``.
 
     Args:
@@ -35,7 +35,9 @@ class Unconfigured(NamedTuple):
     rules: PathRules = PathRules()
 
 
-def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path) -> Unconfigured | None:
+def load_fast_defaults(
+    environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path
+) -> FastDefaults | None:
     """Return what is in force if nothing is configured but the home directory; None if something is, or may be.
 
     Args:
@@ -48,4 +50,6 @@ def unconfigured(environ: Mapping[str, str], arguments: Mapping[str, Any], direc
     folders = (directory, home.configuration(environ))
     if named or given or any((folder / FILE_NAME).is_file() for folder in folders):
         return None
-    return Unconfigured(str(home.home(environ)), Limits(default_memory() or None, usual_processes() or None))
+    return FastDefaults(
+        str(home.home(environ)), Limits(default_memory_limit() or None, default_process_limit() or None)
+    )

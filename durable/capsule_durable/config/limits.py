@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 #: Part of the machine's memory that cells may take where nothing else is said.
-USUAL = 0.85
+DEFAULT_MEMORY_SHARE = 0.85
 #: How many processes and threads they may have where nothing else is said: at least, and for each processor.
-TASKS, TASKS_EACH = 4096, 256
+MIN_TASKS, TASKS_PER_PROCESSOR = 4096, 256
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _MEMINFO = Path("/proc/meminfo")
 
@@ -38,7 +38,7 @@ class Limits(NamedTuple):
     cell_time: float | None = None
     cpu_time: float | None = None
 
-    def for_the_system(self, *, apart: bool) -> dict[str, int]:
+    def enforced_by_system(self, *, apart: bool) -> dict[str, int]:
         """Return those that the system sees to.
 
         Args:
@@ -69,7 +69,7 @@ class PathRules(NamedTuple):
     writable: Sequence[str] = ()
 
 
-def default_memory() -> int:
+def default_memory_limit() -> int:
     """Return how many bytes cells may take, as a rule: most of what the machine, or the container, has."""
     sizes = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -78,9 +78,9 @@ def default_memory() -> int:
     for path in _CGROUPS:
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"
             sizes.append(int(path.read_text()))
-    return int(min(sizes, default=1 << 62) * USUAL)
+    return int(min(sizes, default=1 << 62) * DEFAULT_MEMORY_SHARE)
 
 
-def usual_processes() -> int:
+def default_process_limit() -> int:
     """Return how many processes and threads cells may have, as a rule."""
-    return max(TASKS, TASKS_EACH * (os.cpu_count() or 1))
+    return max(MIN_TASKS, TASKS_PER_PROCESSOR * (os.cpu_count() or 1))

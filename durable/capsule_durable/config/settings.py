@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from capsule_durable.config.fast_defaults import ENVIRONMENT_PREFIX, FILE_NAME
-from capsule_durable.config.limits import Limits, PathRules, default_memory, usual_processes
+from capsule_durable.config.limits import Limits, PathRules, default_memory_limit, default_process_limit
 from capsule_durable.config.paths import configuration, data
 from capsule_durable.errors import CapsuleError
 from capsule_worker.protocol.model import Model
@@ -75,25 +75,25 @@ class Settings(Model):
         description="When variables are saved: beside the next cell, before a cell's result is sent, or never",
     )
     checkpoint_count: int = Field(30, ge=1, description="How many checkpoints without a name are kept")
-    checkpoint_age: float | None = Field(14.0, gt=0, description="For how many days they are kept")
+    checkpoint_days: float | None = Field(14.0, gt=0, description="For how many days they are kept")
     checkpoint_size: int | None = Field(20 * 10**9, gt=0, description="How many bytes a session's may take")
-    record_age: float = Field(30.0, gt=0, description="For how many days it is kept what cells have shown")
-    record_size: int = Field(2 * 10**9, gt=0, description="How many bytes of that are kept")
+    history_days: float = Field(30.0, gt=0, description="For how many days it is kept what cells have shown")
+    history_size: int = Field(2 * 10**9, gt=0, description="How many bytes of that are kept")
     resume: Literal["offer", "auto", "never"] = Field(
         "offer", description="When a notebook is opened again: say that its variables can come back, bring them, or not"
     )
-    spare: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
+    spare_worker: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
     execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
     run_id: str | None = Field(
         None, min_length=1, description="Under which id a notebook is executed, so that it can go on where it stopped"
     )
     retries: int = Field(0, ge=0, description="How often a cell is tried again whose worker died or whose code raised")
-    retry_pause: float = Field(1.0, ge=0, description="How long to wait before that; each time twice as long")
+    retry_delay: float = Field(1.0, ge=0, description="How long to wait before that; each time twice as long")
     on_input: Literal["fail", "wait"] = Field(
         "fail", description="What input() does where the client cannot ask: fail, or wait for `capsule answer`"
     )
     input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
-    question_timeout: float = Field(10.0, gt=0, description="How long completion, inspection and history may take")
+    request_timeout: float = Field(10.0, gt=0, description="How long completion, inspection and history may take")
     drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
     shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
@@ -113,8 +113,8 @@ class Settings(Model):
     @property
     def limits(self) -> Limits:
         """What a worker and all that it starts may take."""
-        memory = self.memory_limit if self.memory_limit is not None else default_memory()
-        processes = self.process_limit if self.process_limit is not None else usual_processes()
+        memory = self.memory_limit if self.memory_limit is not None else default_memory_limit()
+        processes = self.process_limit if self.process_limit is not None else default_process_limit()
         return Limits(
             memory or None,
             processes or None,

@@ -18,7 +18,7 @@ from resonate.resonate import Resonate
 from resonate.retry import Never
 
 from capsule_durable import ids
-from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import EngineUnavailable
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,13 @@ class Engine:
     """
 
     #: Whether it knows what earlier processes have asked for.
-    remembers = True
+    durable = True
 
     def __init__(self, resonate: Resonate, target: str) -> None:
         self.resonate = resonate
         self.target = target
 
-    def foresee(self, root_id: str, timeout_at: int) -> None:
+    def preallocate(self, root_id: str, timeout_at: int) -> None:
         """Say that a root is about to be made whose function waits for one promise, and returns what comes of it.
 
         An engine may make both at once. Otherwise the function makes the promise.
@@ -60,7 +60,7 @@ class Engine:
             timeout_at: when that promise ends by itself, in milliseconds since the epoch.
         """
 
-    def retire(self, root_id: str) -> None:
+    def forget(self, root_id: str) -> None:
         """Say that an execution is over: its promises may be forgotten when enough others have ended after it.
 
         Most engines see to it themselves.
@@ -93,7 +93,7 @@ class EmbeddedEngine(Engine):
     """
 
     def __init__(self, path: Path, group: str) -> None:
-        self._connection = connection = EmbeddedConnection(path, group)
+        self._connection = connection = EmbeddedNetwork(path, group)
         resonate = Resonate(
             network=connection,
             pid=connection.pid,
@@ -108,8 +108,8 @@ class EmbeddedEngine(Engine):
         )
         super().__init__(resonate, connection.resolve_target(group))
 
-    def foresee(self, root_id: str, timeout_at: int) -> None:
-        self._connection.foresee(root_id, ids.outcome(root_id), timeout_at)
+    def preallocate(self, root_id: str, timeout_at: int) -> None:
+        self._connection.preallocate(root_id, ids.outcome(root_id), timeout_at)
 
     async def close(self) -> None:
         await super().close()

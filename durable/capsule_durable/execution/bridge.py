@@ -34,10 +34,10 @@ from capsule_durable.errors import (
     from_rejection,
     rejection_text,
 )
-from capsule_durable.messaging.capabilities import Capabilities, Question
-from capsule_durable.messaging.pending_requests import Correlator
+from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
+from capsule_durable.messaging.pending_requests import PendingRequests
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import Cell
+from capsule_durable.sandbox.resource_monitor import RunningCell
 from capsule_durable.workers.lifecycle import CellEvent, CellState, next_cell_state
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -79,7 +79,7 @@ class Engine(Protocol):
     def promises(self) -> Promises:
         """Its promises."""
 
-    def foresee(self, root_id: str, timeout_at: int) -> None:
+    def preallocate(self, root_id: str, timeout_at: int) -> None:
         """Say that an execution's root is about to be made."""
 
     async def result_of(self, promise_id: str) -> Any:
@@ -102,7 +102,7 @@ class _Cell:
 
 
 @dataclass(slots=True)
-class _Begun:
+class _Execution:
     """An execution that this process has begun, until its function has ended.
 
     Args:
@@ -162,14 +162,14 @@ class Bridge:
         self._secrets: dict[str, str] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         #: Executions of this process that are not over.
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, _Execution] = {}
         #: Waits for a worker, to send to it.
         self._sending: set[asyncio.Task[None]] = set()
         #: Executions of earlier processes that were told of.
         self._told: set[str] = set()
         self._closed = False
         #: Executions that wait for their results.
-        self.executions = Correlator(asyncio.get_running_loop().call_later)
+        self.executions = PendingRequests(asyncio.get_running_loop().call_later)
 
     @property
     def pending(self) -> int:
@@ -208,7 +208,7 @@ class Bridge:
         if execution_id in self._begun:
             function.close()
             return await asyncio.shield(self._begun[execution_id].outcome)
-        begun = self._begun[execution_id] = _Begun(inputs or execution_id)
+        begun = self._begun[execution_id] = _Execution(inputs or execution_id)
         begun.function = asyncio.get_running_loop().create_task(function)
         # What ends the function before there is an outcome is one.
         begun.function.add_done_callback(lambda done: begun.know(_ended(done, execution_id)))
@@ -218,9 +218,9 @@ class Bridge:
             if not (begun.outcome.done() and begun.kept):
                 begun.function.cancel()
 
-    def foresee(self, execution_id: str, timeout: float) -> None:
+    def preallocate(self, execution_id: str, timeout: float) -> None:
         """Say that an execution's promise is about to be made, whose outcome may take ``timeout`` seconds."""
-        self._engine.foresee(ids.execution(execution_id), int((time.time() + timeout) * 1000))
+        self._engine.preallocate(ids.execution(execution_id), int((time.time() + timeout) * 1000))
 
     def end(self, execution_id: str) -> None:
         """Say that an execution's function has ended."""
@@ -301,7 +301,7 @@ class Bridge:
         cell = _Cell(outcome_id)
         cell.advance("dispatch")
         self._cells[message.id] = cell
-        self.executions.expect(
+        self.executions.register(
             message.id,
             capability="execute",
             execution_id=message.id,
@@ -342,9 +342,11 @@ class Bridge:
                     logger.debug("late, repeated or unknown error of execution %s", execution_id)
 
     @property
-    def cell(self) -> Cell | None:
+    def cell(self) -> RunningCell | None:
         """The execution that runs in the worker, if one does."""
-        return next((Cell(name, cell.since) for name, cell in self._cells.items() if cell.state == "running"), None)
+        return next(
+            (RunningCell(name, cell.since) for name, cell in self._cells.items() if cell.state == "running"), None
+        )
 
     def is_running(self, execution_id: str) -> bool:
         """Whether the execution was sent, and is not settled; a result that comes earlier is forged."""
@@ -402,7 +404,7 @@ class Bridge:
         self._inputs[execution_id].append(input_id)
         if promise.state == "pending" and promise.tags.get("resonate:target") != self._engine.target:
             # It was asked for by an earlier process, whose function would show it.
-            self._capabilities.prompt(Question(execution_id, input_id, prompt, password))
+            self._capabilities.prompt(InputPrompt(execution_id, input_id, prompt, password))
         try:
             answer = await self._engine.result_of(input_id)
         except ApplicationError as error:
@@ -414,11 +416,11 @@ class Bridge:
             return self._secrets.pop(str(answer["secret"]), "")
         return str(answer["value"] if isinstance(answer, dict) and "value" in answer else answer)
 
-    def prompt(self, question: Question) -> None:
+    def prompt(self, question: InputPrompt) -> None:
         """Show a question at the client; called by the durable input function."""
         self._capabilities.prompt(question)
 
-    def answer(self, question: Question, value: str) -> None:
+    def answer(self, question: InputPrompt, value: str) -> None:
         """Take the client's answer. A password stays in this process's memory; its promise gets a token."""
         record: dict[str, str] = {"value": value}
         if question.password:

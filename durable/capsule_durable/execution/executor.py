@@ -17,15 +17,15 @@ from capsule_durable.errors import (
     OutputDrainTimeout,
     WorkerDied,
 )
-from capsule_durable.execution.retry_policy import Policy, is_lasting, of_metadata, split
-from capsule_durable.execution.runs import Begin, Run
-from capsule_durable.history.cells import LEASE, Cell, RunTaken, Step
-from capsule_durable.history.recorder import Books, Record
+from capsule_durable.execution.retry_policy import RetryPolicy, from_metadata, is_permanent, split
+from capsule_durable.execution.runs import RunCoordinator, RunStepStart
+from capsule_durable.history.cells import LEASE, CellRecord, RunCell, RunTaken
+from capsule_durable.history.recorder import HistoryStores, Recorder
 from capsule_durable.storage.process_identity import this_process
 from capsule_worker.protocol import messages as m
 
 #: Seconds for which a run that another process has is waited for, and between two looks.
-RUN_PATIENCE, RUN_LOOK = 5.0, 0.1
+RUN_TIMEOUT, RUN_POLL_INTERVAL = 5.0, 0.1
 
 
 class Host(Protocol):
@@ -68,7 +68,7 @@ class Host(Protocol):
         """Tell a person something."""
 
 
-class Attempts:
+class CellExecutor:
     """Runs a person's cells, as often as it takes.
 
     Args:
@@ -77,11 +77,11 @@ class Attempts:
         host: runs them.
     """
 
-    def __init__(self, settings: Settings, record: Record, host: Host) -> None:
+    def __init__(self, settings: Settings, record: Recorder, host: Host) -> None:
         self._settings, self._record, self._host = settings, record, host
-        self._usual = Policy(settings.retries, settings.retry_pause)
+        self._usual = RetryPolicy(settings.retries, settings.retry_delay)
         #: The notebook as a whole, if it is executed under an id.
-        self._run: Run | None = None
+        self._run: RunCoordinator | None = None
         self._renewing: asyncio.Task[None] | None = None
         #: Set to end the pause before another attempt at a cell, while there is one.
         self._pausing: asyncio.Event | None = None
@@ -100,7 +100,7 @@ class Attempts:
         """
         usual = self._usual
         try:
-            usual = of_metadata(said, usual)
+            usual = from_metadata(said, usual)
         except ValueError as error:
             self._host.warn(f"the cell's metadata is ignored: {error}")
         policy, code = split(request.code, usual)
@@ -109,7 +109,7 @@ class Attempts:
         if self._settings.run_id is not None:
             return await self._go_through(request, policy)
         if policy.retries:
-            return await self._persist(request, policy, await self._alone(request))
+            return await self._run_with_retries(request, policy, await self._alone(request))
         return await self._host.attempt(request)
 
     def interrupt(self) -> bool:
@@ -133,13 +133,13 @@ class Attempts:
 
     # -- runs ------------------------------------------------------------------------------------------------
 
-    async def _go_through(self, request: m.ExecuteMessage, policy: Policy) -> m.ResultMessage:
+    async def _go_through(self, request: m.ExecuteMessage, policy: RetryPolicy) -> m.ResultMessage:
         """Run a cell of a run, unless that was done already."""
         self.recorded = False
         try:
             run = await self._get_run()
             coming = await self._record.act(lambda _: run.next(request.code))
-            if isinstance(coming, Cell):
+            if isinstance(coming, CellRecord):
                 return self._repeat(coming, request.id)
             if coming.notice is not None:
                 self._host.warn(coming.notice)
@@ -150,34 +150,34 @@ class Attempts:
         except (CapsuleError, OSError) as error:
             self._host.attend(None)
             raise InternalError(f"the run cannot go on: {error}", request.id) from error
-        return await self._persist(request, policy, coming)
+        return await self._run_with_retries(request, policy, coming)
 
-    async def _get_run(self) -> Run:
+    async def _get_run(self) -> RunCoordinator:
         run_id = self._settings.run_id
         assert run_id is not None
         if self._run is None:
             if not await self._host.keeping():
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
-            owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_PATIENCE
+            owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_TIMEOUT
             while self._run is None:
                 try:
-                    self._run = await self._record.act(lambda books: Run(books.cells, run_id, owner))
+                    self._run = await self._record.act(lambda books: RunCoordinator(books.cells, run_id, owner))
                 except RunTaken:
                     # Its kernel may be about to end.
                     if asyncio.get_running_loop().time() > until:
                         raise
-                    await asyncio.sleep(RUN_LOOK)
+                    await asyncio.sleep(RUN_POLL_INTERVAL)
             self._renewing = asyncio.get_running_loop().create_task(self._renew(self._run), name="run")
         return self._run
 
-    async def _renew(self, run: Run) -> None:
+    async def _renew(self, run: RunCoordinator) -> None:
         """Say now and then that this process lives, for those of other machines."""
         while True:
             await asyncio.sleep(LEASE / 4)
             with contextlib.suppress(CapsuleError):
                 await self._record.act(lambda _: run.renew())
 
-    def _repeat(self, cell: Cell, shown_as: str) -> m.ResultMessage:
+    def _repeat(self, cell: CellRecord, shown_as: str) -> m.ResultMessage:
         """Show again what a cell has shown, and return its outcome."""
         self._host.note("outcome given again", execution=cell.execution_id, run=self._settings.run_id)
         self.recorded = True
@@ -190,18 +190,20 @@ class Attempts:
 
     # -- attempts --------------------------------------------------------------------------------------------
 
-    async def _alone(self, request: m.ExecuteMessage) -> Begin:
+    async def _alone(self, request: m.ExecuteMessage) -> RunStepStart:
         """Return the first attempt at a cell that is no run's, and save what the others begin with."""
         checkpoint = None
         try:
             checkpoint = await self._host.save("before a cell with attempts")
         except ExecutionFailed as error:
             self._host.warn(f"another attempt will begin with what this one leaves: {error}")
-        return Begin(Step(0, b"", request.id, 1, checkpoint), request.id, checkpoint, None)
+        return RunStepStart(RunCell(0, b"", request.id, 1, checkpoint), request.id, checkpoint, None)
 
-    async def _persist(self, request: m.ExecuteMessage, policy: Policy, coming: Begin) -> m.ResultMessage:
+    async def _run_with_retries(
+        self, request: m.ExecuteMessage, policy: RetryPolicy, coming: RunStepStart
+    ) -> m.ResultMessage:
         """Run a cell; try again if it fails, as often as that is wanted."""
-        run, pause = self._run, policy.pause
+        run, pause = self._run, policy.delay
         for left in range(policy.retries, -1, -1):
             attempt = request.model_copy(update={"id": coming.step.execution_id})
             self._record.begin(attempt.id, request.id)
@@ -215,7 +217,7 @@ class Attempts:
             else:
                 if outcome.status == "ok" and run is not None:
                     await self._record.act(partial(_note_success, run, coming, self._host.latest))
-                if outcome.status == "ok" or not left or is_lasting(outcome.ename):
+                if outcome.status == "ok" or not left or is_permanent(outcome.ename):
                     return outcome
                 failure = f"{outcome.ename}: {outcome.evalue}."
             self._host.attend(attempt.id)
@@ -232,7 +234,7 @@ class Attempts:
             pause *= 2
         raise AssertionError("the last attempt has returned")
 
-    async def _next(self, run: Run | None, failed: Begin, request_id: str) -> Begin:
+    async def _next(self, run: RunCoordinator | None, failed: RunStepStart, request_id: str) -> RunStepStart:
         """Return another attempt."""
         if run is not None:
             return await self._record.act(lambda _: run.again(failed))
@@ -251,6 +253,6 @@ class Attempts:
         return True
 
 
-def _note_success(run: Run, done: Begin, checkpoint: str | None, _: Books) -> None:
+def _note_success(run: RunCoordinator, done: RunStepStart, checkpoint: str | None, _: HistoryStores) -> None:
     if checkpoint is not None:
         run.succeeded(done, checkpoint)

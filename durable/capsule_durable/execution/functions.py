@@ -16,7 +16,7 @@ from resonate.retry import Never
 from capsule_durable import ids
 from capsule_durable.errors import EngineUnavailable, Rejection, from_rejection
 from capsule_durable.execution.bridge import REQUEST_INPUT, Bridge
-from capsule_durable.messaging.capabilities import Question
+from capsule_durable.messaging.capabilities import InputPrompt
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
 
 #: Seconds that an execution may take where its caller names no bound: thirty days.
@@ -57,11 +57,11 @@ async def request_input(ctx: Context, execution_id: str, prompt: str, password: 
     """
     answer = ctx.promise(timeout=_AS_LONG_AS_THE_PARENT)
     answer_id = await answer.id()
-    await ctx.run(show_prompt, Question(execution_id, answer_id, prompt, password))
+    await ctx.run(show_prompt, InputPrompt(execution_id, answer_id, prompt, password))
     return await answer
 
 
-def show_prompt(ctx: Context, question: Question) -> None:
+def show_prompt(ctx: Context, question: InputPrompt) -> None:
     """Have the bridge show the question."""
     ctx.get_dependency(Bridge).prompt(question)
 
@@ -101,7 +101,7 @@ async def _execute(resonate: Resonate, bridge: Bridge, request: ExecuteMessage, 
     """Run the function to its end."""
     bound = timedelta(seconds=timeout + 2 * _GRACE)
     try:
-        bridge.foresee(request.id, timeout + _GRACE)
+        bridge.preallocate(request.id, timeout + _GRACE)
         handle = resonate.options(timeout=bound).run(
             ids.execution(request.id), execute_cell, request.model_dump(mode="json"), timeout
         )

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from capsule_worker.protocol.model import Model
 
 #: Errors of a cell's code that another attempt would meet again, by name.
-LASTING = frozenset(
+NON_RETRYABLE = frozenset(
     {
         "AttributeError",
         "ImportError",
@@ -28,11 +28,11 @@ LASTING = frozenset(
         "UsageError",
     }
 )
-_LINE = re.compile(r"\A%%capsule[ \t]+retry=(\d{1,4})(?:[ \t]+pause=(\d+(?:\.\d*)?|\.\d+))?[ \t]*(?=\n|\Z)")
+_LINE = re.compile(r"\A%%capsule[ \t]+retry=(\d{1,4})(?:[ \t]+delay=(\d+(?:\.\d*)?|\.\d+))?[ \t]*(?=\n|\Z)")
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """How often a cell that fails is tried again.
 
     Args:
@@ -41,19 +41,19 @@ class Policy:
     """
 
     retries: int
-    pause: float
+    delay: float
 
 
-class _Wish(Model):
+class _CellOptions(Model):
     """What a cell's metadata may say, beside what is of no interest here."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     retry: int | None = Field(default=None, ge=0, le=9999)
-    pause: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
-def of_metadata(said: Any, usual: Policy) -> Policy:
-    """Return the policy that a cell's metadata says, as ``{"retry": 3, "pause": 0.5}``.
+def from_metadata(said: Any, usual: RetryPolicy) -> RetryPolicy:
+    """Return the policy that a cell's metadata says, as ``{"retry": 3, "delay": 0.5}``.
 
     Args:
         said: what the metadata has under ``capsule``; None for nothing.
@@ -65,18 +65,18 @@ def of_metadata(said: Any, usual: Policy) -> Policy:
     if said is None:
         return usual
     try:
-        wish = _Wish.model_validate(said)
+        wish = _CellOptions.model_validate(said)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(["capsule", *map(str, first["loc"])])
         raise ValueError(f"{where}: {first['msg']}") from error
-    return Policy(
-        usual.retries if wish.retry is None else wish.retry, usual.pause if wish.pause is None else wish.pause
+    return RetryPolicy(
+        usual.retries if wish.retry is None else wish.retry, usual.delay if wish.delay is None else wish.delay
     )
 
 
-def split(code: str, usual: Policy) -> tuple[Policy, str]:
-    """Return the policy of a cell, and its code without the line that says it (``%%capsule retry=3 pause=0.5``).
+def split(code: str, usual: RetryPolicy) -> tuple[RetryPolicy, str]:
+    """Return the policy of a cell, and its code without the line that says it (``%%capsule retry=3 delay=0.5``).
 
     Args:
         code: the cell's.
@@ -85,11 +85,11 @@ def split(code: str, usual: Policy) -> tuple[Policy, str]:
     match = _LINE.match(code)
     if match is None:
         return usual, code
-    pause = float(match[2]) if match[2] is not None else usual.pause
+    pause = float(match[2]) if match[2] is not None else usual.delay
     # A comment in its place: the numbers of lines stay.
-    return Policy(int(match[1]), pause), f"# {match[0]}{code[match.end() :]}"
+    return RetryPolicy(int(match[1]), pause), f"# {match[0]}{code[match.end() :]}"
 
 
-def is_lasting(ename: str | None) -> bool:
+def is_permanent(ename: str | None) -> bool:
     """Whether a cell that failed with this error would fail again."""
-    return ename in LASTING
+    return ename in NON_RETRYABLE

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from capsule_durable import ids
-from capsule_durable.history.cells import Cell, Cells, Step, source_of
+from capsule_durable.history.cells import CellRecord, CellStore, RunCell, source_of
 
 
 @dataclass(frozen=True)
-class Begin:
+class RunStepStart:
     """A cell of a run is to run.
 
     Args:
@@ -23,13 +23,13 @@ class Begin:
         notice: what is to be said about it.
     """
 
-    step: Step
+    step: RunCell
     inputs: str
     restore: str | None
     notice: str | None
 
 
-class Run:
+class RunCoordinator:
     """The course of a run in this process.
 
     Args:
@@ -42,16 +42,16 @@ class Run:
         StoreError: the record cannot be used; so do all methods.
     """
 
-    def __init__(self, cells: Cells, run: str, owner: str) -> None:
+    def __init__(self, cells: CellStore, run: str, owner: str) -> None:
         self._cells, self.id, self._owner = cells, run, owner
-        cells.claim(run, owner)
+        cells.lock(run, owner)
         self._steps = cells.steps(run)
         self._turn = cells.begun(run)
         self._number = 0
         #: Whether a cell has run in this process.
         self._live = False
 
-    def next(self, code: str) -> Cell | Begin:
+    def next(self, code: str) -> CellRecord | RunStepStart:
         """Return what becomes of the next cell: it comes back from the record, or is to run."""
         number, source = self._number + 1, source_of(code)
         known = self._steps[number - 1] if number <= len(self._steps) else None
@@ -65,19 +65,19 @@ class Run:
             self._live = True
             restore = self._steps[number - 2].checkpoint if number > 1 else None
             notice = self._notice(number, known, source)
-        inputs = f"{ids.word(self.id)}-{number}-{source.hex()[:12]}"
-        return Begin(self._begin(number, source), inputs, restore, notice)
+        inputs = f"{ids.slug(self.id)}-{number}-{source.hex()[:12]}"
+        return RunStepStart(self._begin(number, source), inputs, restore, notice)
 
-    def again(self, begin: Begin) -> Begin:
+    def again(self, begin: RunStepStart) -> RunStepStart:
         """Return another attempt at a cell."""
         step = self._begin(begin.step.number, begin.step.source)
-        return Begin(step, begin.inputs, self.before(step.number), None)
+        return RunStepStart(step, begin.inputs, self.before(step.number), None)
 
     def before(self, number: int) -> str | None:
         """Return the checkpoint behind the cell before a cell; None for the first."""
         return self._steps[number - 2].checkpoint if number > 1 else None
 
-    def succeeded(self, begin: Begin, checkpoint: str) -> None:
+    def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:
         """Take notice of a cell that has succeeded, and of the checkpoint that has the state behind it."""
         step = begin.step
         self._cells.finish(self.id, step.number, checkpoint)
@@ -92,15 +92,15 @@ class Run:
         """Let another process go on."""
         self._cells.release(self.id, self._owner)
 
-    def _begin(self, number: int, source: bytes) -> Step:
+    def _begin(self, number: int, source: bytes) -> RunCell:
         # Counted on, also where a cell was changed and changed back: an execution is never given another's outcome.
         self._turn += 1
-        step = Step(number, source, f"{ids.word(self.id)}-{number}-{self._turn}", self._turn, None)
+        step = RunCell(number, source, f"{ids.slug(self.id)}-{number}-{self._turn}", self._turn, None)
         self._cells.begin(self.id, step)
         self._steps[number - 1 :] = [step]
         return step
 
-    def _notice(self, number: int, known: Step | None, source: bytes) -> str | None:
+    def _notice(self, number: int, known: RunCell | None, source: bytes) -> str | None:
         if known is None:
             return None if number == 1 else f"run {self.id!r} goes on at cell {number}"
         if known.source != source:

@@ -17,7 +17,7 @@ from resonate.error import ResonateError
 
 from capsule_durable import ids
 from capsule_durable.checkpoints.commands import missing
-from capsule_durable.checkpoints.service import Keeper, Recovery
+from capsule_durable.checkpoints.service import CheckpointService, RecoveredState
 from capsule_durable.config.settings import Settings
 from capsule_durable.engines.base import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
 from capsule_durable.errors import (
@@ -28,17 +28,17 @@ from capsule_durable.errors import (
 )
 from capsule_durable.execution import functions
 from capsule_durable.execution.bridge import Bridge
-from capsule_durable.execution.executor import Attempts
-from capsule_durable.history.recorder import Record
-from capsule_durable.messaging.capabilities import Capabilities, Question
-from capsule_durable.messaging.debug_state import Debugging
+from capsule_durable.execution.executor import CellExecutor
+from capsule_durable.history.recorder import Recorder
+from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
+from capsule_durable.messaging.debug_state import DebugState
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import Cell
+from capsule_durable.sandbox.resource_monitor import RunningCell
 from capsule_durable.storage.errors import StoreError
-from capsule_durable.workers.launcher import Launched, Launcher
+from capsule_durable.workers.launcher import Launcher, WorkerHandle
 from capsule_durable.workers.process import Exit
 from capsule_durable.workers.standby_pool import Standby
-from capsule_durable.workers.supervisor import Workers
+from capsule_durable.workers.supervisor import WorkerSupervisor
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 #: Seconds that bringing variables back may take.
 RESTORE_TIMEOUT = 600.0
 #: Seconds; what an object does at the client's word is waited for as long as the worker lives.
-_FOR_EVER = 30 * 86400.0
+_NO_TIMEOUT = 30 * 86400.0
 #: Seconds after its limit at which a cell is given up whose worker is still there.
 TIMEOUT_RESERVE = 60.0
 #: Seconds after which an engine is tried again that could not be had.
@@ -70,14 +70,14 @@ class Runtime:
 
     def __init__(self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
-        self._record = Record(Path(settings.home) / FILE if settings.engine == EMBEDDED else None, capabilities)
+        self._record = Recorder(Path(settings.home) / FILE if settings.engine == EMBEDDED else None, capabilities)
         self._capabilities = capabilities = self._record.capabilities
-        self._attempts = Attempts(settings, self._record, self)
+        self._attempts = CellExecutor(settings, self._record, self)
         self._running: str | None = None
         self._launcher = launcher
         #: What the person is told with the next cell.
         self._notices: list[str] = []
-        self._kernel = ids.word(session_id)
+        self._kernel = ids.slug(session_id)
         #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
         self._retry_engine: float | None = None
         self._engine = self._open_engine()
@@ -95,9 +95,11 @@ class Runtime:
         #: Comms that are open, as far as the client knows; and how many messages for them are under way.
         self._comms: dict[str, str] = {}
         self._telling = 0
-        self._debugging = Debugging()
-        self.keeper = Keeper(settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts)
-        self._recovery: Recovery | None = None
+        self._debugging = DebugState()
+        self.keeper = CheckpointService(
+            settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts
+        )
+        self._recovery: RecoveredState | None = None
         #: Takes what earlier processes have left, while the first worker starts.
         self._beginning: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
@@ -105,20 +107,20 @@ class Runtime:
         self.next_count = 1
         self._commands: set[asyncio.Task[None]] = set()
         self.session.add_message_interceptor(self._intercept)
-        self.workers = Workers(self.session, launcher, self, spare=settings.spare)
+        self.workers = WorkerSupervisor(self.session, launcher, self, spare=settings.spare_worker)
         self._furnish(self._engine)
         #: What the current worker said of itself; None until the first is ready.
         self.ready: m.ReadyMessage | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def start(self, first: Launched | None = None) -> None:
+    def start(self, first: WorkerHandle | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
         self._engine.resonate.start()
         self.keeper.start()
         self.workers.start(first)
         loop = asyncio.get_running_loop()
         self._beginning = loop.create_task(self._begin(), name="begin")
-        age, size = self.settings.record_age, self.settings.record_size
+        age, size = self.settings.history_days, self.settings.history_size
         self._forgetting = loop.call_later(FORGET_DELAY, self._record.forget, age, size)
 
     async def execute(self, request: m.ExecuteMessage, said: Any = None) -> m.ResultMessage:
@@ -136,7 +138,7 @@ class Runtime:
             try:
                 return await self._run(request)
             finally:
-                self._engine.retire(ids.execution(request.id))
+                self._engine.forget(ids.execution(request.id))
         self._running = request.id
         if not request.store_history:  # what a program asks beside a person's cells
             try:
@@ -149,7 +151,7 @@ class Runtime:
         return await self._attempts.execute(request, said)
 
     @property
-    def cell(self) -> Cell | None:
+    def cell(self) -> RunningCell | None:
         """The cell that runs in the worker, if one does."""
         return self.bridge.cell
 
@@ -216,7 +218,7 @@ class Runtime:
 
     def ran(self, outcome: m.ResultMessage, code: str) -> None:
         """Take notice of a cell whose effects are in the variables now."""
-        self.keeper.ran(outcome.execution_count, code)
+        self.keeper.record_cell(outcome.execution_count, code)
 
     def note(self, what: str, **data: object) -> None:
         """Have something put into the ledger."""
@@ -230,7 +232,7 @@ class Runtime:
 
     def _over(self, execution_id: str) -> None:
         self._running = None
-        self._engine.retire(ids.execution(execution_id))
+        self._engine.forget(ids.execution(execution_id))
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -303,7 +305,7 @@ class Runtime:
             ExecutionFailed: no answer, in time or at all.
         """
         await self.workers.ready()
-        return await self.session.ask(make(self.session.next_request_id()), self.settings.question_timeout)
+        return await self.session.ask(make(self.session.next_request_id()), self.settings.request_timeout)
 
     async def interrupt(self) -> None:
         """Interrupt the running cell, if one runs; one that waits for another attempt fails as it did."""
@@ -319,12 +321,12 @@ class Runtime:
         except PermissionError:
             message = m.InterruptMessage(id=self.session.next_request_id(), execution_id=running)
             with contextlib.suppress(ExecutionFailed):
-                await self.session.ask(message, self.settings.question_timeout)
+                await self.session.ask(message, self.settings.request_timeout)
         if self._debugging.stopped:
             # The interrupt waits where the cell has stopped.
             with contextlib.suppress(ExecutionFailed):
                 go_on = {"type": "request", "command": "continue", "arguments": {"threadId": 0}}
-                await self._debug(go_on, self.settings.question_timeout)
+                await self._debug(go_on, self.settings.request_timeout)
 
     # -- comms -----------------------------------------------------------------------------------------------
 
@@ -346,7 +348,7 @@ class Runtime:
             self._comms[message.comm_id] = message.target_name or ""
         self._telling += 1
         try:
-            await self.session.ask(message, _FOR_EVER)
+            await self.session.ask(message, _NO_TIMEOUT)
         finally:
             self._telling -= 1
 
@@ -389,7 +391,7 @@ class Runtime:
         Raises:
             ExecutionFailed: the worker cannot take it.
         """
-        reply = await self._debug(request, _FOR_EVER)
+        reply = await self._debug(request, _NO_TIMEOUT)
         self._debugging.asked(request, reply)
         return reply
 
@@ -405,7 +407,7 @@ class Runtime:
         for request in self._debugging.requests():
             await self._debug(request, RESTORE_TIMEOUT)
 
-    def answer(self, question: Question, value: str) -> None:
+    def answer(self, question: InputPrompt, value: str) -> None:
         """Take the client's answer to a question."""
         self.bridge.answer(question, value)
 
@@ -424,7 +426,7 @@ class Runtime:
             if waiting is not None:
                 waiting.cancel()
         await self.keeper.ending()
-        self.workers.let_leave()
+        self.workers.stop_supervising()
         if self.workers.current is not None and self.ready is not None and self._running is None:
             with contextlib.suppress(ExecutionFailed):
                 message = m.ShutdownMessage(id=self.session.next_request_id())
@@ -466,7 +468,7 @@ class Runtime:
     async def _begin(self) -> None:
         """Begin the session, and take what earlier processes have left: nothing of it needs a worker."""
         try:
-            if self._engine.remembers:
+            if self._engine.durable:
                 await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
@@ -481,7 +483,7 @@ class Runtime:
 
     async def _inherit(self) -> None:
         """Take what an earlier process of this kernel, or of this notebook, has left."""
-        inheritance = await self.keeper.inheritance()
+        inheritance = await self.keeper.at_start()
         if inheritance is not None:
             self._recovery = inheritance
             self.warn(inheritance.text)
@@ -506,7 +508,7 @@ class Runtime:
 
     async def recover(self) -> str:
         """Find out what comes back of a dead worker's variables."""
-        self._recovery = await self.keeper.recovery()
+        self._recovery = await self.keeper.after_death()
         return self._recovery.text
 
     def succeed(self, standby: Standby) -> str:
@@ -524,7 +526,7 @@ class Runtime:
 
     def _intercept(self, message: Message) -> None:
         match message:
-            case m.SavedMessage():
+            case m.CheckpointSavedMessage():
                 self.keeper.saved(message)
                 self.note("checkpoint made", checkpoint=message.checkpoint_id)
             case m.CommandMessage():
@@ -539,11 +541,11 @@ class Runtime:
         elif message.command == "subshells":
             fields = {"data": {"ids": self._capabilities.subshells()}}
         else:
-            fields = await self.keeper.carry_out(message.command, message.arguments)
+            fields = await self.keeper.handle(message.command, message.arguments)
         if message.command == "undo" and "manifest" in fields:
             manifest = mf.load(fields["manifest"])
             if await self.workers.replace(manifest.id):
-                fields = await self.keeper.carry_out("undone", {"checkpoint": manifest.id})
+                fields = await self.keeper.handle("undone", {"checkpoint": manifest.id})
         with contextlib.suppress(TransportClosed):
             self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))
 

@@ -23,11 +23,11 @@ GRACE = 3600.0
 _MOST = 1 << 30
 
 
-class ArtifactLost(CapsuleError):
+class BlobLost(CapsuleError):
     """A content is not there any more, or is not what it was. The message says which."""
 
 
-class Artifacts:
+class BlobStore:
     """Contents in a directory, which is made with the first of them.
 
     Args:
@@ -63,11 +63,11 @@ class Artifacts:
         try:
             content = zstandard.ZstdDecompressor().decompress(self._path(name).read_bytes(), max_output_size=_MOST)
         except FileNotFoundError:
-            raise ArtifactLost(f"artifact {name} is gone") from None
+            raise BlobLost(f"artifact {name} is gone") from None
         except (OSError, zstandard.ZstdError) as error:
-            raise ArtifactLost(f"artifact {name} cannot be read: {error}") from error
+            raise BlobLost(f"artifact {name} cannot be read: {error}") from error
         if _name(content) != name:
-            raise ArtifactLost(f"artifact {name} is damaged")
+            raise BlobLost(f"artifact {name} is damaged")
         return content
 
     def keep_only(self, names: Collection[str]) -> None:

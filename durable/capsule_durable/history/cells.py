@@ -18,7 +18,7 @@ import zstandard
 from pydantic import TypeAdapter
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.history.blobs import ArtifactLost, Artifacts
+from capsule_durable.history.blobs import BlobLost, BlobStore
 from capsule_durable.storage.process_identity import ProcessIdentity, is_allowed, state_of
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import Output
@@ -26,7 +26,7 @@ from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 #: Bytes of a cell's outputs that are kept, as JSON.
-MOST_OUTPUT = 16 * 1024 * 1024
+MAX_OUTPUT = 16 * 1024 * 1024
 #: Bytes of an output, as JSON, from which on it is in a file of its own.
 LARGE = 64 * 1024
 #: Seconds after which a process that has not ended loses a run that it does not renew.
@@ -41,7 +41,7 @@ class RunTaken(CapsuleError):
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellRecord:
     """A cell that was executed.
 
     Args:
@@ -67,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Step:
+class RunCell:
     """A cell of a run.
 
     Args:
@@ -85,7 +85,7 @@ class Step:
     checkpoint: str | None
 
 
-class Cells:
+class CellStore:
     """The cells and the runs of a user. Used by one thread at a time.
 
     Args:
@@ -96,11 +96,11 @@ class Cells:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._artifacts = Artifacts(database.path.parent / "artifacts")
+        self._artifacts = BlobStore(database.path.parent / "artifacts")
 
     # -- cells -----------------------------------------------------------------------------------------------
 
-    def add(self, cell: Cell) -> None:
+    def add(self, cell: CellRecord) -> None:
         """Keep a cell that has ended."""
         outcome = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
         outputs = [output.model_dump_json().encode() for output in bounded(cell.outputs)]
@@ -132,11 +132,11 @@ class Cells:
                 ),
             )
 
-    def of_session(self, session: str, number: int | None = None) -> list[Cell]:
+    def of_session(self, session: str, number: int | None = None) -> list[CellRecord]:
         """Return the cells of a session in the order in which they ended; or only those with a number."""
         return self._cells("session = ? AND (? IS NULL OR number = ?)", (session, number, number))
 
-    def cell(self, execution_id: str) -> Cell | None:
+    def cell(self, execution_id: str) -> CellRecord | None:
         """Return a cell."""
         found = self._cells("execution = ?", (execution_id,))
         return found[0] if found else None
@@ -172,31 +172,33 @@ class Cells:
         self._artifacts.keep_only(names)
         return gone
 
-    def _cells(self, where: str, values: Sequence[object]) -> list[Cell]:
+    def _cells(self, where: str, values: Sequence[object]) -> list[CellRecord]:
         statement = f"{_SELECT} WHERE {where} ORDER BY n"
         with self._database.using() as sql:
             rows = sql.execute(statement, values).fetchall()
         return [self._cell(row) for row in rows]
 
-    def _cell(self, row: tuple[Any, ...]) -> Cell:
+    def _cell(self, row: tuple[Any, ...]) -> CellRecord:
         execution, session, number, code, started, ended, status, outcome, outputs = row
         unpack = zstandard.ZstdDecompressor()
         record = unpack.decompress(outcome, max_output_size=1 << 30)
         result = m.ResultMessage.model_validate_json(record) if record else None
         listed = json.loads(unpack.decompress(outputs, max_output_size=1 << 30))
-        return Cell(execution, session, number, code, started, ended, status, result, list(map(self._output, listed)))
+        return CellRecord(
+            execution, session, number, code, started, ended, status, result, list(map(self._output, listed))
+        )
 
     def _output(self, listed: dict[str, Any]) -> Output:
         if _REFERENCE not in listed:
             return _outputs().validate_python(listed)
         try:
             return _outputs().validate_json(self._artifacts.get(listed[_REFERENCE]))
-        except ArtifactLost as error:
+        except BlobLost as error:
             return m.StreamOutput(name="stderr", text=f"capsule: an output is not here any more: {error}\n")
 
     # -- runs ------------------------------------------------------------------------------------------------
 
-    def claim(self, run: str, owner: str) -> None:
+    def lock(self, run: str, owner: str) -> None:
         """Have a run alone.
 
         Args:
@@ -238,16 +240,16 @@ class Cells:
         with self._database.using() as sql:
             return int(sql.execute("SELECT begun FROM runs WHERE id = ?", (run,)).fetchone()[0])
 
-    def steps(self, run: str) -> list[Step]:
+    def steps(self, run: str) -> list[RunCell]:
         """Return the cells of a run, in their order."""
         with self._database.using() as sql:
             rows = sql.execute(
                 "SELECT number, source, execution, turn, checkpoint FROM run_cells WHERE run = ? ORDER BY number",
                 (run,),
             ).fetchall()
-        return [Step(*row) for row in rows]
+        return [RunCell(*row) for row in rows]
 
-    def begin(self, run: str, step: Step) -> None:
+    def begin(self, run: str, step: RunCell) -> None:
         """Note that a cell of a run begins; what was known of those behind it is forgotten."""
         with self._database.writing() as sql:
             sql.execute("DELETE FROM run_cells WHERE run = ? AND number >= ?", (run, step.number))
@@ -307,8 +309,8 @@ def bounded(outputs: Iterable[Output]) -> list[Output]:
     size = 0
     for output in merged(outputs):
         size += len(output.model_dump_json())
-        if size > MOST_OUTPUT:
-            note = f"capsule: more output was not kept: it exceeds {MOST_OUTPUT / 1e6:,.0f} MB\n"
+        if size > MAX_OUTPUT:
+            note = f"capsule: more output was not kept: it exceeds {MAX_OUTPUT / 1e6:,.0f} MB\n"
             kept.append(m.StreamOutput(name="stderr", text=note))
             break
         kept.append(output)

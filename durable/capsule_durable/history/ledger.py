@@ -19,7 +19,7 @@ _GENESIS = bytes(32)
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """Something that happened.
 
     Args:
@@ -38,7 +38,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Event(Entry):
+class StoredEvent(LedgerEntry):
     """A record of the ledger.
 
     Args:
@@ -49,7 +49,7 @@ class Event(Entry):
 
 
 @dataclass(frozen=True)
-class Fault:
+class ChainBreak:
     """Where the chain is broken first.
 
     Args:
@@ -73,7 +73,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, entries: Iterable[Entry]) -> None:
+    def append(self, entries: Iterable[LedgerEntry]) -> None:
         """Add records, in this order."""
         with self._database.writing() as sql:
             n, before = _head(sql)
@@ -90,7 +90,7 @@ class Ledger:
                 before = digest
             sql.execute("INSERT OR REPLACE INTO ledger_head (one, n, record_hash) VALUES (1, ?, ?)", (n, before))
 
-    def events(self, session: str | None = None, after: int = 0) -> list[Event]:
+    def events(self, session: str | None = None, after: int = 0) -> list[StoredEvent]:
         """Return records in their order.
 
         Args:
@@ -103,9 +103,9 @@ class Ledger:
                 " ORDER BY n",
                 (after, session, session),
             ).fetchall()
-        return [Event(at, actor, of, what, json.loads(data), n) for n, at, actor, of, what, data in rows]
+        return [StoredEvent(at, actor, of, what, json.loads(data), n) for n, at, actor, of, what, data in rows]
 
-    def verify(self) -> tuple[int, Fault | None]:
+    def verify(self) -> tuple[int, ChainBreak | None]:
         """Follow the chain from its beginning; return how many records are right, and where it breaks."""
         with self._database.using() as sql:
             # Of one moment, whoever writes meanwhile.
@@ -116,23 +116,23 @@ class Ledger:
                 sql.execute("ROLLBACK")
 
 
-def _follow(sql: sqlite3.Connection) -> tuple[int, Fault | None]:
+def _follow(sql: sqlite3.Connection) -> tuple[int, ChainBreak | None]:
     count, before = 0, _GENESIS
     rows = sql.execute("SELECT n, at, actor, session, what, data, prev_hash, record_hash FROM ledger ORDER BY n")
     for n, at, actor, session, what, data, prev_hash, record_hash in rows:
         expected = count + 1
         if n != expected:
-            return count, Fault(expected, f"record {_span(expected, n - 1)} missing")
+            return count, ChainBreak(expected, f"record {_span(expected, n - 1)} missing")
         if prev_hash != before:
-            return count, Fault(n, f"record {n} does not follow the one before it: one was put in its place")
+            return count, ChainBreak(n, f"record {n} does not follow the one before it: one was put in its place")
         if record_hash != _hash(before, n, at, actor, session, what, data):
-            return count, Fault(n, f"record {n} was changed")
+            return count, ChainBreak(n, f"record {n} was changed")
         count, before = n, record_hash
     last, digest = _head(sql)
     if last > count:
-        return count, Fault(count + 1, f"record {_span(count + 1, last)} missing at the end")
+        return count, ChainBreak(count + 1, f"record {_span(count + 1, last)} missing at the end")
     if last < count or digest != before:
-        return count, Fault(count, f"record {count} is not the one that was written last")
+        return count, ChainBreak(count, f"record {count} is not the one that was written last")
     return count, None
 
 

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.errors import EngineUnavailable, ExecutionFailed
-from capsule_durable.history.cells import MOST_OUTPUT, Cell, Cells, merged
-from capsule_durable.history.ledger import Entry, Ledger
-from capsule_durable.messaging.capabilities import Capabilities, Question
+from capsule_durable.history.cells import MAX_OUTPUT, CellRecord, CellStore, merged
+from capsule_durable.history.ledger import Ledger, LedgerEntry
+from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
@@ -31,14 +31,14 @@ NOTES_WAIT, CELL_WAIT = 0.2, 0.01
 
 
 @dataclass(frozen=True)
-class Books:
+class HistoryStores:
     """What is kept, for whoever is in the record's thread."""
 
-    cells: Cells
+    cells: CellStore
     ledger: Ledger
 
 
-class Record:
+class Recorder:
     """The record of the cells of one kernel.
 
     Args:
@@ -58,8 +58,8 @@ class Record:
         self._names: dict[str, str] = {}
         self._failing = False
         #: What is to be written: what happened, and cells that have ended with what tells that they have.
-        self._notes: list[Entry] = []
-        self._cells: list[tuple[Cell, Entry]] = []
+        self._notes: list[LedgerEntry] = []
+        self._cells: list[tuple[CellRecord, LedgerEntry]] = []
         self._writing: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
         #: The ways to the client, listened to.
@@ -83,7 +83,7 @@ class Record:
 
     def end(self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
         """Keep what became of an execution, soon; what it shows later is not kept."""
-        cell = Cell(
+        cell = CellRecord(
             execution_id=request.id,
             session=session,
             number=(request.execution_count or 0) if isinstance(outcome, ExecutionFailed) else outcome.execution_count,
@@ -99,7 +99,7 @@ class Record:
         self._sizes.pop(request.id, None)
         if self._path is not None:
             data = {"execution": request.id, "cell": cell.number, "status": cell.status}
-            entry = Entry(time.time(), self._actor, session, "cell ended", data)
+            entry = LedgerEntry(time.time(), self._actor, session, "cell ended", data)
             self._notes.append(entry)
             self._cells.append((cell, entry))
             self._write_within(CELL_WAIT)
@@ -107,7 +107,7 @@ class Record:
     def note(self, session: str, what: str, **data: object) -> None:
         """Have something that happened put into the ledger, soon and with what else happens until then."""
         if self._path is not None:
-            self._notes.append(Entry(time.time(), self._actor, session, what, data))
+            self._notes.append(LedgerEntry(time.time(), self._actor, session, what, data))
             self._write_within(NOTES_WAIT)
 
     def _write_within(self, seconds: float) -> None:
@@ -127,7 +127,7 @@ class Record:
         notes, self._notes = self._notes, []
         ended, self._cells = self._cells, []
 
-        def write(books: Books) -> None:
+        def write(books: HistoryStores) -> None:
             for cell, entry in ended:
                 entry.data["shown"] = _digest(cell)
                 books.cells.add(cell)
@@ -160,25 +160,25 @@ class Record:
         if self._path is not None:
             before = time.time() - days * 86400
 
-            def forget(books: Books) -> None:
+            def forget(books: HistoryStores) -> None:
                 books.cells.forget(before, most)
 
             self.act(forget).add_done_callback(self._look)
 
-    def act(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
+    def act(self, do: Callable[[HistoryStores], T]) -> asyncio.Future[T]:
         """Do something with the record, after all that was asked for before."""
         self._write()
         return self._submit(do)
 
-    def _submit(self, do: Callable[[Books], T]) -> asyncio.Future[T]:
+    def _submit(self, do: Callable[[HistoryStores], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
 
-    def _act(self, do: Callable[[Books], T]) -> T:
+    def _act(self, do: Callable[[HistoryStores], T]) -> T:
         if self._path is None:
             raise EngineUnavailable("what comes of cells is not kept: the engine keeps everything in memory")
         if self._database is None:
             self._database = Database(self._path, FORM)
-        return do(Books(Cells(self._database), Ledger(self._database)))
+        return do(HistoryStores(CellStore(self._database), Ledger(self._database)))
 
     def _look(self, future: asyncio.Future[None]) -> None:
         """Log the first of several failures; what has to be kept is waited for, and its failure met, elsewhere."""
@@ -219,16 +219,16 @@ class Record:
 
     def _keep(self, execution_id: str, output: Output, size: int) -> None:
         outputs = self._outputs.get(execution_id)
-        if outputs is not None and self._sizes[execution_id] <= MOST_OUTPUT:
+        if outputs is not None and self._sizes[execution_id] <= MAX_OUTPUT:
             self._sizes[execution_id] += size
             outputs.append(output)
 
-    def _prompt(self, question: Question) -> None:
+    def _prompt(self, question: InputPrompt) -> None:
         name = self._names.get(question.execution_id, question.execution_id)
-        self._shown.prompt(Question(name, question.answer_id, question.prompt, question.password))
+        self._shown.prompt(InputPrompt(name, question.answer_id, question.prompt, question.password))
 
 
-def _digest(cell: Cell) -> str:
+def _digest(cell: CellRecord) -> str:
     """Return what identifies all that a cell showed."""
     shown = hashlib.blake2b(digest_size=16)
     for output in merged(cell.outputs):

@@ -10,7 +10,7 @@ from capsule_worker.protocol.messages import StreamOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class InputPrompt:
     """An input that a cell waits for.
 
     Args:
@@ -40,7 +40,7 @@ class Capabilities:
 
     stream: Callable[[str, StreamOutput], None]
     display: Callable[[str, Output], None]
-    prompt: Callable[[Question], None]
+    prompt: Callable[[InputPrompt], None]
     leave: Callable[[], None] = lambda: None
     subshells: Callable[[], list[str]] = list
 

@@ -10,7 +10,7 @@ Request = dict[str, Any]
 _ONCE = ("initialize", "attach", "setExceptionBreakpoints", "setFunctionBreakpoints")
 
 
-class Debugging:
+class DebugState:
     """The state of a client's debugger, as far as it outlives the process that is debugged."""
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class _Pending:
     fail: Callable[[ExecutionFailed], None]
 
 
-class Correlator:
+class PendingRequests:
     """Pending requests by id. Every entry leaves exactly once: answered, failed, timed out or closed.
 
     On each of these ways the entry is popped first and its timer cancelled second, so that whatever comes after
@@ -52,7 +52,7 @@ class Correlator:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._pending
 
-    def expect(
+    def register(
         self,
         request_id: str,
         *,

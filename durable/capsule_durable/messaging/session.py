@@ -23,7 +23,7 @@ from capsule_durable.errors import (
     WorkerDied,
 )
 from capsule_durable.messaging.capabilities import AskInput, Capabilities
-from capsule_durable.messaging.pending_requests import Correlator
+from capsule_durable.messaging.pending_requests import PendingRequests
 from capsule_durable.messaging.transport import Transport
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -68,7 +68,7 @@ class Session:
         self._closed = False
         self._log = logging.LoggerAdapter(logger, {"session": session_id, "worker": None, "loop": None})
         #: Questions to the worker that wait for their answers.
-        self.questions = Correlator(asyncio.get_running_loop().call_later)
+        self.questions = PendingRequests(asyncio.get_running_loop().call_later)
 
     # -- interceptors ----------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Session:
             ExecutionFailed: the worker could not answer, died, or the session was closed.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.questions.expect(
+        self.questions.register(
             message.id,
             capability=message.type,
             execution_id="",
@@ -210,7 +210,13 @@ class Session:
                 self._start_route(self._answer_input(message))
             case m.ErrorMessage(request_id=str() as request_id):
                 self.questions.fail(request_id, InternalError(message.message))
-            case m.ReadyMessage() | m.ResultMessage() | m.ErrorMessage() | m.SavedMessage() | m.CommandMessage():
+            case (
+                m.ReadyMessage()
+                | m.ResultMessage()
+                | m.ErrorMessage()
+                | m.CheckpointSavedMessage()
+                | m.CommandMessage()
+            ):
                 pass  # for the interceptors
             case _ if hasattr(message, "request_id"):
                 if not self.questions.settle(message.request_id, message):

@@ -178,7 +178,7 @@ async def _engine(home: Path) -> AsyncIterator[EmbeddedEngine | None]:
 
 
 @dataclass(frozen=True)
-class Step:
+class TraceStep:
     """A promise of an execution.
 
     Args:
@@ -197,7 +197,7 @@ class Step:
     what: str
 
 
-async def tree(home: Path, execution_id: str) -> list[Step]:
+async def trace(home: Path, execution_id: str) -> list[TraceStep]:
     """Return the promises of an execution: its own, then its steps, in the order in which they were made.
 
     Args:
@@ -220,7 +220,7 @@ async def tree(home: Path, execution_id: str) -> list[Step]:
                 return found
 
 
-def _step(promise: PromiseRecord, root: str) -> Step:
+def _step(promise: PromiseRecord, root: str) -> TraceStep:
     step = promise.id.removeprefix(root).removeprefix(":")
     if not step:
         what = "the cell"
@@ -230,6 +230,6 @@ def _step(promise: PromiseRecord, root: str) -> Step:
         what = "an input" if _INPUT.fullmatch(step) else "a step"
     parent = promise.tags.get("resonate:parent")
     settled = promise.settled_at / 1000 if promise.settled_at is not None else None
-    return Step(
+    return TraceStep(
         promise.id, None if promise.id == root else parent, promise.state, promise.created_at / 1000, settled, what
     )

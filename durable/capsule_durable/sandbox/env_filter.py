@@ -10,7 +10,7 @@ SECRETS = frozenset({"JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "
 
 #: What programs need to find their way, by names, and by how names begin (``*`` is for the rest). Keys do not belong
 #: here, nor sockets by which keys can be had: who wants a cell to have one says so (``pass_environment``).
-USUAL = (
+DEFAULT_NAMES = (
     # The person, the place, the language.
     *("HOME", "HOSTNAME", "LOGNAME", "OLDPWD", "PWD", "SHELL", "SHLVL", "USER"),
     *("LANG", "LANGUAGE", "LC_*", "TZ"),
@@ -60,8 +60,8 @@ _IN_KEYS = (
 )
 _END_OF_KEYS = "_KEY"
 #: Patterns for all would take 15 ms to compile, on the way to the first worker.
-_NAMES = frozenset(USUAL)
-_BEGINNINGS = tuple(pattern[:-1] for pattern in USUAL if pattern.endswith("*"))
+_NAMES = frozenset(DEFAULT_NAMES)
+_BEGINNINGS = tuple(pattern[:-1] for pattern in DEFAULT_NAMES if pattern.endswith("*"))
 
 
 def split(environ: Mapping[str, str], wanted: Collection[str]) -> tuple[dict[str, str], list[str]]:

@@ -35,7 +35,7 @@ _USUAL = ("~/.cache", "~/.config", "~/.ipython", "~/.jupyter", "~/.local/bin", "
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108  # mounts, no files
 _IN_SCRATCH = {"IPYTHONDIR": "/tmp/ipython", "MPLCONFIGDIR": "/tmp/matplotlib", "XDG_CACHE_HOME": "/tmp/cache"}  # noqa: S108
 #: What mends layers that wardens see to.
-_MENDS = {
+_FIXES = {
     "scopes": "use Linux 6.12 or newer, with Landlock among its security modules",
     "files": "install bubblewrap; or start notebooks in a directory of their own",
     "system calls": "use a Linux with CONFIG_SECCOMP_FILTER on x86_64 or aarch64",
@@ -63,7 +63,7 @@ class Layer(NamedTuple):
     name: str
     enforced: bool
     why: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 class Sandbox(NamedTuple):
@@ -94,7 +94,7 @@ class Sandbox(NamedTuple):
             if self.profile == "restricted" and not layer.enforced:
                 raise SandboxRefused(
                     f"the profile restricted cannot be held here, since {layer.name} are missing: {layer.why}. To mend"
-                    f" that, {layer.mend}; or choose another profile"
+                    f" that, {layer.fix}; or choose another profile"
                 )
 
     def summary(self, more: Iterable[Layer] = ()) -> str:
@@ -111,17 +111,17 @@ class Sandbox(NamedTuple):
         return f"{self.profile}: " + "; ".join([*([f"{held} hold"] if held else []), *([lost] if lost else [])])
 
 
-def told(name: str, why: str) -> Layer:
+def layer(name: str, why: str) -> Layer:
     """Return a layer of which a warden has told.
 
     Args:
         name: the layer's.
         why: why it does not hold; empty if it does.
     """
-    return Layer(name, enforced=not why, why=why, mend=_MENDS.get(name, "") if why else "")
+    return Layer(name, enforced=not why, why=why, fix=_FIXES.get(name, "") if why else "")
 
 
-class Places(NamedTuple):
+class SandboxPaths(NamedTuple):
     """Directories and files, as absolute paths. Where two contradict each other, the one named later holds.
 
     Args:
@@ -145,7 +145,7 @@ class Places(NamedTuple):
     writable: Sequence[Path] = ()
 
 
-def places(
+def sandbox_paths(
     connection_file: Path,
     home: Path,
     session: Path | None,
@@ -154,7 +154,7 @@ def places(
     rules: PathRules | None = None,
     profile: str = "notebook",
     python: str = sys.executable,
-) -> Places:
+) -> SandboxPaths:
     """Return what is to be hidden from the cells of a kernel, and what is to be kept as it is.
 
     Args:
@@ -171,7 +171,7 @@ def places(
     usual, kept = (KEYS, [*_made_of(), _prefix(python)]) if profile == "restricted" else ((), _apart_from(python))
     data = Path(environ.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter").expanduser()
     runtime = Path(environ.get("JUPYTER_RUNTIME_DIR") or data / "runtime")
-    return Places(
+    return SandboxPaths(
         home=home,
         session=session,
         # Where other kernels' files are, and servers' with their tokens; and this kernel's file, wherever it is.
@@ -185,7 +185,7 @@ def places(
     )
 
 
-def plan(profile: str, where: Places) -> Sandbox:
+def plan(profile: str, where: SandboxPaths) -> Sandbox:
     """Return the isolation that a profile means here.
 
     Args:
@@ -197,13 +197,13 @@ def plan(profile: str, where: Places) -> Sandbox:
     program = _found("bwrap")
     if program is None:
         mend = "install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
-        missing = Layer("namespaces", enforced=False, why="there is no bubblewrap", mend=mend)
+        missing = Layer("namespaces", enforced=False, why="there is no bubblewrap", fix=mend)
         return Sandbox(profile, (missing,), confinement=_without_namespaces(where))
     prefix = (program, *_flags(where, restricted=profile == "restricted"))
     why = _probe(prefix, where)
     if why:
         mend = "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
-        missing = Layer("namespaces", enforced=False, why=why, mend=mend)
+        missing = Layer("namespaces", enforced=False, why=why, fix=mend)
         return Sandbox(profile, (missing,), confinement=_without_namespaces(where))
     scratch = ("/dev", *(path for flag, path in pairwise(prefix) if flag == "--tmpfs"))
     required = ["system calls"] if profile == "restricted" else []
@@ -216,7 +216,7 @@ def _found(program: str) -> str | None:
     return next((str(path) for path in paths if path.is_file() and os.access(path, os.X_OK)), None)
 
 
-def _without_namespaces(where: Places) -> str:
+def _without_namespaces(where: SandboxPaths) -> str:
     """Return what the warden is to give up where it is in no namespaces of its own."""
     shown = [where.session] if where.session is not None else []
     given_up: dict[str, object] = {
@@ -254,7 +254,7 @@ def enter(
         return Sandbox(profile), None
     session = ids.new_session_id(time.time())
     directory = home / SESSIONS / session
-    where = places(connection_file, home, directory, environ, Path.cwd(), rules, profile, python)
+    where = sandbox_paths(connection_file, home, directory, environ, Path.cwd(), rules, profile, python)
     try:
         for path in (home, home / SESSIONS, directory) if keep else (home,):
             ensure(path)
@@ -274,7 +274,7 @@ def _make(paths: Iterable[Path]) -> None:
             path.mkdir(parents=True, exist_ok=True)
 
 
-def _flags(where: Places, *, restricted: bool) -> list[str]:
+def _flags(where: SandboxPaths, *, restricted: bool) -> list[str]:
     """Return bubblewrap's arguments. The order counts: what comes later lies above."""
     flags = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1", "--cap-drop", "ALL"]
     flags += ["--unshare-net", "--ro-bind", "/", "/"] if restricted else ["--bind", "/", "/"]
@@ -347,7 +347,7 @@ def _room(directory: Path | None) -> list[str]:
     return flags
 
 
-def _probe(prefix: Sequence[str], where: Places) -> str:
+def _probe(prefix: Sequence[str], where: SandboxPaths) -> str:
     """Return why a program does not run behind ``prefix``; empty if it does, which is kept until the next boot."""
     boot = ""
     with contextlib.suppress(OSError):

@@ -31,7 +31,7 @@ class LimitViolation(NamedTuple):
     ends_all: bool = False
 
 
-class Cell(NamedTuple):
+class RunningCell(NamedTuple):
     """The cell that runs.
 
     Args:
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
     since: float
 
 
-class Meter:
+class ResourceMonitor:
     """Looks at what a worker takes, and all that it has started.
 
     Args:
@@ -60,10 +60,10 @@ class Meter:
         self._pid = pid
         self._scratch = [_PROC / str(pid) / "root" / path.lstrip("/") for path in scratch]
         self._clock = clock
-        self._cell: Cell | None = None
+        self._cell: RunningCell | None = None
         self._cpu_before = 0.0
 
-    def look(self, cell: Cell | None) -> list[LimitViolation]:
+    def violations(self, cell: RunningCell | None) -> list[LimitViolation]:
         """Return the limits that are exceeded.
 
         Args:
@@ -92,7 +92,7 @@ class Meter:
         self._cell = cell
         return breaches
 
-    def _look_at_times(self, cell: Cell) -> Iterator[LimitViolation]:
+    def _look_at_times(self, cell: RunningCell) -> Iterator[LimitViolation]:
         limits = self._limits
         if limits.cell_time is not None and self._clock() - cell.since > limits.cell_time:
             text = f"the limit of {limits.cell_time:g} s for a cell is exceeded"

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 #: The file whose bytes are locked, one for each kernel that runs; it holds nothing.
 FILE = "kernels.lock"
 #: Seconds that a process which was just killed may take to be gone.
-PATIENCE = 1.0
+TIMEOUT = 1.0
 
 
-def claim(home: Path, name: str) -> str:
+def lock_name(home: Path, name: str) -> str:
     """Return the name under which this process may go on with a kernel's sessions, runs and cells.
 
     It is ``name``, unless a process that lives goes by it: connection files in two folders may be called the same, and
@@ -36,10 +36,10 @@ def claim(home: Path, name: str) -> str:
     except OSError as error:
         logger.debug("no claim on %s: %s", name, error)
         return name
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     for number in itertools.count(1):
         claimed = name if number == 1 else f"{name}-{number}"
-        place = int(ids.word(claimed), 16) >> 1
+        place = int(ids.slug(claimed), 16) >> 1
         while True:
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)

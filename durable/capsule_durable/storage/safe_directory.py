@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 
-class Folder:
+class SafeDirectory:
     """A directory of a session's, and the files in it: regular ones, by name. Use it as a context manager.
 
     It is held by a descriptor, so that it stays the same one, and no link is followed, neither to a directory nor to a
@@ -92,7 +92,7 @@ class Folder:
         with self.open(name) as file:
             os.fsync(file.fileno())
 
-    def link(self, other: Folder, name: str) -> None:
+    def link(self, other: SafeDirectory, name: str) -> None:
         """Give a file that never changes a second name, so that either can be removed; where that cannot be, copy it.
 
         One that is here stays.

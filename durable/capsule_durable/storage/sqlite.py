@@ -17,7 +17,7 @@ from capsule_durable.config.paths import ensure
 from capsule_durable.storage.errors import StoreForeign, StoreNotLockable, StoreTooNew, StoreUnreleased, explain
 
 #: How long another process may hold the file, in seconds.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 #: Bytes to which the write-ahead log is cut when it begins anew.
 LOG_SIZE = 16 * 2**20
 
@@ -25,7 +25,7 @@ type Synchronous = Literal["NORMAL", "FULL"]
 
 
 @dataclass(frozen=True)
-class Form:
+class DatabaseSchema:
     """What a file looks like, and who looks after it.
 
     Args:
@@ -41,7 +41,7 @@ class Form:
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
     unreleased: int = 0
-    has_upkeep: bool = False
+    has_maintenance: bool = False
 
     @property
     def version(self) -> int:
@@ -65,7 +65,9 @@ class Database:
         StoreError: it cannot be opened; its class says why. The file is as it was.
     """
 
-    def __init__(self, path: Path, form: Form, synchronous: Synchronous = "NORMAL", patience: float = PATIENCE) -> None:
+    def __init__(
+        self, path: Path, form: DatabaseSchema, synchronous: Synchronous = "NORMAL", patience: float = TIMEOUT
+    ) -> None:
         self.path = path
         self._lock = threading.RLock()
         try:
@@ -113,7 +115,7 @@ class Database:
             connection.close()
 
 
-def _open(path: Path, form: Form, synchronous: Synchronous) -> sqlite3.Connection:
+def _open(path: Path, form: DatabaseSchema, synchronous: Synchronous) -> sqlite3.Connection:
     home = os.open(ensure(path.parent), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if path.exists():
@@ -146,7 +148,7 @@ def _open(path: Path, form: Form, synchronous: Synchronous) -> sqlite3.Connectio
 
 def _connect(path: Path) -> sqlite3.Connection:
     # The timeout is set before the first statement, so that even the first look waits for others.
-    return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
 
 
 def _try_lock(directory: int) -> None:
@@ -158,7 +160,7 @@ def _try_lock(directory: int) -> None:
 
 def _lock(directory: int) -> None:
     """Wait for the lock of the directory, but not for ever."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,13 +179,13 @@ def _state(connection: sqlite3.Connection) -> tuple[int, int]:
     return application, version
 
 
-def _is_ready(connection: sqlite3.Connection, form: Form) -> bool:
+def _is_ready(connection: sqlite3.Connection, form: DatabaseSchema) -> bool:
     """Whether the file has the form that is used here."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     return _state(connection) == (form.application_id, form.version) and mode == "wal"
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, form: Form) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, form: DatabaseSchema) -> None:
     """Bring a file to the form that is used here. One that is not ours, newer, or was never released stays as it is."""
     application, version = _state(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -201,16 +203,16 @@ def _prepare(connection: sqlite3.Connection, path: Path, form: Form) -> None:
         _migrate(connection, form, version)
 
 
-def _set_up(connection: sqlite3.Connection, form: Form, synchronous: Synchronous) -> sqlite3.Connection:
+def _set_up(connection: sqlite3.Connection, form: DatabaseSchema, synchronous: Synchronous) -> sqlite3.Connection:
     """Say how a connection works; nothing of this is kept in the file."""
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
-    if form.has_upkeep:
+    if form.has_maintenance:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, form: Form, version: int) -> None:
+def _migrate(connection: sqlite3.Connection, form: DatabaseSchema, version: int) -> None:
     """Bring tables up to date, all at once or not at all."""
     with _transaction(connection):
         for statement in (

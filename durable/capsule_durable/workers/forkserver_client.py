@@ -12,8 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.sandbox.policy import told as told_of
-from capsule_durable.workers.launcher import Process, Warden
+from capsule_durable.sandbox.policy import layer as told_of
+from capsule_durable.workers.launcher import Forkserver, Process
 
 #: Ends of processes for which nobody has asked that are remembered.
 _REMEMBERED = 1000
@@ -49,14 +49,14 @@ class End:
     peak: int
 
 
-class Reports:
+class ForkserverEvents:
     """Listens to a warden.
 
     Args:
         warden: it.
     """
 
-    def __init__(self, warden: Warden) -> None:
+    def __init__(self, warden: Forkserver) -> None:
         self._warden = warden
         self._loop = asyncio.get_running_loop()
         self._started: dict[str, asyncio.Future[Process]] = {}
@@ -68,7 +68,7 @@ class Reports:
         self._loop.add_reader(warden.control, self._hear)
 
     @classmethod
-    def of(cls, warden: Warden) -> Reports:
+    def of(cls, warden: Forkserver) -> ForkserverEvents:
         """Return what listens to a warden."""
         return warden.listener if isinstance(warden.listener, cls) else cls(warden)
 
@@ -117,7 +117,7 @@ class Reports:
             case {"started": str(cookie), "pid": int(inner)}:
                 self._begin(cookie, fds[0], inner)
             case {"warden": int(inner)}:
-                self._warden.fd = Process.of(fds[0], inner, self._warden.process.pid).fd
+                self._warden.fd = Process.from_record(fds[0], inner, self._warden.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
                 self._warden.layers.append(told_of(name, why))
             case {"refused": str(cookie), "reason": reason}:
@@ -132,7 +132,7 @@ class Reports:
             os.close(fd)
             return
         try:
-            started.set_result(Process.of(fd, inner, self._warden.process.pid))
+            started.set_result(Process.from_record(fd, inner, self._warden.process.pid))
         except OSError as error:
             started.set_exception(NotStarted(1, str(error)))
 

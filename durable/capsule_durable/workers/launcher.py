@@ -23,7 +23,7 @@ from capsule_durable.sandbox.policy import Layer, Sandbox
 
 #: The environment variable by which everything that a worker starts is found again;
 #: see capsule_worker.process.orphan_cleanup.
-COOKIE = "CAPSULE_WORKER_COOKIE"
+PROCESS_TAG = "CAPSULE_PROCESS_TAG"
 #: The size of the memory that keeps a worker's text until it is sent; see capsule_worker.protocol.output_buffer.
 JOURNAL_SIZE = 4 * 1024 * 1024
 #: What a pipe behind stdout or stderr holds before its writer must wait, in bytes.
@@ -33,10 +33,10 @@ SOCKET_SIZE = 1 << 18
 _F_SETPIPE_SZ = 1031
 #: Environment variables for ``capsule_worker.isolation.error_hints``: the names of those which cells do not get,
 #: and the profile.
-WITHHELD, PROFILE = "CAPSULE_WITHHELD", "CAPSULE_ISOLATION"
+HIDDEN_ENVIRONMENT, PROFILE = "CAPSULE_HIDDEN_ENVIRONMENT", "CAPSULE_ISOLATION"
 
 
-class Launched(NamedTuple):
+class WorkerHandle(NamedTuple):
     """A worker that was just started, and the front's ends of what connects to it."""
 
     sock: socket.socket
@@ -52,9 +52,9 @@ class Launched(NamedTuple):
     writers: int
     #: Tells of copies of the worker that could take its place.
     standby: socket.socket
-    cookie: str
+    process_tag: str
     #: Who tells how it ends.
-    warden: Warden
+    warden: Forkserver
     #: Its process, if it is a copy of another worker; the warden tells of others.
     process: Process | None = None
 
@@ -79,7 +79,7 @@ class Process(NamedTuple):
     inner: int
 
     @classmethod
-    def of(cls, fd: int, inner: int, ancestor: int) -> Process:
+    def from_record(cls, fd: int, inner: int, ancestor: int) -> Process:
         """Return the process of a pidfd that was handed over. Its id here is 0 if it has ended.
 
         Args:
@@ -99,7 +99,7 @@ class Process(NamedTuple):
         return cls(fd, max(0, found[0]), inner)
 
 
-class _Ends(NamedTuple):
+class ChannelEnds(NamedTuple):
     """Both ends of what connects a worker to its front."""
 
     sock: tuple[socket.socket, socket.socket]
@@ -111,7 +111,8 @@ class _Ends(NamedTuple):
     standby: tuple[socket.socket, socket.socket]
 
     @classmethod
-    def make(cls) -> _Ends:
+    def make(cls) -> ChannelEnds:
+        """Make a socket, pipes, files and the shared memory for one worker."""
         sock = socket.socketpair()
         for end in sock:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
@@ -134,9 +135,9 @@ class _Ends(NamedTuple):
             self.standby[1].fileno(),
         ]
 
-    def launched(self, cookie: str, warden: Warden, process: Process | None = None) -> Launched:
+    def launched(self, cookie: str, warden: Forkserver, process: Process | None = None) -> WorkerHandle:
         """Return the front's ends."""
-        return Launched(
+        return WorkerHandle(
             self.sock[0],
             self.stdout[0],
             self.stderr[0],
@@ -171,7 +172,7 @@ class Listener(Protocol):
         """Listen no more."""
 
 
-class Warden:
+class Forkserver:
     """The process whose children the workers are; see ``capsule_worker.process.forkserver``.
 
     Args:
@@ -235,18 +236,18 @@ class Launcher:
         #: The start of the cookie of every worker of this front.
         self.front_cookie = os.urandom(16).hex()
         self._count = 0
-        self._warden: Warden | None = None
+        self._warden: Forkserver | None = None
 
-    def launch(self) -> Launched:
+    def launch(self) -> WorkerHandle:
         """Have a worker started, in a session of its own. Call it from the main thread.
 
         Raises:
             OSError: the interpreter cannot be started; ``SandboxRefused`` if the sandbox cannot be held.
         """
-        warden = self._get_warden()
-        cookie = self._next_cookie()
-        ends = _Ends.make()
-        limits = self.limits.for_the_system(apart=bool(self.sandbox.prefix))
+        warden = self._get_forkserver()
+        cookie = self._next_process_tag()
+        ends = ChannelEnds.make()
+        limits = self.limits.enforced_by_system(apart=bool(self.sandbox.prefix))
         request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)
@@ -257,7 +258,7 @@ class Launcher:
             ends.close_theirs()
         return ends.launched(cookie, warden)
 
-    def promote(self, sock: socket.socket, process: Process) -> Launched:
+    def promote(self, sock: socket.socket, process: Process) -> WorkerHandle:
         """Have a copy of a worker take over.
 
         Args:
@@ -267,8 +268,8 @@ class Launcher:
         Raises:
             OSError: it is gone.
         """
-        cookie = self._next_cookie()
-        ends = _Ends.make()
+        cookie = self._next_process_tag()
+        ends = ChannelEnds.make()
         try:
             socket.send_fds(sock, [cookie.encode()], ends.theirs)
         except OSError:
@@ -276,7 +277,7 @@ class Launcher:
             raise
         finally:
             ends.close_theirs()
-        return ends.launched(cookie, self._get_warden(), process)
+        return ends.launched(cookie, self._get_forkserver(), process)
 
     @property
     def isolation(self) -> str:
@@ -285,11 +286,11 @@ class Launcher:
 
     def facts(self) -> dict[str, str]:
         """Return what a person may want to know of it: what holds, and which variables cells do not get."""
-        withheld = self._passed().get(WITHHELD, "").split()
+        withheld = self._passed().get(HIDDEN_ENVIRONMENT, "").split()
         facts = {"isolation": self.isolation}
         return facts | {"variables withheld": ", ".join(withheld)} if withheld else facts
 
-    def close(self) -> Warden | None:
+    def close(self) -> Forkserver | None:
         """Let the warden end, and everything with it; return it, if there is one."""
         warden, self._warden = self._warden, None
         if warden is not None:
@@ -308,7 +309,7 @@ class Launcher:
         self._warden.kill()
         return True
 
-    def _get_warden(self) -> Warden:
+    def _get_forkserver(self) -> Forkserver:
         """Return the warden; start it, by exec, if there is none."""
         if self._warden is not None and self._warden.process.poll() is None:
             return self._warden
@@ -337,21 +338,21 @@ class Launcher:
             raise
         finally:
             theirs.close()
-        self._warden = Warden(process, ours, said)
+        self._warden = Forkserver(process, ours, said)
         return self._warden
 
     def environment(self) -> dict[str, str]:
         """Return the environment of workers."""
-        return self._passed() | {**self.variables, COOKIE: self._next_cookie()}
+        return self._passed() | {**self.variables, PROCESS_TAG: self._next_process_tag()}
 
     def _passed(self) -> dict[str, str]:
         """Return what workers get of our environment, and the names of what they do not."""
         if self.sandbox.profile == "open":
             return {name: value for name, value in os.environ.items() if name not in variables.SECRETS}
         passed, withheld = variables.split(os.environ, self.pass_environment)
-        return passed | {WITHHELD: " ".join(withheld), PROFILE: self.sandbox.profile}
+        return passed | {HIDDEN_ENVIRONMENT: " ".join(withheld), PROFILE: self.sandbox.profile}
 
-    def _next_cookie(self) -> str:
+    def _next_process_tag(self) -> str:
         # All are of one length: workers, and their copies, write their own over their original's.
         self._count += 1
         return f"{self.front_cookie}.{self._count:08d}."

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from capsule_durable.errors import describe_exit
 from capsule_durable.messaging.transport import SocketTransport
-from capsule_durable.workers.forkserver_client import End, NotStarted, Reports
-from capsule_durable.workers.launcher import Launched, Process
+from capsule_durable.workers.forkserver_client import End, ForkserverEvents, NotStarted
+from capsule_durable.workers.launcher import Process, WorkerHandle
 from capsule_worker.protocol import output_buffer
 from capsule_worker.protocol.output_buffer import StreamName
 
@@ -46,14 +46,14 @@ class Exit:
         return describe_exit(self.returncode)
 
 
-class Worker:
+class AttachedWorker:
     """A worker process. ``exited`` is done when it has ended."""
 
-    def __init__(self, launched: Launched, transport: SocketTransport, process: Process | NotStarted) -> None:
+    def __init__(self, launched: WorkerHandle, transport: SocketTransport, process: Process | NotStarted) -> None:
         self._launched = launched
         self.transport = transport
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        self._reports = Reports.of(launched.warden)
+        self._reports = ForkserverEvents.of(launched.warden)
         self._process: Process | None = None
         self._ending: asyncio.Task[None] | None = None
         if isinstance(process, Process):
@@ -64,12 +64,12 @@ class Worker:
             asyncio.get_running_loop().call_soon(self._end, End(process.returncode, 0), process.said)
 
     @classmethod
-    async def adopt(cls, launched: Launched) -> Worker:
+    async def adopt(cls, launched: WorkerHandle) -> AttachedWorker:
         """Take over a process that was just started. One that could not be started has ended."""
         transport = await SocketTransport.connect(launched.sock)
         process: Process | NotStarted
         try:
-            process = launched.process or await Reports.of(launched.warden).started(launched.cookie)
+            process = launched.process or await ForkserverEvents.of(launched.warden).started(launched.process_tag)
         except NotStarted as error:
             process = error
         return cls(launched, transport, process)
@@ -140,7 +140,7 @@ class Worker:
     async def end_children(self) -> None:
         """Kill whatever this worker's cells had started and that outlived it."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", "capsule_worker.process.orphan_cleanup", self._launched.cookie
+            sys.executable, "-I", "-m", "capsule_worker.process.orphan_cleanup", self._launched.process_tag
         )
         await process.wait()
 
@@ -185,12 +185,12 @@ def _rest(fd: int) -> str:
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _last_words(launched: Launched, said: str) -> list[tuple[StreamName, str]]:
+def _last_words(launched: WorkerHandle, said: str) -> list[tuple[StreamName, str]]:
     """Return what Python code had printed, then what C code and child processes had, then what the warden has said."""
     words = output_buffer.read(os.pread(launched.journal, output_buffer.SIZE, 0)) + _read_pipes(launched)
     return [*words, ("stderr", said)] if said else words
 
 
-def _read_pipes(launched: Launched) -> list[tuple[StreamName, str]]:
+def _read_pipes(launched: WorkerHandle) -> list[tuple[StreamName, str]]:
     pipes: list[tuple[StreamName, int]] = [("stdout", launched.stdout), ("stderr", launched.stderr)]
     return [(name, text) for name, fd in pipes if (text := _rest(fd))]

@@ -52,7 +52,7 @@ class Standby:
     there: asyncio.Future[Process | None]
 
 
-class Standbys:
+class StandbyPool:
     """The copies of the worker that runs cells."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class Standbys:
             data, fds = b"", []
         if data and not standby.there.done():
             try:
-                standby.there.set_result(Process.of(fds.pop(), int(data), self._ancestor))
+                standby.there.set_result(Process.from_record(fds.pop(), int(data), self._ancestor))
             except (OSError, ValueError, IndexError) as error:
                 logger.warning("what tells of a copy makes no sense: %s", error)
             else:

@@ -12,16 +12,16 @@ from typing import Any, Protocol
 
 from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import Cell, LimitViolation, Meter
-from capsule_durable.workers.launcher import Launched, Launcher
+from capsule_durable.sandbox.resource_monitor import LimitViolation, ResourceMonitor, RunningCell
+from capsule_durable.workers.launcher import Launcher, WorkerHandle
 from capsule_durable.workers.lifecycle import WorkerEvent, WorkerState, next_worker_state
-from capsule_durable.workers.process import Exit, Worker
-from capsule_durable.workers.standby_pool import Standby, Standbys
+from capsule_durable.workers.process import AttachedWorker, Exit
+from capsule_durable.workers.standby_pool import Standby, StandbyPool
 from capsule_worker.protocol import PROTOCOL_VERSION, Message
 from capsule_worker.protocol.messages import (
     ErrorMessage,
     HeartbeatMessage,
-    LimitMessage,
+    LimitExceededMessage,
     ReadyMessage,
     ResultMessage,
 )
@@ -36,7 +36,7 @@ DIAGNOSIS_TIMEOUT = 10.0
 #: Seconds between a worker's first ready and the start of the spare: it must not compete with the first cells.
 SPARE_DELAY = 2.0
 #: Seconds; a heartbeat is waited for as long as the worker lives.
-_FOR_EVER = 30 * 86400.0
+_NO_TIMEOUT = 30 * 86400.0
 #: Seconds that a worker's connection may stay open after the process has ended.
 DRAIN_AFTER_DEATH = 2.0
 #: Seconds that a dead worker's latest checkpoint may take before the one before it is used.
@@ -46,7 +46,7 @@ HEARTBEAT = 2.0
 #: Seconds after which a worker that does not answer its heartbeat is mute: C code holds the interpreter.
 MUTE = 1.0
 #: Seconds between two looks at what a worker takes; and for which it may be beyond a limit.
-LOOK, GRACE = 0.1, 2.0
+LIMIT_POLL_INTERVAL, GRACE = 0.1, 2.0
 #: Bytes that answers to heartbeats take at most; and how many of them must have disappeared in a frame.
 _ANSWERS, _SWALLOWED = 2048, 5
 _SIGKILL = -9
@@ -56,7 +56,7 @@ class Listener(Protocol):
     """Who wants to know about the lives of workers."""
 
     @property
-    def cell(self) -> Cell | None:
+    def cell(self) -> RunningCell | None:
         """The cell that runs in the worker, if one does."""
 
     async def prepare(self, ready: ReadyMessage) -> None:
@@ -80,7 +80,7 @@ class Listener(Protocol):
         """
 
 
-class Workers:
+class WorkerSupervisor:
     """Supervises the workers of one session.
 
     Args:
@@ -95,8 +95,8 @@ class Workers:
         self._launcher = launcher
         self._listener = listener
         self._keep_spare = spare
-        self._current: Worker | None = None
-        self._spare: Worker | None = None
+        self._current: AttachedWorker | None = None
+        self._spare: AttachedWorker | None = None
         self._spare_task: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -104,10 +104,10 @@ class Workers:
         #: The last cell of the current worker that has ended.
         self._ended = ""
         #: Copies of it that wait.
-        self._standbys = Standbys()
+        self._standbys = StandbyPool()
         self._leaving = False
         #: The worker whose place a copy has taken.
-        self._predecessor: Worker | None = None
+        self._predecessor: AttachedWorker | None = None
         #: The copy that replaces it when its cell has ended.
         self._replacement: Standby | None = None
         #: Done when a worker is ready; failed when none came up. Made anew for each worker.
@@ -121,11 +121,11 @@ class Workers:
         session.add_message_interceptor(self._intercept)
 
     @property
-    def current(self) -> Worker | None:
+    def current(self) -> AttachedWorker | None:
         """The worker that runs cells; None while there is none."""
         return self._current
 
-    def start(self, first: Launched | None = None) -> None:
+    def start(self, first: WorkerHandle | None = None) -> None:
         """Begin: adopt ``first``, a worker that was started earlier, or start one."""
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise(first), name="workers")
 
@@ -159,14 +159,14 @@ class Workers:
         except TimeoutError:
             raise WorkerUnavailable(f"no worker was ready within {START_TIMEOUT:g} s") from None
 
-    def let_leave(self) -> None:
+    def stop_supervising(self) -> None:
         """Let the current worker end without a successor. ``close`` follows."""
         self._leaving = True
         self._standbys.clear()
 
     async def close(self) -> None:
         """End all workers. What their cells started is ended by the warden. Idempotent."""
-        self.let_leave()
+        self.stop_supervising()
         for task in (self._spare_task, self._supervisor, self._preparing):
             if task is not None:
                 task.cancel()
@@ -185,7 +185,7 @@ class Workers:
 
     # -- the supervisor --------------------------------------------------------------------------------------
 
-    async def _supervise(self, launched: Launched | None) -> None:
+    async def _supervise(self, launched: WorkerHandle | None) -> None:
         while True:
             succeeds = launched is not None and launched.process is not None
             try:
@@ -236,7 +236,7 @@ class Workers:
         if predecessor is not None:
             await predecessor.writers_done(timeout)
 
-    async def _succeed(self, worker: Worker, end: Exit) -> Launched | None:
+    async def _succeed(self, worker: AttachedWorker, end: Exit) -> WorkerHandle | None:
         """See to it that a worker which has ended is followed by one with its variables; return it if it runs."""
         replacement, self._replacement = self._replacement, None
         standby = replacement or await self._standbys.take(execution_id=self._ended)
@@ -264,15 +264,15 @@ class Workers:
             self._listener.worker_died(end, partial(self._death, end, fate))
         return launched
 
-    async def _next(self, launched: Launched | None) -> Worker:
+    async def _next(self, launched: WorkerHandle | None) -> AttachedWorker:
         if launched is not None:
-            return await Worker.adopt(launched)
+            return await AttachedWorker.adopt(launched)
         spare, self._spare = self._spare, None
         if spare is not None and not spare.exited.done():
             return spare
-        return await Worker.adopt(self._launcher.launch())
+        return await AttachedWorker.adopt(self._launcher.launch())
 
-    async def _until_exit(self, worker: Worker, reader: asyncio.Task[None]) -> Exit:
+    async def _until_exit(self, worker: AttachedWorker, reader: asyncio.Task[None]) -> Exit:
         ends: list[asyncio.Future[Any]] = [reader, worker.exited]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not worker.exited.done():
@@ -290,7 +290,7 @@ class Workers:
             logger.error("reading from the worker failed", exc_info=error)
         return end
 
-    async def _listen_to_heart(self, worker: Worker) -> None:
+    async def _listen_to_heart(self, worker: AttachedWorker) -> None:
         """Notice a worker that is mute, and read its pipes for it.
 
         C code that holds the interpreter keeps the worker's own threads from running. If it also prints more than a
@@ -301,7 +301,7 @@ class Workers:
         while True:
             await asyncio.sleep(HEARTBEAT)
             message = HeartbeatMessage(id=self._session.next_request_id())
-            answer = asyncio.get_running_loop().create_task(self._session.ask(message, _FOR_EVER))
+            answer = asyncio.get_running_loop().create_task(self._session.ask(message, _NO_TIMEOUT))
             pending, received, swallowed = worker.transport.pending, worker.transport.received, 0
             try:
                 while not (await asyncio.wait({answer}, timeout=MUTE))[0]:
@@ -321,27 +321,29 @@ class Workers:
             finally:
                 answer.cancel()
 
-    async def _watch_limits(self, worker: Worker) -> None:
+    async def _watch_limits(self, worker: AttachedWorker) -> None:
         """See that a worker keeps to its limits: its cell gets an error first; if that does not help, it is ended."""
         if not self._launcher.limits.is_watched:
             return
-        meter = Meter(self._launcher.limits, worker.pid, self._launcher.sandbox.scratch)
+        meter = ResourceMonitor(self._launcher.limits, worker.pid, self._launcher.sandbox.scratch)
         now = asyncio.get_running_loop().time
         told: dict[str, float] = {}
         while True:
-            await asyncio.sleep(LOOK)
-            breaches = {breach.setting: breach for breach in meter.look(self._listener.cell)}
+            await asyncio.sleep(LIMIT_POLL_INTERVAL)
+            breaches = {breach.setting: breach for breach in meter.violations(self._listener.cell)}
             told = {setting: since for setting, since in told.items() if setting in breaches}
             for setting, breach in breaches.items():
                 if setting not in told:
                     told[setting] = now()
                     with contextlib.suppress(TransportClosed):
-                        self._session.send(LimitMessage(error=breach.error, text=f"{breach.text}; {setting} sets it"))
+                        self._session.send(
+                            LimitExceededMessage(error=breach.error, text=f"{breach.text}; {setting} sets it")
+                        )
                 elif now() - told[setting] > GRACE:
                     self._end(worker, breach)
                     return
 
-    def _end(self, worker: Worker, breach: LimitViolation) -> None:
+    def _end(self, worker: AttachedWorker, breach: LimitViolation) -> None:
         """End a worker that is beyond a limit, and what it has made."""
         self._verdict = f"the worker process was ended: {breach.text}"
         if not breach.ends_all or not self._launcher.end_all():
@@ -380,7 +382,7 @@ class Workers:
         if self._ready.done():
             self._ready = asyncio.get_running_loop().create_future()
 
-    def _reap(self, worker: Worker) -> None:
+    def _reap(self, worker: AttachedWorker) -> None:
         task = asyncio.get_running_loop().create_task(worker.end_children())
         self._reapers.add(task)
         task.add_done_callback(self._reapers.discard)
@@ -436,7 +438,7 @@ class Workers:
     async def _start_spare(self) -> None:
         await asyncio.sleep(SPARE_DELAY)
         try:
-            self._spare = await Worker.adopt(self._launcher.launch())
+            self._spare = await AttachedWorker.adopt(self._launcher.launch())
         except OSError as error:
             logger.warning("no spare worker: %s", error)
 

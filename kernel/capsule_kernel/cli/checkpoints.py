@@ -179,7 +179,7 @@ def gc(as_json: AsJson = False) -> None:
     settings, _ = load(os.environ, {}, Path.cwd())
     policy = Retention(
         count=settings.checkpoint_count,
-        age=settings.checkpoint_age and settings.checkpoint_age * 86400.0,
+        age=settings.checkpoint_days and settings.checkpoint_days * 86400.0,
         size=settings.checkpoint_size,
     )
     with open_catalogue() as catalogue:
@@ -215,7 +215,7 @@ def open_catalogue() -> Iterator[Catalogue | None]:
     with Catalogue(home) as catalogue:
         # A kernel that was killed could not list its last checkpoints. What is listed can be shown in any case.
         try:
-            catalogue.adopt_all()
+            catalogue.import_all()
         except StoreError as error:
             note(str(error))
         yield catalogue

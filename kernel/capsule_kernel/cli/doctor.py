@@ -38,7 +38,7 @@ class Finding:
     check: str
     status: Literal["ok", "warning", "problem"]
     detail: str
-    mend: str = ""
+    fix: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Return it as plain data."""
@@ -98,7 +98,7 @@ def isolation() -> Iterator[Finding]:
         settings, _ = load(os.environ, {}, Path.cwd())
     except ConfigurationError:
         return  # said already
-    where = policy.places(
+    where = policy.sandbox_paths(
         Path(jupyter_runtime_dir()) / "kernel.json",
         Path(settings.home),
         None,
@@ -116,7 +116,7 @@ def isolation() -> Iterator[Finding]:
         check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
         # In this one nothing runs without all of them.
         missing: Literal["problem", "warning"] = "problem" if plan.profile == "restricted" else "warning"
-        yield Finding(check, "ok" if layer.enforced else missing, detail, layer.mend)
+        yield Finding(check, "ok" if layer.enforced else missing, detail, layer.fix)
 
 
 def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
@@ -129,7 +129,7 @@ def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
         said = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
         return [policy.Layer("system calls", enforced=False, why=said)]
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [policy.told(each["layer"], each["why"]) for each in told]
+    return [policy.layer(each["layer"], each["why"]) for each in told]
 
 
 def runtime_directory(directory: Path) -> Finding:

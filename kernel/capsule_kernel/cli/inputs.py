@@ -167,7 +167,7 @@ def _sessions() -> dict[str, SessionRow]:
         rows = catalogue.sessions() if catalogue is not None else []
     found: dict[str, SessionRow] = {}
     for row in rows:
-        found.setdefault(ids.word(row.kernel), row)
+        found.setdefault(ids.slug(row.kernel), row)
     return found
 
 

@@ -22,10 +22,10 @@ from capsule_kernel.jupyter.connection_file import place
 #: Seconds until a kernel must have greeted; it does so also while a cell runs.
 GREETING = 30.0
 #: Seconds after which it is said that the kernel is busy.
-PATIENCE = 2.0
+TIMEOUT = 2.0
 #: Seconds until it must have answered what it answers at once.
 REPLY = 10.0
-_LOOK = 0.2
+_POLL_INTERVAL = 0.2
 
 
 class KernelUnreachable(CapsuleError):
@@ -172,13 +172,13 @@ def _published(
     client: BlockingKernelClient, request: str, tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what a kernel publishes about a request, until it has done with it."""
-    patient_until: float | None = time.monotonic() + PATIENCE
+    patient_until: float | None = time.monotonic() + TIMEOUT
     while True:
         if patient_until is not None and time.monotonic() > patient_until:
             patient_until = None
             tell("the kernel runs a cell; waiting until it has ended")
         try:
-            message = client.get_iopub_msg(timeout=_LOOK)
+            message = client.get_iopub_msg(timeout=_POLL_INTERVAL)
         except queue.Empty:
             if not runs():
                 raise KernelUnreachable("the kernel ended before it answered") from None

@@ -145,7 +145,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         colours = {"ok": "green", "warning": "yellow", "problem": "red"}
         print_table(
             ["check", "status", "found", "what mends it"],
-            [[f.check, f"[{colours[f.status]}]{f.status}[/]", plain(f.detail), plain(f.mend)] for f in findings],
+            [[f.check, f"[{colours[f.status]}]{f.status}[/]", plain(f.detail), plain(f.fix)] for f in findings],
         )
     if not well:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook, output_from_msg
 
-from capsule_durable.history.cells import Cell
+from capsule_durable.history.cells import CellRecord
 from capsule_kernel.jupyter import contents
 from capsule_worker.protocol import Output
 
@@ -58,7 +58,7 @@ def as_text(outputs: Iterable[Output]) -> str:
     return "\n".join(parts)
 
 
-def notebook_of(cells: Sequence[Cell]) -> Any:
+def notebook_of(cells: Sequence[CellRecord]) -> Any:
     """Return cells as a notebook, in the order in which they ran."""
     made = []
     for cell in cells:

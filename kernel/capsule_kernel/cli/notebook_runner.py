@@ -34,7 +34,7 @@ class NotebookUnreadable(CapsuleError):
 
 
 @dataclass
-class Cell:
+class CellReport:
     """What became of a cell of the notebook.
 
     Args:
@@ -56,7 +56,7 @@ class Report:
     id: str
     notebook: str
     output: str
-    cells: list[Cell] = field(default_factory=list)
+    cells: list[CellReport] = field(default_factory=list)
     seconds: float = 0.0
     error: str = ""
 
@@ -111,7 +111,8 @@ def run(
     report = Report(name, str(notebook), str(output))
     places = [index for index, cell in enumerate(content.cells) if cell.cell_type == "code" and cell.source.strip()]
     report.cells = [
-        Cell(place, content.cells[index].source.strip().splitlines()[0][:80]) for place, index in enumerate(places, 1)
+        CellReport(place, content.cells[index].source.strip().splitlines()[0][:80])
+        for place, index in enumerate(places, 1)
     ]
     console.print(
         f"Run [bold]{plain(name)}[/]: if it stops, `capsule run {plain(str(notebook))} --id {plain(name)}` goes on"
@@ -199,11 +200,11 @@ class _Show:
     def __init__(self, console: Console, progress: Progress | None, task: Any) -> None:
         self._console, self._progress, self._task = console, progress, task
 
-    def begin(self, cell: Cell) -> None:
+    def begin(self, cell: CellReport) -> None:
         if self._progress is not None:
             self._progress.update(self._task, line=plain(cell.line[:60]))
 
-    def end(self, cell: Cell) -> None:
+    def end(self, cell: CellReport) -> None:
         if self._progress is not None:
             self._progress.advance(self._task)
         else:

@@ -16,8 +16,8 @@ from capsule_durable.text import coloured, visible
 from capsule_kernel.console.terminal import plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from capsule_durable.history.cells import Cell
-    from capsule_durable.history.ledger import Event
+    from capsule_durable.history.cells import CellRecord
+    from capsule_durable.history.ledger import StoredEvent
     from capsule_durable.storage.sqlite import Database
 
 # As in `cli`, every command imports what it needs.
@@ -102,7 +102,7 @@ def tree(
     from capsule_durable.queries import inputs
 
     found = _cells(session, cell)
-    trees = [(one, asyncio.run(inputs.tree(_home(), one.execution_id))) for one in found]
+    trees = [(one, asyncio.run(inputs.trace(_home(), one.execution_id))) for one in found]
     if as_json:
         print_json([{"cell": one.number, "promises": [vars(step) for step in steps]} for one, steps in trees])
         return
@@ -192,7 +192,7 @@ def verify(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _print_event(event: Event, as_json: bool) -> None:
+def _print_event(event: StoredEvent, as_json: bool) -> None:
     import json
 
     if as_json:
@@ -208,12 +208,12 @@ def _first_line(code: str) -> str:
     return lines[0][:80] if lines else ""
 
 
-def _cells(session: str, number: int | None) -> list[Cell]:
-    from capsule_durable.history.cells import Cells
+def _cells(session: str, number: int | None) -> list[CellRecord]:
+    from capsule_durable.history.cells import CellStore
 
     of = _session_id(session)
     with _database() as database:
-        found = Cells(database).of_session(of, number)
+        found = CellStore(database).of_session(of, number)
     if not found:
         what = f"no cell In [{number}]" if number is not None else "no cell"
         raise NothingKept(f"session {of} has {what} that has ended")

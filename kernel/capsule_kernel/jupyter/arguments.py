@@ -71,7 +71,7 @@ _TRAIT = re.compile(r"--([A-Z]\w*)\.(\w+)(?:=(.*))?", re.DOTALL)
 _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "ERROR"}
 
 
-class Options:
+class Arguments:
     """What was asked for.
 
     Args:
@@ -103,7 +103,7 @@ class Options:
         self.unused = unused or []
 
 
-def parse(argv: Sequence[str] | None) -> Options:
+def parse(argv: Sequence[str] | None) -> Arguments:
     """Return what the arguments of the command say; without them, those of this process.
 
     Raises:
@@ -111,11 +111,11 @@ def parse(argv: Sequence[str] | None) -> Options:
     """
     match sys.argv[1:] if argv is None else argv:
         case ["-f", path]:  # so the kernel is started as a rule, and argparse takes 10 ms of that
-            return Options(path)
+            return Arguments(path)
     parser = _parser()
     given, rest = parser.parse_known_args(argv)
     said = vars(given)
-    options = Options(
+    options = Arguments(
         connection_file=given.connection_file,
         connection={_OF_CONNECTIONS[name]: value for name, value in said.items() if name in _OF_CONNECTIONS},
         python=given.python,
@@ -139,7 +139,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     return options
 
 
-def _take_trait(parser: argparse.ArgumentParser, options: Options, owner: str, name: str, value: str) -> None:
+def _take_trait(parser: argparse.ArgumentParser, options: Arguments, owner: str, name: str, value: str) -> None:
     if owner == "Session":
         # The value is not said: it may be a key.
         options.unused.append(f"--{owner}.{name} is not used: {_SIGNED}")

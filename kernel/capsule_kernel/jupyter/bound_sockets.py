@@ -15,7 +15,7 @@ import zmq
 LINGER = 1000
 
 
-class Endpoints:
+class BoundSockets:
     """Binds the sockets that a connection file names, but for the heartbeat's.
 
     Args:

@@ -12,7 +12,7 @@ from ipykernel.heartbeat import Heartbeat
 from jupyter_client.session import Session, json_packer
 from pydantic_core import PydanticSerializationError, to_json
 
-from capsule_kernel.jupyter.bound_sockets import LINGER, Endpoints
+from capsule_kernel.jupyter.bound_sockets import LINGER, BoundSockets
 from capsule_kernel.jupyter.sockets import IOPub, Router
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Channels:
         zmq.ZMQError: its address cannot be bound.
     """
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: BoundSockets) -> None:
         self._endpoints = endpoints
         values = endpoints.values
         self.session = Session(

@@ -76,7 +76,7 @@ class ConnectionFile:
         return f"To connect another client to this kernel, use:\n    --existing {name}"
 
 
-def settle(name: str | None, wanted: Mapping[str, str | int]) -> ConnectionFile:
+def resolve(name: str | None, wanted: Mapping[str, str | int]) -> ConnectionFile:
     """Return the connection file of a path or a name; one that is not there is to be made, as ipykernel does it.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 import capsule_kernel
 from capsule_durable.errors import ExecutionFailed, WorkerDied
-from capsule_durable.messaging.capabilities import Question
+from capsule_durable.messaging.capabilities import InputPrompt
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
@@ -109,7 +109,7 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
     )
 
 
-def awaited_input(question: Question) -> m.StreamOutput:
+def awaited_input(question: InputPrompt) -> m.StreamOutput:
     """Return what is shown below a cell that waits for an input which its client cannot ask for."""
     what = "a password" if question.password else "an input"
     return m.StreamOutput(

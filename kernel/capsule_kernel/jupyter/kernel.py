@@ -16,7 +16,7 @@ import capsule_kernel
 from capsule_durable import ids
 from capsule_durable.errors import CapsuleError, ExecutionFailed
 from capsule_durable.execution.runtime import Runtime
-from capsule_durable.messaging.capabilities import Capabilities, Question
+from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_kernel.jupyter import contents
 from capsule_kernel.jupyter.channels import Channels
 from capsule_kernel.jupyter.resource_usage import Usage
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 10_000
 
 
-class Lane:
+class ShellQueue:
     """The cells of one shell, the main one or a subshell, which run one after the other."""
 
     def __init__(self) -> None:
@@ -71,8 +71,8 @@ class CapsuleKernel(Kernel):
         self._leaving = False
         self._parents: OrderedDict[str, Any] = OrderedDict()
         #: The main shell (None), and subshells by their ids.
-        self._lanes: dict[str | None, Lane] = {}
-        self._questions: list[tuple[Question, Any]] = []
+        self._lanes: dict[str | None, ShellQueue] = {}
+        self._questions: list[tuple[InputPrompt, Any]] = []
         self._usage = Usage()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idents: dict[str, Any] = {}
@@ -137,14 +137,14 @@ class CapsuleKernel(Kernel):
 
     # -- serving ---------------------------------------------------------------------------------------------
 
-    def _lane(self, subshell: Any) -> Lane | None:
+    def _lane(self, subshell: Any) -> ShellQueue | None:
         """Return the main shell's (None) or a subshell's; None where there is none, whatever a client calls it."""
         return self._lanes.get(subshell) if subshell is None or isinstance(subshell, str) else None
 
     def _open_lane(self, subshell: str | None) -> None:
-        self._lanes[subshell] = Lane()
+        self._lanes[subshell] = ShellQueue()
 
-    async def _run_cells(self, lane: Lane) -> None:
+    async def _run_cells(self, lane: ShellQueue) -> None:
         """Take one cell after the other, until none waits."""
         lane.moving = True
         try:
@@ -172,7 +172,7 @@ class CapsuleKernel(Kernel):
         handler = handlers.get(msg_type)
         if msg_type == "execute_request":
             # Let the cell be on its way before anybody is told: that takes as long as a small cell runs.
-            self._channels.iopub.hold()
+            self._channels.iopub.cork()
         self._publish_status("busy", channel, parent=message)
         try:
             if handler is None:
@@ -302,7 +302,7 @@ class CapsuleKernel(Kernel):
 
     # -- input -----------------------------------------------------------------------------------------------
 
-    def _prompt(self, question: Question) -> None:
+    def _prompt(self, question: InputPrompt) -> None:
         """Send an ``input_request`` to the client that sent the cell."""
         ident = self._idents.get(question.execution_id)
         if ident is None:

@@ -129,7 +129,7 @@ class IOPub(_Socket):
             buffers=list(buffers),
         )
 
-    def hold(self) -> None:
+    def cork(self) -> None:
         """Send what is published from now on as soon as the loop goes on, in its order."""
         if self._held is None:
             self._held = []

@@ -26,7 +26,7 @@ from typing import Any
 from msgspec import Raw
 
 from capsule_durable.engines.embedded import timers, wire
-from capsule_durable.engines.embedded.network import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
 from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.storage import process_identity
@@ -90,7 +90,7 @@ def asking(request: wire.Request) -> Act:
     """Have the connection carry out a request."""
 
     def act(path: Path) -> None:
-        connection = EmbeddedConnection(path, "g", clock=lambda: NOW + 1000)
+        connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 1000)
         answer = asyncio.run(connection._carry_out(request))
         assert answer.status < 400, answer
 
@@ -98,7 +98,7 @@ def asking(request: wire.Request) -> Act:
 
 
 def round_of_timers(path: Path) -> None:
-    connection = EmbeddedConnection(path, "g", clock=lambda: NOW + 10_000)
+    connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 10_000)
 
     async def look() -> None:
         connection._transact(lambda tx: connection._round(tx, ["other"]))
@@ -170,7 +170,7 @@ def prepare(directory: Path) -> None:
         before.mkdir(parents=True)
         if case != "open":
             making = directory / "making" / case
-            connection = EmbeddedConnection(making / FILE, "g", clock=lambda: NOW)
+            connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
                 assert asyncio.run(connection._carry_out(request)).status < 400
             # As a process leaves it that does not come to an end: with a log, and nobody's locks.

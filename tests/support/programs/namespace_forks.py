@@ -85,8 +85,10 @@ class Life:
         """Run the cells of a request and return what is to be known of it."""
         keeping = request["directory"] is not None
         if keeping:
-            self._checkpointer.keep(
-                m.KeepMessage(directory=request["directory"], session="random", number=request["number"])
+            self._checkpointer.configure(
+                m.ConfigureCheckpointsMessage(
+                    directory=request["directory"], session="random", number=request["number"]
+                )
             )
         problems: list[str] = []
         if request["manifest"] is not None:
@@ -131,7 +133,7 @@ class Life:
     def _save(self, *, settle: bool) -> None:
         """Begin a checkpoint as the worker does; wait for it only if the next cell is not to run beside it."""
         saver = self._checkpointer
-        if saver.due:
+        if saver.is_due:
             saver.begin()
         if not settle:
             if saver._write is not None:

@@ -22,7 +22,7 @@ from capsule_worker.process import execution_context
 from capsule_worker.protocol.messages import CommMessage, CommOutput, ExecuteMessage
 
 if TYPE_CHECKING:
-    from capsule_worker.output.output_writer import Outlet
+    from capsule_worker.output.output_writer import OutputWriter
 
 #: Requests whose headers are remembered.
 _REMEMBERED = 1000
@@ -34,7 +34,7 @@ class Comm(BaseComm):
     """Sends what an object says behind what was shown before."""
 
     #: Where it leaves, and who is told.
-    outlet: ClassVar[Outlet]
+    outlet: ClassVar[OutputWriter]
     comms: ClassVar[Comms]
 
     def __reduce__(self) -> Any:
@@ -84,7 +84,7 @@ class Comms:
         outlet: where what objects say leaves.
     """
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: OutputWriter) -> None:
         self.manager = CommManager()
         self._requests: OrderedDict[str, dict[str, Any]] = OrderedDict()
         #: The subshells, or None for the main shell, whose code has asked something, by the ids of the questions.
@@ -156,7 +156,7 @@ class Comms:
             "content": content,
             "buffers": [memoryview(each) for each in message.buffers],
         }
-        with execution_context.beside(message.id):
+        with execution_context.attributed_to(message.id):
             handle = getattr(self.manager, f"comm_{message.event}")
             handle(None, None, told)
 

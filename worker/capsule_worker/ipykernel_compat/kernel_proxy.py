@@ -19,8 +19,8 @@ from capsule_worker.shell import introspection
 if TYPE_CHECKING:
     from capsule_worker.frontend.comms import Comms
     from capsule_worker.frontend.stdin import Stdin
-    from capsule_worker.output.output_writer import Outlet
-    from capsule_worker.process.kernel_requests import Commands
+    from capsule_worker.output.output_writer import OutputWriter
+    from capsule_worker.process.kernel_requests import KernelRequests
 
 #: What only a kernel has whose requests come to the process of its cells.
 _ELSEWHERE = frozenset(
@@ -39,7 +39,7 @@ _ELSEWHERE = frozenset(
 )
 
 
-class KernelOfShell:
+class KernelProxy:
     """What libraries ask for as ``get_ipython().kernel``.
 
     Args:
@@ -67,11 +67,11 @@ class KernelOfShell:
     #: Sockets and threads of a kernel's own process; here the session is all that is needed.
     iopub_socket = iopub_thread = shell_stream = control_stream = stdin_socket = None
 
-    def __init__(self, shell: Any, comms: Comms, outlet: Outlet, commands: Commands, stdin: Stdin) -> None:
+    def __init__(self, shell: Any, comms: Comms, outlet: OutputWriter, commands: KernelRequests, stdin: Stdin) -> None:
         self.shell = shell
         self._commands = commands
         self.comm_manager = comms.manager
-        self.session = SessionOfShell(outlet, comms)
+        self.session = SessionProxy(outlet, comms)
         self._comms = comms
         #: Ask for a line, or a password, below the cell.
         self.raw_input, self.getpass = stdin.ask_line, stdin.ask_password
@@ -221,7 +221,7 @@ class KernelOfShell:
         return self.session.send(stream, msg_or_type, content, None, ident, buffers, track, header, metadata)
 
 
-class SessionOfShell:
+class SessionProxy:
     """Sends what is to be shown, as clients of other kernels do that run in a cell (``execute_interactive``).
 
     Args:
@@ -229,7 +229,7 @@ class SessionOfShell:
         comms: they know what belongs to which request.
     """
 
-    def __init__(self, outlet: Outlet, comms: Comms) -> None:
+    def __init__(self, outlet: OutputWriter, comms: Comms) -> None:
         self._outlet, self._comms = outlet, comms
         #: Its id.
         self.session = str(uuid.uuid4())
@@ -293,7 +293,7 @@ class SessionOfShell:
         name: Any = content.get("name")
         if name not in get_args(StreamName):
             raise ValueError(f"there are the streams {' and '.join(get_args(StreamName))}, and not {name!r}")
-        with execution_context.beside(execution):
+        with execution_context.attributed_to(execution):
             self._outlet.write(name, content.get("text", ""))
 
 

@@ -13,14 +13,14 @@ from capsule_worker.isolation import resource_limits
 #: Environment variables: the names of those which cells do not get; the profile of the sandbox; and the directories in
 #: which nothing new can be made. See ``capsule_durable.workers.launcher`` and
 #: ``capsule_worker.isolation.self_sandboxing``.
-WITHHELD, PROFILE, CLOSED = "CAPSULE_WITHHELD", "CAPSULE_ISOLATION", "CAPSULE_CLOSED"
+HIDDEN_ENVIRONMENT, PROFILE, CLOSED = "CAPSULE_HIDDEN_ENVIRONMENT", "CAPSULE_ISOLATION", "CAPSULE_CLOSED"
 _NO_NETWORK = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
 
 
 def hints(error: BaseException) -> list[str]:
     """Return lines to show below an error that is a limit's doing, or may be."""
     hint = None
-    if type(error) is KeyError and error.args and error.args[0] in os.environ.get(WITHHELD, "").split():
+    if type(error) is KeyError and error.args and error.args[0] in os.environ.get(HIDDEN_ENVIRONMENT, "").split():
         hint = (
             f"cells do not get the variable {error.args[0]}, which is not one of the usual ones, and may be a key. To"
             f" hand it on, add it to the setting pass_environment (capsule.toml:"

@@ -126,7 +126,7 @@ class _Lifted:
 lifted = _Lifted()
 
 
-def patiently(wait: Callable[[], _T]) -> _T:
+def retry_on_memory_error(wait: Callable[[], _T]) -> _T:
     """Call what waits for something, in a thread of ours: it needs little, but the cell may have left nothing."""
     while True:
         try:

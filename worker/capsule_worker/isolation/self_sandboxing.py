@@ -67,7 +67,7 @@ class Confinement:
         return cls(**json.loads(text))
 
 
-def confine(what: Confinement) -> Iterator[tuple[str, str]]:
+def apply(what: Confinement) -> Iterator[tuple[str, str]]:
     """Give things up; yield each layer's name, and why it could not be had, which is empty if it was."""
     if what.scopes:
         yield "scopes", _why(_scope, what)
@@ -191,5 +191,5 @@ def _allow(rules: Ruleset, path: Path, access: AccessFS) -> None:
 
 
 if __name__ == "__main__":
-    for name, why in confine(Confinement.from_json(sys.argv[1])):
+    for name, why in apply(Confinement.from_json(sys.argv[1])):
         print(json.dumps({"layer": name, "why": why}))

@@ -10,7 +10,7 @@ from IPython.core.displaypub import DisplayPublisher
 from traitlets import Bool
 
 from capsule_worker.output.jsonable import jsonable
-from capsule_worker.output.output_writer import Outlet
+from capsule_worker.output.output_writer import OutputWriter
 from capsule_worker.output.publish_hooks import OfThread, Publisher
 from capsule_worker.protocol.messages import (
     ClearOutput,
@@ -160,7 +160,7 @@ class ZMQDisplayPublisher(Publisher, DisplayPublisher):
             _outlet(self).publish(ClearOutput(wait=bool(wait)))
 
 
-def _outlet(part: Any) -> Outlet:
+def _outlet(part: Any) -> OutputWriter:
     """Return the outlet of the shell that a display hook or publisher belongs to."""
-    outlet: Outlet = part.shell.outlet
+    outlet: OutputWriter = part.shell.outlet
     return outlet

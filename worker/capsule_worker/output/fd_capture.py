@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 from capsule_worker.isolation import resource_limits
-from capsule_worker.output.output_writer import FD, Outlet
+from capsule_worker.output.output_writer import FD, OutputWriter
 from capsule_worker.process import children, execution_context
 from capsule_worker.protocol.output_buffer import Piece, StreamName
 
@@ -36,7 +36,7 @@ class _Pipe:
         os.set_blocking(fd, False)  # the os module's signature
 
 
-class PipeReader:
+class FdCapture:
     """Reads the pipes behind descriptors 1 and 2.
 
     Args:
@@ -45,7 +45,7 @@ class PipeReader:
         outlet: where the text goes.
     """
 
-    def __init__(self, stdout: int, stderr: int, outlet: Outlet) -> None:
+    def __init__(self, stdout: int, stderr: int, outlet: OutputWriter) -> None:
         self._outlet = outlet
         self._lock = threading.RLock()
         self._libc = _line_buffered_libc()
@@ -131,7 +131,7 @@ class PipeReader:
 
     def _read_forever(self) -> None:
         while True:
-            for key, _ in resource_limits.patiently(self._selector.select):
+            for key, _ in resource_limits.retry_on_memory_error(self._selector.select):
                 if key.fileobj in self._selector.get_map():
                     self._read(key.data)
 

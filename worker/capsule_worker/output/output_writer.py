@@ -13,7 +13,7 @@ from capsule_worker.process import execution_context
 from capsule_worker.process.channel import Channel
 from capsule_worker.protocol import FrameTooLarge, ProtocolError
 from capsule_worker.protocol.messages import ErrorMessage, Output, OutputMessage, ResultMessage, StreamOutput
-from capsule_worker.protocol.output_buffer import Journal, Piece, StreamName
+from capsule_worker.protocol.output_buffer import OutputBuffer, Piece, StreamName
 
 #: Seconds between the first text after a silence and its sending: long enough for a line to be completed, and
 #: short enough to look immediate.
@@ -31,7 +31,7 @@ QUIET = 50e-6
 FD = {"stdout": 1, "stderr": 2}
 
 
-class Outlet:
+class OutputWriter:
     """Takes output from every thread and sends it in order.
 
     Args:
@@ -39,7 +39,7 @@ class Outlet:
         journal: holds text until it is sent, where the front finds it if this process dies.
     """
 
-    def __init__(self, channel: Channel, journal: Journal) -> None:
+    def __init__(self, channel: Channel, journal: OutputBuffer) -> None:
         self._channel = channel
         self._journal = journal
         self.gate = channel.gate
@@ -75,14 +75,14 @@ class Outlet:
         with self._lock:
             waiting = self._journal.write(execution_context.current(), name, text)
         if not self._awake or not 0 <= waiting < HIGH_WATER:
-            self._hurry(waiting, Piece(execution_context.current(), name, text))
+            self._flush_deferred(waiting, Piece(execution_context.current(), name, text))
         return len(text)
 
     def append(self, piece: Piece) -> None:
         """Take text that something else wrote; it leaves within milliseconds."""
         with self._lock:
             waiting = self._journal.write(*piece)
-        self._hurry(waiting, piece)
+        self._flush_deferred(waiting, piece)
 
     def flush(self, deadline: float | None = None) -> bool:
         """Send all text that was taken so far; see ``Channel.send`` for deadline and result."""
@@ -163,7 +163,7 @@ class Outlet:
             with self._lock:
                 yield
 
-    def renew(self, journal: Journal) -> None:
+    def renew(self, journal: OutputBuffer) -> None:
         """Go on with another journal, in a copy of the process, which has none of the threads."""
         self._journal = journal
         self._wake = threading.Event()
@@ -174,7 +174,7 @@ class Outlet:
         """In a forked child: write to the inherited pipes, which the parent reads; the socket is the parent's."""
         self._forked = True
 
-    def _hurry(self, waiting: int, piece: Piece) -> None:
+    def _flush_deferred(self, waiting: int, piece: Piece) -> None:
         """See to it that what waits leaves: soon, or now where it is too much, with ``piece`` if that found no room."""
         if 0 <= waiting < HIGH_WATER:
             self._awake = True
@@ -192,7 +192,7 @@ class Outlet:
 
     def _flush_forever(self) -> None:
         while True:
-            resource_limits.patiently(self._wake.wait)
+            resource_limits.retry_on_memory_error(self._wake.wait)
             delay = FIRST_DELAY
             while len(self._journal) or delay == FIRST_DELAY:
                 time.sleep(delay)

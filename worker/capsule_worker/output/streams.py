@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from capsule_worker.output.output_writer import FD, Outlet
+from capsule_worker.output.output_writer import FD, OutputWriter
 from capsule_worker.output.publish_hooks import Hook, OfThread, Publisher
 from capsule_worker.protocol.output_buffer import StreamName
 
@@ -24,7 +24,7 @@ class OutStream(Publisher, io.TextIOBase):
     encoding = "UTF-8"
     errors = "backslashreplace"
 
-    def __init__(self, name: StreamName, outlet: Outlet) -> None:
+    def __init__(self, name: StreamName, outlet: OutputWriter) -> None:
         self.name: StreamName = name
         self.topic = f"stream.{name}".encode()
         self._outlet = outlet

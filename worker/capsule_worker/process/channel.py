@@ -87,7 +87,7 @@ class Channel:
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         while True:
-            resource_limits.patiently(poller.poll)
+            resource_limits.retry_on_memory_error(poller.poll)
             with resource_limits.lifted:
                 try:
                     data = self._sock.recv(READ_SIZE)

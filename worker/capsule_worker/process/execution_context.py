@@ -26,7 +26,7 @@ def enter(execution_id: str) -> None:
 
 
 @contextmanager
-def beside(execution_id: str) -> Iterator[None]:
+def attributed_to(execution_id: str) -> Iterator[None]:
     """Say that the code inside belongs to ``execution_id``, beside whatever cell runs or ran last."""
     token = _execution.set(execution_id)
     try:

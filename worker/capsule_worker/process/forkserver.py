@@ -38,7 +38,7 @@ _MOST = 1 << 16
 
 
 @dataclass
-class Order:
+class WorkerStart:
     """What a worker begins with.
 
     Args:
@@ -52,7 +52,7 @@ class Order:
     started: float
 
 
-def watch(control: socket.socket, cookie: str, confine: str | None, prepare: Callable[[], None]) -> Order | None:
+def watch(control: socket.socket, cookie: str, confine: str | None, prepare: Callable[[], None]) -> WorkerStart | None:
     """Start workers and wait for them, until the front is gone; then end everything.
 
     Args:
@@ -102,7 +102,7 @@ def watch(control: socket.socket, cookie: str, confine: str | None, prepare: Cal
                 control.close()
                 resource_limits.impose(asked["limits"])
                 handed = _settle_in(asked["cookie"], dict(zip(HANDED, fds)))  # noqa: B905  # 3.9 knows no strict
-                return Order(handed, asked["drain_timeout"], started)
+                return WorkerStart(handed, asked["drain_timeout"], started)
             for fd in fds:
                 os.close(fd)
 
@@ -118,7 +118,7 @@ def _let_leave() -> None:
 
 def _confine(control: socket.socket, what: self_sandboxing.Confinement) -> None:
     """Give things up, and tell which could be."""
-    for layer, why in self_sandboxing.confine(what):
+    for layer, why in self_sandboxing.apply(what):
         if why and layer in what.required:
             raise SystemExit(f"the profile cannot be held here, since {layer} are missing: {why}")
         _tell(control, {"layer": layer, "why": why})
@@ -145,7 +145,7 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
     # An interrupt is for a cell, and each takes it as it begins (``InterruptGate``): before the first there is none.
     signal.signal(signal.SIGINT, _ignore)
     os.setsid()
-    orphan_cleanup.take_cookie(cookie)
+    orphan_cleanup.set_process_tag(cookie)
     for name, standard in (("stdout_writing", 1), ("stderr_writing", 2)):
         fd = fds.pop(name)
         os.dup2(fd, standard)

@@ -10,11 +10,11 @@ from capsule_worker.process.channel import Channel
 from capsule_worker.protocol.messages import CommandMessage, CommandReplyMessage
 
 
-class CommandRefused(Exception):
+class RequestRefused(Exception):
     """A command cannot be carried out. The message says why."""
 
 
-class Commands:
+class KernelRequests:
     """Sends commands to the front. One for the worker's life."""
 
     def __init__(self, channel: Channel) -> None:
@@ -40,7 +40,7 @@ class Commands:
             CommandRefused: it cannot be carried out.
         """
         if self._forked:
-            raise CommandRefused("only the cell itself can ask, not a process that it forked")
+            raise RequestRefused("only the cell itself can ask, not a process that it forked")
         self._count += 1
         command_id = str(self._count)
         answers: queue.SimpleQueue[CommandReplyMessage] = queue.SimpleQueue()
@@ -55,5 +55,5 @@ class Commands:
         finally:
             del self._answers[command_id]
         if reply.error is not None:
-            raise CommandRefused(reply.error)
+            raise RequestRefused(reply.error)
         return reply

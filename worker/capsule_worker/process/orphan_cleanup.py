@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 #: The environment variable with the cookie, and the one of those who stand aside when a worker's processes are ended.
-COOKIE, ASIDE = "CAPSULE_WORKER_COOKIE", "CAPSULE_WRITER_COOKIE"
+PROCESS_TAG, WRITER_TAG = "CAPSULE_PROCESS_TAG", "CAPSULE_WRITER_TAG"
 _THREADS = ("ignore", None, DeprecationWarning, None, 0)
 #: How often to look again for processes that were just being started.
 ROUNDS = 20
@@ -28,12 +28,12 @@ LINGER = 10.0
 
 def end_children() -> None:
     """Kill what this worker's cells started, but not this process."""
-    cookie = os.environ.get(COOKIE)
+    cookie = os.environ.get(PROCESS_TAG)
     if cookie:
         end_all(cookie, spare=os.getpid())
 
 
-def end_all(cookie: str, spare: int = 0, variable: str = COOKIE) -> int:
+def end_all(cookie: str, spare: int = 0, variable: str = PROCESS_TAG) -> int:
     """Kill every process of this user whose environment holds ``cookie``; return how many there were.
 
     Args:
@@ -58,9 +58,9 @@ def end_everything(cookie: str, spare: int = 0) -> None:
     """Kill what ``end_all`` does, and what stands aside when that has had time to write what it was writing."""
     end_all(cookie, spare)
     deadline = time.monotonic() + LINGER
-    while _marked(cookie, ASIDE) and time.monotonic() < deadline:
+    while _marked(cookie, WRITER_TAG) and time.monotonic() < deadline:
         time.sleep(0.05)
-    end_all(cookie, variable=ASIDE)
+    end_all(cookie, variable=WRITER_TAG)
     # One that was about to take a worker's place meanwhile.
     end_all(cookie, spare)
 
@@ -78,27 +78,27 @@ def _marked(cookie: str, variable: str) -> list[int]:
     return found
 
 
-def fork_aside() -> int:
+def fork_writer() -> int:
     """Fork a copy that carries the cookie under the other name from its first moment on; return what ``fork`` does."""
-    _write(ASIDE)
+    _write(WRITER_TAG)
     # That threads are not copied is known. `catch_warnings` would have warnings shown again that were shown before.
     warnings.filters.insert(0, _THREADS)  # type: ignore[attr-defined]  # it is a list
     try:
         pid = os.fork()
     except OSError:
-        _write(COOKIE)
+        _write(PROCESS_TAG)
         raise
     finally:
         warnings.filters.remove(_THREADS)  # type: ignore[attr-defined]
     if pid:
-        _write(COOKIE)
+        _write(PROCESS_TAG)
     return pid
 
 
-def take_cookie(cookie: str) -> None:
+def set_process_tag(cookie: str) -> None:
     """Carry a cookie of its own, as long as the inherited one, and hand it on to child processes."""
-    os.environ[COOKIE] = cookie
-    _write(f"{COOKIE}={cookie}")
+    os.environ[PROCESS_TAG] = cookie
+    _write(f"{PROCESS_TAG}={cookie}")
 
 
 def _write(text: str) -> None:
@@ -118,7 +118,7 @@ def _address() -> int:
         environment = Path("/proc/self/environ").read_bytes()
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         # env_start is the 50th field; the first two are before the parenthesis.
-        return int(fields[47]) + environment.index(f"{COOKIE}=".encode())
+        return int(fields[47]) + environment.index(f"{PROCESS_TAG}=".encode())
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -39,12 +39,12 @@ _RENEWED = frozenset({"jemalloc_bg_thd"})
 _GPUS = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
-class Unsound(Exception):
+class CannotFork(Exception):
     """A copy would not be as good as the original; the text says why."""
 
 
 @dataclass
-class Succession:
+class TakeoverFds:
     """What a copy needs to take over.
 
     Args:
@@ -62,13 +62,13 @@ class _Snapshot:
     positions: list[tuple[int, int]]
 
 
-def leave_copy(
+def fork_standby(
     front: socket.socket,
     note: dict[str, Any],
     own: Collection[int],
     quiet: AbstractContextManager[Any],
     let_go: Callable[[], None],
-) -> Succession | None:
+) -> TakeoverFds | None:
     """Leave a copy of this process behind.
 
     Args:
@@ -86,16 +86,16 @@ def leave_copy(
         OSError: no process can be started.
     """
     if children.others():
-        raise Unsound("child processes run")
+        raise CannotFork("child processes run")
     threads = _threads()
     if threads > threading.active_count() and threads >= _Pools.least:
-        raise Unsound(_Pools.reason)
+        raise CannotFork(_Pools.reason)
     kept = _look_at_files(own)
     _look_at_memory()
     snapshot = _Snapshot(random.getstate(), kept)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, quiet:
-        child = orphan_cleanup.fork_aside()
+        child = orphan_cleanup.fork_writer()
         if not child:
             return _become_copy(ours, theirs, let_go, snapshot)
         children.expect(child)
@@ -103,7 +103,7 @@ def leave_copy(
         if _threads_stay():
             ours.close()  # the copy ends
             _Pools.least = threads
-            raise Unsound(_Pools.reason)
+            raise CannotFork(_Pools.reason)
         socket.send_fds(front, [msgpack.packb(note)], [ours.fileno()])
     return None
 
@@ -135,7 +135,7 @@ def _threads_stay() -> bool:
 
 def _become_copy(
     ours: socket.socket, theirs: socket.socket, let_go: Callable[[], None], snapshot: _Snapshot
-) -> Succession:
+) -> TakeoverFds:
     try:
         # Nobody's child, so that code which waits for any child of its own does not meet it.
         if os.fork():
@@ -152,7 +152,7 @@ def _become_copy(
         data, fds, *_ = socket.recv_fds(theirs, 4096, len(HANDED))
         if not data or len(fds) != len(HANDED):
             os._exit(0)
-        orphan_cleanup.take_cookie(data.decode())
+        orphan_cleanup.set_process_tag(data.decode())
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("0")
         random.setstate(snapshot.random)
@@ -161,7 +161,7 @@ def _become_copy(
                 os.lseek(fd, position, os.SEEK_SET)
     except BaseException:
         _end()
-    return Succession(dict(zip(HANDED, fds, strict=True)))
+    return TakeoverFds(dict(zip(HANDED, fds, strict=True)))
 
 
 def _end() -> NoReturn:
@@ -184,9 +184,9 @@ def _look_at_files(own: Collection[int]) -> list[tuple[int, int]]:
         except OSError:
             continue  # the listing itself
         if stat.S_ISSOCK(mode):
-            raise Unsound("a connection is open")
+            raise CannotFork("a connection is open")
         if stat.S_ISCHR(mode) and str(Path(f"/proc/self/fd/{fd}").readlink()).startswith(_GPUS):
-            raise Unsound("a GPU is in use")
+            raise CannotFork("a GPU is in use")
         if stat.S_ISREG(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             positions.append((fd, os.lseek(fd, 0, os.SEEK_CUR)))
     return positions
@@ -198,7 +198,7 @@ def _look_at_memory() -> None:
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
             if free < max(_FREE, resident * _FREE_PART):
-                raise Unsound(f"only {free / 1e9:.1f} GB of memory are free")
+                raise CannotFork(f"only {free / 1e9:.1f} GB of memory are free")
             return
 
 

@@ -26,11 +26,11 @@ class Subshells:
     """Runs jobs of each subshell one after the other."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, _SubshellQueue] = {}
 
     def put(self, subshell: str, job: Job) -> None:
         """Have a subshell do something when it has done what it was given before. For any one thread."""
-        self._lanes.setdefault(subshell, _Lane(subshell)).put(job)
+        self._lanes.setdefault(subshell, _SubshellQueue(subshell)).put(job)
 
     @property
     def busy(self) -> bool:
@@ -42,7 +42,7 @@ class Subshells:
         self._lanes = {}
 
 
-class _Lane:
+class _SubshellQueue:
     """The thread of one subshell, and what it is to do."""
 
     def __init__(self, name: str) -> None:

@@ -38,7 +38,7 @@ class Piece(NamedTuple):
     text: str
 
 
-class Journal:
+class OutputBuffer:
     """The writing end: holds text until it is taken, and keeps it until it is sent.
 
     Its caller sees to it that one thread uses it at a time.
@@ -117,9 +117,9 @@ class Journal:
         self._execution_id, self._name = execution_id, name
 
 
-def mapped(fd: int) -> Journal:
+def mapped(fd: int) -> OutputBuffer:
     """Return the journal in the shared memory behind a descriptor."""
-    return Journal(memoryview(mmap.mmap(fd, SIZE)))
+    return OutputBuffer(memoryview(mmap.mmap(fd, SIZE)))
 
 
 def read(memory: bytes) -> list[tuple[StreamName, str]]:

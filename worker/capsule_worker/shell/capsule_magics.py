@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.display import display
 
 from capsule_worker.checkpoints.storage.packs import StorageError
-from capsule_worker.process.kernel_requests import CommandRefused
+from capsule_worker.process.kernel_requests import RequestRefused
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import CommandReplyMessage
 
@@ -61,7 +61,7 @@ HELP = """%capsule status                         what is saved, and where
 %capsule forget NAME|ID...              remove checkpoints
 %capsule resume [SESSION]               go on with the variables of this notebook's last session, or of another one
 
-%%capsule retry=N [pause=SECONDS]       as a cell's first line: if its process dies or its code raises, try again"""
+%%capsule retry=N [delay=SECONDS]       as a cell's first line: if its process dies or its code raises, try again"""
 
 
 @magics_class
@@ -74,7 +74,7 @@ class CapsuleMagics(Magics):
         """Save, list, compare and bring back the notebook's variables. ``%capsule`` alone lists the words."""
         if cell is not None:
             # One that makes sense is the front's.
-            raise UsageError("%%capsule stands for how often a cell is tried again: %%capsule retry=3 [pause=0.5]")
+            raise UsageError("%%capsule stands for how often a cell is tried again: %%capsule retry=3 [delay=0.5]")
         try:
             words = shlex.split(line)
         except ValueError as error:
@@ -90,7 +90,7 @@ class CapsuleMagics(Magics):
                 act(**arguments)
             else:
                 _show(self._ask(word, **arguments))
-        except (CommandRefused, StorageError) as error:
+        except (RequestRefused, StorageError) as error:
             raise UsageError(f"%capsule {word}: {error}") from error
 
     def _ask(self, word: str, **arguments: Any) -> CommandReplyMessage:

@@ -57,7 +57,7 @@ class CellRunner:
 
         It has the number that it was given, and leaves no trace in the history, which is in the order of cells.
         """
-        with execution_context.beside(message.id):
+        with execution_context.attributed_to(message.id):
             message = message.model_copy(update={"store_history": False})
             return await self._run_to_result(message, message.execution_count or self._shell.execution_count)
 

@@ -20,7 +20,7 @@ _NONE = frozenset({"asyncio", "inline", "ipympl", "nbagg", "none", "notebook", "
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
-class Windows:
+class GuiEventLoop:
     """Runs toolkits on the worker's asyncio loop. One for the worker's life."""
 
     def __init__(self) -> None:

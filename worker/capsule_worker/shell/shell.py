@@ -20,12 +20,12 @@ from traitlets import CBool, Instance, Type, default
 from capsule_worker.isolation import resource_limits
 from capsule_worker.isolation.error_hints import hints
 from capsule_worker.output.displays import ZMQDisplayPublisher, ZMQShellDisplayHook, running
-from capsule_worker.output.output_writer import Outlet
+from capsule_worker.output.output_writer import OutputWriter
 from capsule_worker.process import execution_context, interrupts
 from capsule_worker.protocol.messages import ErrorOutput
 from capsule_worker.shell.capsule_magics import CapsuleMagics
 from capsule_worker.shell.cell_filenames import CellFiles
-from capsule_worker.shell.gui_loops import Windows
+from capsule_worker.shell.gui_loops import GuiEventLoop
 from capsule_worker.shell.history import IN_MEMORY, HistoryManager
 from capsule_worker.shell.magics import NotebookMagics
 
@@ -57,7 +57,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     __module__ = "ipykernel.zmqshell"
 
-    outlet: Outlet = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
+    outlet: OutputWriter = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
     #: What the magic ``%capsule`` works with.
     checkpointer: Any = AnyTrait()
     commands: Any = AnyTrait()
@@ -80,7 +80,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(compiler_class=CellCompiler, **kwargs)
-        self._windows = Windows()
+        self._windows = GuiEventLoop()
         #: Names the files that cells are said to be in.
         self.cell_files: CellFiles = self.compile.files  # type: ignore[attr-defined]  # it is a CellCompiler
 

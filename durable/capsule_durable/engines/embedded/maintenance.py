@@ -29,7 +29,7 @@ REST = 0.005
 PATIENCE = 0.05
 
 
-class Upkeep:
+class Maintenance:
     """Runs rounds of upkeep: one at the start, one when told to, one now and then.
 
     Args:
@@ -53,7 +53,7 @@ class Upkeep:
         self._due.set()
         self._thread.start()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Have a round soon."""
         self._due.set()
 

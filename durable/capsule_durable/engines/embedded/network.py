@@ -28,14 +28,14 @@ from resonate_base import ConnectorError
 
 from capsule_durable.engines.embedded import promises, tasks, timers, wire
 from capsule_durable.engines.embedded.leases import Leases
-from capsule_durable.engines.embedded.maintenance import Upkeep
+from capsule_durable.engines.embedded.maintenance import Maintenance
 from capsule_durable.engines.embedded.retention import Retention
 from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.engines.embedded.transaction import Here, Transaction, returned_step
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.errors import StoreBusy, StoreError
 from capsule_durable.storage.process_identity import is_allowed
-from capsule_durable.storage.sqlite import PATIENCE, Database, Synchronous
+from capsule_durable.storage.sqlite import TIMEOUT, Database, Synchronous
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ _RULES: Mapping[type[wire.Request], Callable[..., wire.Answer]] = {
 }
 
 
-class EmbeddedConnection:
+class EmbeddedNetwork:
     """A ``Network`` and a ``Source`` of the SDK, on one file that several processes share.
 
     Give ``Resonate`` the same ``pid``, ``group``, ``ttl`` and ``heartbeat``. Requests work from the beginning until
@@ -109,7 +109,7 @@ class EmbeddedConnection:
         self.heartbeat = Leases()
         self._clock = clock
         self._database = Database(path, FORM, synchronous, patience=0)
-        self._upkeep = Upkeep(path, synchronous, retention, clock)
+        self._upkeep = Maintenance(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
         #: Promises of whose settlement this process is to be told.
         self._awaited: set[str] = set()
@@ -161,7 +161,7 @@ class EmbeddedConnection:
             self._next_look = None
         await asyncio.to_thread(self._upkeep.stop)
 
-    def foresee(self, root_id: str, step_id: str, timeout_at: int) -> None:
+    def preallocate(self, root_id: str, step_id: str, timeout_at: int) -> None:
         """Have a root made together with the promise that its function begins with, and returns the value of.
 
         Two requests become one, and the settlement of that promise settles the root as well, for which its function
@@ -205,13 +205,13 @@ class EmbeddedConnection:
         loop = asyncio.get_running_loop()
         if isinstance(request, wire.Listen):
             await asyncio.sleep(GIVE_WAY)
-        deadline, pause = loop.time() + PATIENCE, SHORTEST
+        deadline, pause = loop.time() + TIMEOUT, SHORTEST
         while (answer := self._attempt(lambda tx: rule(tx, request), loop.time() > deadline)) is None:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # so that two do not meet again
             pause = min(2 * pause, LONGEST)
         self._requests += 1
         if self._requests % ROUND == 0:
-            self._upkeep.nudge()
+            self._upkeep.wake()
         self._active = loop.time()
         self._plan()
         return answer
@@ -241,7 +241,7 @@ class EmbeddedConnection:
         return result
 
     def _leave(self, tx: Transaction) -> None:
-        timers.bury(tx, self.pid)
+        timers.release_dead_owner(tx, self.pid)
 
     # -- what happens without requests -----------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class EmbeddedConnection:
         timers.renew(tx, self.heartbeat.held)
         self._renewal = asyncio.get_running_loop().time() + self.ttl.total_seconds() / 2
         for name in ended:
-            timers.bury(tx, name)
+            timers.release_dead_owner(tx, name)
         timers.fire(tx)
         timers.deliver(tx)
         return timers.next_due(tx.sql, tx.here)

@@ -21,7 +21,7 @@ A pending task that is due is the message to its target: nothing else has to be 
 
 from __future__ import annotations
 
-from capsule_durable.storage.sqlite import Form
+from capsule_durable.storage.sqlite import DatabaseSchema
 
 #: As in ``Form``: the first is changed until the first release, which refuses what was made before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -127,4 +127,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-FORM = Form(application_id=0x43617073, migrations=MIGRATIONS, unreleased=1, has_upkeep=True)
+FORM = DatabaseSchema(application_id=0x43617073, migrations=MIGRATIONS, unreleased=1, has_maintenance=True)

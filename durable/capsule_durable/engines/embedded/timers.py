@@ -90,7 +90,7 @@ def holders(sql: sqlite3.Connection) -> set[str]:
     return {name.rpartition("/")[2] for (name,) in found}
 
 
-def bury(tx: Transaction, name: str) -> None:
+def release_dead_owner(tx: Transaction, name: str) -> None:
     """Take a process's tasks from it, and forget that it listened."""
     held = tx.sql.execute(
         "SELECT n FROM tasks WHERE state = 'acquired' AND owner = ?"

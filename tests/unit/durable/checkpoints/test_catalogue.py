@@ -150,9 +150,9 @@ def test_manifests_are_taken_in_order_and_their_files_go(catalogue: Catalogue, s
     manifests = [checkpoint(session, number) for number in (3, 1, 2)]
     for manifest in manifests:
         publish(catalogue.directory(session), manifest)
-    assert [one.number for one in catalogue.adopt(session)] == [1, 2, 3]
+    assert [one.number for one in catalogue.import_incoming(session)] == [1, 2, 3]
     assert incoming_of(catalogue, session) == []
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert catalogue.manifest(manifests[0].id) == manifests[0]
     (entry, *_) = catalogue.checkpoints()
     assert (entry.number, entry.head, entry.variables, entry.unsaved, entry.notebook) == (3, True, 2, 1, "a.ipynb")
@@ -165,7 +165,7 @@ def test_a_crash_between_row_and_file_does_no_harm(catalogue: Catalogue, session
     second = save(catalogue, session, 2)
     catalogue.set_head(session, first)
     path = publish(catalogue.directory(session), checkpoint(session, 2))
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert not path.exists()
     assert [entry.id for entry in catalogue.checkpoints()] == [second, first]
     assert catalogue.head(session) == catalogue.find(first)
@@ -184,7 +184,7 @@ def test_a_crash_before_the_row_leaves_the_file_for_the_next_process(tmp_path: P
         assert path.exists()
     with Catalogue(tmp_path) as catalogue:
         assert catalogue.head(session) is None
-        assert [one.number for one in catalogue.adopt(session)] == [1]
+        assert [one.number for one in catalogue.import_incoming(session)] == [1]
 
 
 def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
@@ -199,7 +199,7 @@ def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
         return load(data)
 
     monkeypatch.setattr(mf, "load", load_slowly)
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert catalogue.checkpoints() == []
 
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
     publish(directory, checkpoint(session, 3))
     for number in (2, 4):
         (directory / mf.INCOMING / f"{number:08d}-x.draft").write_bytes(b"half")
-    assert [one.number for one in catalogue.adopt(session)] == [3]
+    assert [one.number for one in catalogue.import_incoming(session)] == [3]
     assert incoming_of(catalogue, session) == sorted(
         [f"{torn.name}.damaged", f"{strange.name}.damaged", "00000002-x.draft.damaged", "00000004-x.draft"]
     )
@@ -222,7 +222,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
 
 def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownSession, match="nowhere"):
-        catalogue.adopt("nowhere")
+        catalogue.import_incoming("nowhere")
 
 
 # -- finding -------------------------------------------------------------------------------------------------
@@ -481,12 +481,12 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
             publish(catalogue.directory(session), manifest)
             needed[number] = {int(pack[:8]) for pack in manifest.packs}
             if number == last:
-                catalogue.adopt(session)
+                catalogue.import_incoming(session)
         for number in orphans:
             write_pack(catalogue.directory(session), number)
         before = set(packs_of(catalogue, session))
         collected = catalogue.collect(session, policy, 1_000_000.0 + len(history), writing=writing)
-        catalogue.adopt(session)
+        catalogue.import_incoming(session)
         after = set(packs_of(catalogue, session))
         kept = [entry.number for entry in catalogue.checkpoints()]
         wanted = set().union(*(needed[number] for number in kept))
@@ -757,12 +757,12 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_listed(catalogue: Catalo
         connection.execute("PRAGMA max_page_count = 1")
     path = publish(catalogue.directory(session), checkpoint(session, 2, code="x" * 100_000))
     with pytest.raises(StoreError, match=r"no room for .*catalogue\.sqlite3"):
-        catalogue.adopt(session)
+        catalogue.import_incoming(session)
     assert path.exists()
     assert [one.id for one in catalogue.checkpoints()] == [identity]
     with catalogue._database.using() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
-    assert [one.number for one in catalogue.adopt(session)] == [2]
+    assert [one.number for one in catalogue.import_incoming(session)] == [2]
 
 
 def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
@@ -784,7 +784,7 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
 
     def adopt() -> None:
         start.wait()
-        adopted.extend(one.number for one in catalogue.adopt(session))
+        adopted.extend(one.number for one in catalogue.import_incoming(session))
 
     threads = [threading.Thread(target=adopt) for _ in range(4)]
     for thread in threads:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable.checkpoints.catalogue import Catalogue
-from capsule_durable.checkpoints.service import COLLECT_EVERY, Keeper
+from capsule_durable.checkpoints.service import COLLECT_EVERY, CheckpointService
 from capsule_durable.config.settings import Settings
 from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_worker.protocol import manifest as mf
@@ -27,7 +27,7 @@ class Desk:
     def __init__(self, home: Path, **settings: Any) -> None:
         self.told: list[str] = []
         self.home = home
-        self.keeper = Keeper(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
+        self.keeper = CheckpointService(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
         self.keeper.start()
 
     async def begin(self) -> None:
@@ -42,14 +42,14 @@ class Desk:
             return packs_of(catalogue, self.session)
 
     async def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        return await self.keeper.carry_out(command, arguments)
+        return await self.keeper.handle(command, arguments)
 
     async def write(self, number: int, *older: int, **fields: Any) -> mf.Manifest:
         """Do what a worker does: write a checkpoint that needs the packs of older ones, and tell."""
         manifest = checkpoint(self.session, number, *older, **fields)
         publish(self.directory, manifest)
-        self.keeper.saved(m.SavedMessage(checkpoint_id=manifest.id, number=number))
-        self.keeper.ran(number, manifest.code)
+        self.keeper.saved(m.CheckpointSavedMessage(checkpoint_id=manifest.id, number=number))
+        self.keeper.record_cell(number, manifest.code)
         await self.ask("checkpoints", query=[])  # takes it over
         return manifest
 
@@ -90,7 +90,7 @@ async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
 ) -> None:
     session, last = killed_session(tmp_path, process)
     desk = Desk(tmp_path)
-    found = await desk.keeper.inheritance()
+    found = await desk.keeper.at_start()
     assert found is not None
     assert found.manifest == last
     assert found.text.startswith("The kernel's process was killed. The variables are back")
@@ -102,7 +102,7 @@ async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
 async def test_what_was_staged_on_another_machine_may_be_lost_and_is_not_finished(tmp_path: Path) -> None:
     session, _ = killed_session(tmp_path, OTHER_MACHINE)
     desk = Desk(tmp_path)
-    found = await desk.keeper.inheritance()
+    found = await desk.keeper.at_start()
     assert found is not None
     assert found.manifest == checkpoint(session, 1)
     await desk.keeper.close()
@@ -120,7 +120,7 @@ async def test_a_writer_that_does_not_end_is_left_alone(
     with Catalogue(tmp_path) as catalogue:
         directory = catalogue.directory(session)
         with writer(directory):
-            found = await desk.keeper.inheritance()
+            found = await desk.keeper.at_start()
         assert found is not None
         assert "its last checkpoint was not done after 0.1 s" in found.text
         assert found.manifest == (checkpoint(session, 1) if recovered else None)
@@ -137,14 +137,14 @@ async def test_the_variables_of_a_kernel_that_runs_are_not_offered(
     with Catalogue(tmp_path) as other:
         session = other.begin_session("kernel-0", "a.ipynb", process).id
         publish(other.directory(session), checkpoint(session, 1))
-        other.adopt(session)
+        other.import_incoming(session)
         desk = Desk(tmp_path, resume=resume)
-        assert await desk.keeper.inheritance() is None
+        assert await desk.keeper.at_start() is None
         await desk.keeper.close()
         other.end_session(session)
     # Its kernel has ended: that is said, and the lock is free.
     desk = Desk(tmp_path, resume=resume)
-    found = await desk.keeper.inheritance()
+    found = await desk.keeper.at_start()
     assert found is not None
     assert (found.manifest is not None) is (resume == "auto")
     await desk.keeper.close()
@@ -196,13 +196,13 @@ async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk:
 async def test_the_checkpoint_at_which_the_session_stands_is_what_comes_back(desk: Desk) -> None:
     first = await desk.write(1)
     second = await desk.write(2)
-    assert (await desk.keeper.recovery()).manifest == second
+    assert (await desk.keeper.after_death()).manifest == second
     await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=False)
-    assert (await desk.keeper.recovery()).manifest == second
+    assert (await desk.keeper.after_death()).manifest == second
     await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=True)
-    assert (await desk.keeper.recovery()).manifest == first
+    assert (await desk.keeper.after_death()).manifest == first
     third = await desk.write(3)
-    assert (await desk.keeper.recovery()).manifest == third
+    assert (await desk.keeper.after_death()).manifest == third
 
 
 async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(desk: Desk) -> None:
@@ -210,7 +210,7 @@ async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(
     second = await desk.write(2)
     with Catalogue(desk.home) as catalogue, catalogue._database.writing() as connection:
         connection.execute("UPDATE checkpoints SET manifest = 'nonsense' WHERE id = ?", (second.id,))
-    found = await desk.keeper.recovery()
+    found = await desk.keeper.after_death()
     assert found.manifest == first
     assert "as they were after In [1]" in found.text
     assert "What In [2] did is not among them" in found.text
@@ -220,18 +220,18 @@ async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -
     await desk.write(1)
     publish(desk.directory, checkpoint(desk.session, 2))
     with Catalogue(desk.home) as catalogue:
-        catalogue.adopt_all()
-    await desk.keeper.recovery()
+        catalogue.import_all()
+    await desk.keeper.after_death()
     keep = await desk.keeper.keeping()
     assert keep is not None
     assert keep.number == 3
 
 
 async def test_a_command_that_fails_within_is_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_self: Keeper, query: list[str]) -> None:
+    def fail(_self: CheckpointService, query: list[str]) -> None:
         raise ZeroDivisionError(str(query))
 
-    monkeypatch.setattr(Keeper, "_do_checkpoints", fail)
+    monkeypatch.setattr(CheckpointService, "_do_checkpoints", fail)
     assert "a fault of Capsule's own: ZeroDivisionError" in (await desk.ask("checkpoints", query=[]))["error"]
     assert "no such command" in (await desk.ask("nonsense"))["error"]
 
@@ -255,7 +255,7 @@ async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
     (told,) = desk.told
     assert told.startswith("no checkpoints are kept: ")
     assert "no checkpoints are kept" in (await desk.ask("status"))["error"]
-    assert "no checkpoints are kept" in (await desk.keeper.recovery()).text
+    assert "no checkpoints are kept" in (await desk.keeper.after_death()).text
     await desk.keeper.close()
 
 
@@ -267,7 +267,7 @@ async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, mo
 
     async def save(number: int) -> None:
         publish(desk.directory, checkpoint(desk.session, number))
-        desk.keeper.saved(m.SavedMessage(checkpoint_id="x", number=number))
+        desk.keeper.saved(m.CheckpointSavedMessage(checkpoint_id="x", number=number))
         assert desk.keeper._adopting is not None
         await asyncio.wait({desk.keeper._adopting})
 

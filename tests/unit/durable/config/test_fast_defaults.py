@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.config.fast_defaults import unconfigured
+from capsule_durable.config.fast_defaults import load_fast_defaults
 from capsule_durable.config.settings import load
 
 NOTHING = {"python": None, "profile": None}
@@ -22,7 +22,7 @@ def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
 def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str]) -> None:
-    found = unconfigured(environ, NOTHING, tmp_path)
+    found = load_fast_defaults(environ, NOTHING, tmp_path)
     assert found is not None
     settings, _ = load(environ, NOTHING, tmp_path)
     for name, value in found._asdict().items():
@@ -30,17 +30,17 @@ def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str
 
 
 def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> None:
-    assert unconfigured({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
-    assert unconfigured({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
-    assert unconfigured({}, {**NOTHING, "profile": "open"}, tmp_path) is None
+    assert load_fast_defaults({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({}, {**NOTHING, "profile": "open"}, tmp_path) is None
     (tmp_path / "capsule.toml").touch()
-    assert unconfigured({}, NOTHING, tmp_path) is None
-    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is not None
+    assert load_fast_defaults({}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({}, NOTHING, tmp_path / "elsewhere") is not None
     (tmp_path / ".config" / "capsule").mkdir(parents=True)
     (tmp_path / ".config" / "capsule" / "capsule.toml").touch()
-    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is None
+    assert load_fast_defaults({}, NOTHING, tmp_path / "elsewhere") is None
     elsewhere = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
-    assert unconfigured(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
+    assert load_fast_defaults(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
 
 
 @pytest.mark.process

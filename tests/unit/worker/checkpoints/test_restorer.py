@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from capsule_worker.checkpoints.pickling import class_registry
-from capsule_worker.checkpoints.pickling.class_registry import Definitions
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, Placeholder, variable_of
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, pack_path
@@ -192,7 +192,7 @@ def test_a_pack_that_is_gone_costs_what_lay_in_it(saved, number):
 
 def test_the_state_of_the_interpreter_can_be_damaged_alone(saved):
     record = saved.manifest.shell.record
-    restorer = Restorer(saved.directory, saved.manifest, {}, Definitions())
+    restorer = Restorer(saved.directory, saved.manifest, {}, ClassRegistry())
     assert restorer.shell_state() == {"path": ["/somewhere"]}
     flip(pack_path(saved.directory, record.pack), record.offset)
     with pytest.raises(DamagedError, match=f"pack {record.pack} is damaged"):
@@ -589,7 +589,7 @@ USES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_whoever_uses_a_placeholder_is_told_which_cell_to_run_again(use):
-    cell = mf.Cell(number=3, line="sock = connect()")
+    cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
     told = r"'sock' \(socket\) did not come back: it is open. Run In \[3\] again to make it anew: sock = connect\(\)"
     with pytest.raises(NotRestoredError, match=told):

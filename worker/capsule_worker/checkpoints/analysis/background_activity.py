@@ -11,7 +11,7 @@ from capsule_worker.output.publish_hooks import OfThread
 from capsule_worker.process import execution_context
 
 
-def strangers(loop: asyncio.AbstractEventLoop) -> str | None:
+def background_activity(loop: asyncio.AbstractEventLoop) -> str | None:
     """Return what of the notebook runs beside its cells, if anything does."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not execution_context.is_ours(thread):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Held(Protocol):
+class GroupView(Protocol):
     """A group of variables and classes, as far as it matters here."""
 
     names: list[str]
@@ -33,7 +33,7 @@ class Delta:
 
 
 def delta(
-    groups: Sequence[Held],
+    groups: Sequence[GroupView],
     present: Mapping[str, bool],
     changed: Collection[str],
     reached: Collection[str] | None,
@@ -85,7 +85,7 @@ def delta(
     return Delta(kept, stale, dirty, required)
 
 
-def _needed(groups: Sequence[Held], indices: Sequence[int], definers: Sequence[int]) -> set[str]:
+def _needed(groups: Sequence[GroupView], indices: Sequence[int], definers: Sequence[int]) -> set[str]:
     """Return the ids of the classes that some groups need, and that these classes need in turn."""
     needed = {uid for index in indices for uid in groups[index].needs}
     while True:

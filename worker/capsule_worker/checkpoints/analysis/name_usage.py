@@ -58,7 +58,7 @@ _RUNNING = frozenset({"time", "timeit", "prun", "capture", "memit", "mprun", "lp
 
 
 @dataclass(frozen=True)
-class Touch:
+class NameUsage:
     """What code may touch.
 
     Args:
@@ -75,7 +75,7 @@ class Touch:
 
 
 @lru_cache(maxsize=512)
-def touch(source: str) -> Touch:
+def name_usage(source: str) -> NameUsage:
     """Return what a cell may touch.
 
     Args:
@@ -86,13 +86,13 @@ def touch(source: str) -> Touch:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return Touch(frozenset(), anything="code that cannot be read")
+        return NameUsage(frozenset(), anything="code that cannot be read")
     finally:
         warnings.showwarning = show
     names: set[str] = set()
     modules: set[str] = set()
     anything = _walk(tree, names, modules)
-    return Touch(frozenset(names), frozenset(modules), anything, any(map(_binds, ast.walk(tree))))
+    return NameUsage(frozenset(names), frozenset(modules), anything, any(map(_binds, ast.walk(tree))))
 
 
 def _binds(node: ast.AST) -> bool:
@@ -197,7 +197,7 @@ class _Magic:
 def _look_at_code(texts: list[str], magic: str, names: set[str], modules: set[str]) -> str | None:
     for text in texts:
         code = _without_options(text)
-        found = touch(code)
+        found = name_usage(code)
         names.update(found.names)
         modules.update(found.modules)
         if found.anything is not None:

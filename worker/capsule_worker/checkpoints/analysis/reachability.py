@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from capsule_worker.checkpoints.analysis.name_usage import REACHES_ALL, Touch, names_used
+from capsule_worker.checkpoints.analysis.name_usage import REACHES_ALL, NameUsage, names_used
 from capsule_worker.checkpoints.analysis.small_values import is_atom
 
 #: What is linked to this is linked to every module: cells that may have touched anything have seen it.
@@ -63,7 +63,7 @@ class Group(Protocol):
     plain: bool
 
 
-class Groups:
+class GroupIndex:
     """Finds groups by the names and by the classes in them."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
@@ -88,7 +88,7 @@ class Groups:
             self.by_class.update(dict.fromkeys(group.defines, group))
 
 
-class Links:
+class HiddenReferences:
     """Knows what may be held where nobody can look: by a module, or by an object that cannot be saved.
 
     A key is the root of a module's name, or that of a variable with ``:`` before it.
@@ -116,7 +116,7 @@ class Links:
 
 
 @dataclass
-class Reach:
+class ReachableNames:
     """What cells can have changed.
 
     Args:
@@ -130,13 +130,13 @@ class Reach:
     joins: dict[str, set[str]] = field(default_factory=dict)
 
 
-def reach(
-    touches: Sequence[Touch],
+def reachable_names(
+    touches: Sequence[NameUsage],
     namespace: Mapping[str, Any],
-    index: Groups,
-    links: Links,
+    index: GroupIndex,
+    links: HiddenReferences,
     unsaveable: Collection[str] = (),
-) -> Reach:
+) -> ReachableNames:
     """Return what cells can have changed.
 
     Args:
@@ -158,7 +158,9 @@ def reach(
 
 
 class _Walk:
-    def __init__(self, namespace: Mapping[str, Any], index: Groups, links: Links, unsaveable: Collection[str]) -> None:
+    def __init__(
+        self, namespace: Mapping[str, Any], index: GroupIndex, links: HiddenReferences, unsaveable: Collection[str]
+    ) -> None:
         self._namespace = namespace
         self._index = index
         self._links = links
@@ -186,7 +188,7 @@ class _Walk:
 
     def meet(self, root: str) -> None:
         """Take notice of a module, and of those that it may call."""
-        if root in self._keys or not keeps(root):
+        if root in self._keys or not can_retain(root):
             return
         for each in sorted(_called_by(root, len(sys.modules))):
             if each not in self._keys:
@@ -290,15 +292,15 @@ class _Walk:
             self._looked.add(id(value))
             self._look(value, 0)
 
-    def result(self) -> Reach:
+    def result(self) -> ReachableNames:
         """Return what was found."""
         if self.reason is not None:
             names = {*self._namespace, *self._index.by_name}
             shared = self._shared(names)
-            return Reach(None, self.reason, dict.fromkeys([EVERY_MODULE, *self._keys], shared))
+            return ReachableNames(None, self.reason, dict.fromkeys([EVERY_MODULE, *self._keys], shared))
         shared = self._shared(self._names)
         keys = self._keys | self._links.holders_of(shared)
-        return Reach(self._names, None, {key: self._of(key, shared) for key in keys})
+        return ReachableNames(self._names, None, {key: self._of(key, shared) for key in keys})
 
     def _shared(self, names: Iterable[str]) -> set[str]:
         """Return the names whose values can be held elsewhere, such that it matters."""
@@ -335,7 +337,7 @@ def root_of(cls: type) -> str:
         return ""
 
 
-def keeps(root: str) -> bool:
+def can_retain(root: str) -> bool:
     """Whether a module may keep objects of the notebook, and change them when it is called without them."""
     if root in sys.stdlib_module_names:
         return root in _KEEPING
@@ -365,7 +367,7 @@ def _called_by(root: str, _count: int) -> frozenset[str]:
                     other = str(value.__module__).partition(".")[0]
                 else:
                     continue
-                if other not in found and other not in sys.stdlib_module_names and keeps(other):
+                if other not in found and other not in sys.stdlib_module_names and can_retain(other):
                     found.add(other)
                     if other not in _KEEPING_THEIR_OWN:
                         waiting.append(other)

@@ -7,11 +7,11 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from capsule_worker.checkpoints.analysis.name_usage import Touch
+from capsule_worker.checkpoints.analysis.name_usage import NameUsage
 from capsule_worker.checkpoints.analysis.small_values import is_atom
 
 
-def is_quiet(source: str, touched: Touch, namespace: Mapping[str, Any]) -> bool:
+def is_read_only(source: str, touched: NameUsage, namespace: Mapping[str, Any]) -> bool:
     """Whether code only looks at values that cannot be changed, by what is built in.
 
     Args:

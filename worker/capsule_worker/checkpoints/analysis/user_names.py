@@ -36,7 +36,7 @@ ENGINE_INTERNALS = frozenset(
 )
 
 
-def users_names(namespace: Iterable[str], hidden: Iterable[str] = ()) -> list[str]:
+def user_names(namespace: Iterable[str], hidden: Iterable[str] = ()) -> list[str]:
     """Return the names that are the user's, in their order.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
-class Definitions:
+class ClassRegistry:
     """Gives each class of the notebook an id that stays the same as long as the class lives, restores included.
 
     A class that was made here is known by its address; one that was restored keeps the id under which it was saved.

@@ -18,7 +18,7 @@ from capsule_worker.checkpoints.analysis.reachability import root_of
 _PATIENCE = 5.0
 
 
-class Prepared:
+class Prepickled:
     """A value that is pickled already; stands for it in the pickle of its group."""
 
     def __init__(self, data: bytes) -> None:
@@ -28,7 +28,7 @@ class Prepared:
         return pickle.loads, (self._data,)
 
 
-class Preparations:
+class PrepickledCache:
     """Knows which types have to be pickled here."""
 
     def __init__(self) -> None:
@@ -42,16 +42,16 @@ class Preparations:
             self._types[kind] = _is_from_library(kind) and _pickled(value) is not None
         return self._types[kind]
 
-    def prepare(self, values: Iterable[Any]) -> dict[int, Prepared]:
+    def prepare(self, values: Iterable[Any]) -> dict[int, Prepickled]:
         """Pickle those of ``values`` that have to be pickled here; return what stands for them, by address."""
-        ready: dict[int, Prepared] = {}
+        ready: dict[int, Prepickled] = {}
         if not any(self._types.values()):
             return ready
         for value in values:
             if self._types.get(type(value)) and id(value) not in ready:
                 data = _pickled(value)
                 if data is not None:
-                    ready[id(value)] = Prepared(data)
+                    ready[id(value)] = Prepickled(data)
         return ready
 
 

@@ -33,7 +33,7 @@ _TINY = 512
 #: Bytes that are collected before they are written.
 _COLLECT = 4 << 20
 #: A buffer scattered over more runs than this is read, not mapped: the system bounds the number of mappings.
-MOST_RUNS = 4096
+MAX_RUNS = 4096
 
 
 class DamagedError(Exception):
@@ -256,7 +256,7 @@ class PackReader:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(memory)
         runs = _runs(chunks)
-        mapping = len(runs) <= MOST_RUNS
+        mapping = len(runs) <= MAX_RUNS
         at = 0
         for run in runs:
             length = sum(chunk.size for chunk in run)

@@ -99,7 +99,7 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> None:
     The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
     """
     sys.stdout.flush()
-    pid = orphan_cleanup.fork_aside()
+    pid = orphan_cleanup.fork_writer()
     if pid:
         children.expect(pid)
         return

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.pickling.class_registry import Definitions
-from capsule_worker.checkpoints.pickling.prepickled import Prepared
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
+from capsule_worker.checkpoints.pickling.prepickled import Prepickled
 from capsule_worker.checkpoints.storage.packs import Chunk, digest_of, unpack_chunks
 from capsule_worker.protocol import manifest as mf
 
@@ -20,7 +20,7 @@ SHELL = "<shell>"
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedGroup:
     """A group as it is on disk, and its record."""
 
     group: mf.Group
@@ -37,7 +37,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Job:
+class CheckpointJob:
     """Everything that a checkpoint is made of.
 
     Args:
@@ -61,16 +61,16 @@ class Job:
     head: mf.Manifest
     namespace: dict[str, Any]
     dirty: list[list[str]]
-    kept: list[Kept]
-    before: dict[frozenset[str], Kept]
+    kept: list[SavedGroup]
+    before: dict[frozenset[str], SavedGroup]
     shell: dict[str, Any]
-    cells: dict[str, mf.Cell]
-    definitions: Definitions
+    cells: dict[str, mf.SavedCell]
+    definitions: ClassRegistry
     plain: frozenset[str] = frozenset()
     same: dict[str, mf.Variable] = field(default_factory=dict)
-    gone: dict[str, mf.Variable] = field(default_factory=dict)
+    unsaveable: dict[str, mf.Variable] = field(default_factory=dict)
     required: dict[str, type] = field(default_factory=dict)
-    ready: dict[int, Prepared] = field(default_factory=dict)
+    ready: dict[int, Prepickled] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Outcome:
         duration: seconds that it took.
     """
 
-    kept: list[Kept]
-    shell: Kept
+    kept: list[SavedGroup]
+    shell: SavedGroup
     unsaved: dict[str, mf.Variable]
     size: int
     written: int
@@ -108,7 +108,7 @@ def chunks_of(record: bytes) -> Iterable[Chunk]:
         yield from unpack_chunks(references, packs)
 
 
-def dump_outcome(outcome: Outcome, job: Job) -> bytes:
+def dump_outcome(outcome: Outcome, job: CheckpointJob) -> bytes:
     """Return an outcome as bytes, for the process that the job is from."""
     places = {id(kept): index for index, kept in enumerate(job.kept)}
     return bytes(
@@ -126,7 +126,7 @@ def dump_outcome(outcome: Outcome, job: Job) -> bytes:
     )
 
 
-def load_outcome(data: bytes, job: Job) -> Outcome:
+def load_outcome(data: bytes, job: CheckpointJob) -> Outcome:
     """Return the outcome in ``data``."""
     fields = msgpack.unpackb(data)
     return Outcome(
@@ -139,7 +139,7 @@ def load_outcome(data: bytes, job: Job) -> Outcome:
     )
 
 
-def _fields(kept: Kept) -> dict[str, Any]:
+def _fields(kept: SavedGroup) -> dict[str, Any]:
     return {
         "group": kept.group.model_dump(),
         "record": kept.record,
@@ -148,8 +148,8 @@ def _fields(kept: Kept) -> dict[str, Any]:
     }
 
 
-def _kept(fields: dict[str, Any]) -> Kept:
-    return Kept(
+def _kept(fields: dict[str, Any]) -> SavedGroup:
+    return SavedGroup(
         mf.Group.model_validate(fields["group"]),
         fields["record"],
         {one["name"]: _variable(one) for one in fields["variables"]},

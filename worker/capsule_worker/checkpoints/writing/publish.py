@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from capsule_worker.checkpoints.storage.packs import StorageError, pack_path, sync_directory, sync_file, write_all
-from capsule_worker.checkpoints.writing.job import Job
+from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.protocol import manifest as mf
 
 
@@ -42,7 +42,7 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
 
 
 @contextlib.contextmanager
-def claim(job: Job) -> Iterator[None]:
+def lease_packs(job: CheckpointJob) -> Iterator[None]:
     """See that nobody removes what the writers of a job need, whoever else writes meanwhile.
 
     Raises:
@@ -66,7 +66,7 @@ def claim(job: Job) -> Iterator[None]:
     os.close(fd)
 
 
-def finish_staged(job: Job) -> None:
+def finish_staged(job: CheckpointJob) -> None:
     """Bring to the disk what a writer has staged that has ended since.
 
     Raises:

@@ -15,28 +15,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from capsule_worker.checkpoints.analysis.name_usage import Touch
+from capsule_worker.checkpoints.analysis.name_usage import NameUsage
 from capsule_worker.checkpoints.storage.packs import StorageError
 from capsule_worker.checkpoints.writing import forked_writer
-from capsule_worker.checkpoints.writing.job import Job, Kept, Outcome, dump_outcome, load_outcome
-from capsule_worker.checkpoints.writing.publish import claim, finish_staged
+from capsule_worker.checkpoints.writing.job import CheckpointJob, Outcome, SavedGroup, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writing.publish import finish_staged, lease_packs
 from capsule_worker.checkpoints.writing.writer import Writer, describe
-from capsule_worker.checkpoints.writing.writer_threads import Scribe
+from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
 
 
 @dataclass(frozen=True)
-class Known:
+class LastCheckpoint:
     """What is known of the latest checkpoint."""
 
     head: str | None
-    groups: list[Kept]
-    shell: Kept | None
+    groups: list[SavedGroup]
+    shell: SavedGroup | None
     #: Variables that could not be saved, with the addresses of their values.
     unsaved: dict[str, tuple[int, mf.Variable]]
 
 
-class Write(ABC):
+class PendingWrite(ABC):
     """A checkpoint that is being written.
 
     Args:
@@ -45,7 +45,7 @@ class Write(ABC):
         near: what these cells could reach.
     """
 
-    def __init__(self, job: Job, touches: list[Touch], near: set[str]) -> None:
+    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
         self.job = job
         self.touches = touches
         self.near = near
@@ -53,7 +53,7 @@ class Write(ABC):
         #: What comes of it if it does not fail.
         self.outcome: Outcome | None = None
         #: What was known before it, where more was built on it before it was done.
-        self.before: Known | None = None
+        self.before: LastCheckpoint | None = None
         #: Whether one that it builds on has failed.
         self.doomed = False
 
@@ -63,7 +63,7 @@ class Write(ABC):
         return 0
 
     @abstractmethod
-    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Write], None]) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
         """Have ``tell`` called on the loop when it is done or has failed."""
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Write(ABC):
         self.unwatch()
 
 
-class WriteHere(Write):
+class InProcessWrite(PendingWrite):
     """One that is pickled at once, and written by threads.
 
     Args:
@@ -95,7 +95,9 @@ class WriteHere(Write):
         previous: the one that it builds on, if that may still fail.
     """
 
-    def __init__(self, job: Job, touches: list[Touch], near: set[str], previous: WriteHere | None) -> None:
+    def __init__(
+        self, job: CheckpointJob, touches: list[NameUsage], near: set[str], previous: InProcessWrite | None
+    ) -> None:
         super().__init__(job, touches, near)
         self._writer = Writer(job, everywhere=False)
         self._previous = previous
@@ -105,7 +107,7 @@ class WriteHere(Write):
         self._done = threading.Event()
         self._error: Exception | None = None
 
-    def begin(self, scribe: Scribe) -> None:
+    def begin(self, scribe: WriterThreads) -> None:
         """Take the state; have it written."""
         try:
             self._writer.prepare(rewrite=False)
@@ -145,7 +147,7 @@ class WriteHere(Write):
         if tell is not None:
             tell()
 
-    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Write], None]) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
         def told() -> None:
             if self._tell is not None:
                 tell(self)
@@ -165,7 +167,7 @@ class WriteHere(Write):
         self._tell = None
 
 
-class WriteApart(Write):
+class ForkedWrite(PendingWrite):
     """One that a copy of this process pickles and writes.
 
     Args:
@@ -175,7 +177,7 @@ class WriteApart(Write):
         OSError: no process can be started.
     """
 
-    def __init__(self, job: Job, touches: list[Touch], near: set[str]) -> None:
+    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
         super().__init__(job, touches, near)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = forked_writer.Progress()
@@ -195,7 +197,7 @@ class WriteApart(Write):
         os.close(self._done)
         blamed: dict[str, str] = {}
         try:
-            with claim(self.job):
+            with lease_packs(self.job):
                 if not forked_writer.watch(self._progress, lambda: self._write(blamed), blamed.__setitem__):
                     self._fail("the process that writes checkpoints failed")
                 elif self._progress.staged:
@@ -229,7 +231,7 @@ class WriteApart(Write):
     def written(self) -> int:
         return self._progress.look()[1]
 
-    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Write], None]) -> None:
+    def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
         self._loop = loop
         loop.add_reader(self._done, tell, self)
 

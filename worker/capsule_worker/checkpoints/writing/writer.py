@@ -34,7 +34,7 @@ from capsule_worker.checkpoints.storage.packs import (
     write_file,
 )
 from capsule_worker.checkpoints.writing.forked_writer import HANGS
-from capsule_worker.checkpoints.writing.job import SHELL, Job, Kept, Outcome, chunks_of, content_digest
+from capsule_worker.checkpoints.writing.job import SHELL, CheckpointJob, Outcome, SavedGroup, chunks_of, content_digest
 from capsule_worker.checkpoints.writing.publish import draft_of, pack_name, publish
 from capsule_worker.protocol import manifest as mf
 
@@ -68,7 +68,7 @@ class Writer:
 
     def __init__(
         self,
-        job: Job,
+        job: CheckpointJob,
         progress: Callable[[int, str | None], None] = lambda _written, _unit: None,
         blamed: Mapping[str, str] = MappingProxyType({}),
         *,
@@ -87,7 +87,7 @@ class Writer:
         self._published = False
         self._draft: Path | None = None
         #: Why variables cannot be saved.
-        self._reasons = {name: variable.reason or "" for name, variable in job.gone.items()}
+        self._reasons = {name: variable.reason or "" for name, variable in job.unsaveable.items()}
         #: Why classes cannot be saved, by id.
         self._broken: dict[str, str] = {}
         #: Types of values over which a writer has hung.
@@ -95,7 +95,7 @@ class Writer:
         #: What could not be pickled in one piece.
         self._apart: set[frozenset[str]] = set()
         #: Variables that could not be saved.
-        self._unsaved = dict(job.gone)
+        self._unsaved = dict(job.unsaveable)
 
     def prepare(self, *, rewrite: bool) -> None:
         """Take the state: after this the namespace may change.
@@ -254,7 +254,7 @@ class Writer:
         self._reasons[name] = reason
         self._unsaved[name] = self._variable(name, 0, b"", reason)
 
-    def _without_broken_classes(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[Kept]]:
+    def _without_broken_classes(self, done: list[_Pickled]) -> tuple[list[_Pickled], list[SavedGroup]]:
         """Leave out what needs a class that cannot be saved, what did not change included."""
         kept = self._job.kept
         while self._broken:
@@ -300,7 +300,7 @@ class Writer:
 
     # -- keeping ---------------------------------------------------------------------------------------------
 
-    def _keep(self, piece: _Pickled) -> Kept:
+    def _keep(self, piece: _Pickled) -> SavedGroup:
         """Write a group's buffers and record, unless all of it is there already."""
         pickler, unit = piece.pickler, piece.unit
         self._progress(self._pack.written, label_of(unit))  # a file that an array is mapped from may be gone
@@ -334,7 +334,7 @@ class Writer:
             packs=sorted({chunk.pack for chunk in chunks if chunk.stored}),
             size=size,
         )
-        return Kept(group, record, variables, digest)
+        return SavedGroup(group, record, variables, digest)
 
     def _variables(self, unit: Unit, size: int, digest: bytes) -> dict[str, mf.Variable]:
         """Describe the variables of a unit: by what the group is, or one by one where they are plain."""
@@ -360,7 +360,7 @@ class Writer:
             digest=digest,
         )
 
-    def _rewrite(self, kept: list[Kept]) -> list[Kept]:
+    def _rewrite(self, kept: list[SavedGroup]) -> list[SavedGroup]:
         """Write again what is useful of packs that are mostly of no use, so that they can be removed."""
         useful: dict[str, int] = {}
         for one in kept:
@@ -387,7 +387,7 @@ class Writer:
         finally:
             reader.close()
 
-    def _move(self, one: Kept, wasted: set[str], reader: PackReader) -> Kept:
+    def _move(self, one: SavedGroup, wasted: set[str], reader: PackReader) -> SavedGroup:
         """Return a group none of whose parts lie in ``wasted`` packs."""
         if not wasted & {one.group.record.pack, *one.group.packs}:
             return one

@@ -9,7 +9,7 @@ from collections.abc import Callable
 _Step = Callable[[], None]
 
 
-class Scribe:
+class WriterThreads:
     """Takes the steps of one checkpoint after the other. The threads start with the first."""
 
     def __init__(self) -> None:

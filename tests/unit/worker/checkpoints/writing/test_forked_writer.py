@@ -19,8 +19,8 @@ import pytest
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
 from capsule_worker.checkpoints.storage import packs
 from capsule_worker.checkpoints.writing import forked_writer
-from capsule_worker.checkpoints.writing.publish import claim
-from capsule_worker.checkpoints.writing.strategies import WriteApart
+from capsule_worker.checkpoints.writing.publish import lease_packs
+from capsule_worker.checkpoints.writing.strategies import ForkedWrite
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.process import children
 from capsule_worker.protocol import manifest as mf
@@ -351,7 +351,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
 
     monkeypatch.setattr(Writer, "commit", end)
     job = notebook.job()
-    write = WriteApart(job, [], set())
+    write = ForkedWrite(job, [], set())
     assert write.wait(60)
     assert set(write.collect().unsaved) == set()
     write.close()
@@ -370,7 +370,7 @@ def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
     notebook.run("b = [4]")
     job = notebook.job()
     (kept,) = [one.name for one in (notebook.directory / mf.PACKS).iterdir()]
-    with claim(job):
+    with lease_packs(job):
         (path,) = (notebook.directory / mf.INCOMING).glob(f"*{mf.CLAIM_SUFFIX}")
         assert kept.removesuffix(mf.PACK_SUFFIX) in path.read_text().split()
         assert f"{job.head.number:08d}-{job.head.id[-8:]}" in path.read_text().split()
