@@ -160,6 +160,7 @@ def test_the_list_for_codespell_is_current() -> None:
     assert listed == structure.codespell_list(WORDS), "run: python tools/structure.py --codespell > tools/codespell.txt"
 
 
+@pytest.mark.process
 def test_it_reads_the_repository_and_fails_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "tools/structure.py", "README.md", "tools/structure.py"],

@@ -722,7 +722,7 @@ def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(
 
 
 def test_whoever_has_the_home_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "TIMEOUT", 0.05)
     directory = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     with pytest.raises(StoreBusy, match=r"another process holds .*catalogue\.sqlite3 .* try again"):

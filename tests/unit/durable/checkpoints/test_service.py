@@ -272,7 +272,7 @@ async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, mo
         await asyncio.wait({desk.keeper._adopting})
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogue, "adopt", fail)
+        patch.setattr(Catalogue, "import_incoming", fail)
         await save(1)
         await save(2)
     assert len(desk.told) == 1

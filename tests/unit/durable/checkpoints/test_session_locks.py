@@ -129,6 +129,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
         os.close(hold(tmp_path))
 
 
+@pytest.mark.process
 def test_a_program_that_a_front_starts_does_not_inherit_its_lock(tmp_path: Path) -> None:
     with front(tmp_path):
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
@@ -138,6 +139,7 @@ def test_a_program_that_a_front_starts_does_not_inherit_its_lock(tmp_path: Path)
         child.stdin.close()
 
 
+@pytest.mark.process
 def test_the_locks_of_a_process_that_is_killed_are_free(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from capsule_durable.checkpoints.session_locks import hold\n"
@@ -154,6 +156,7 @@ def test_the_locks_of_a_process_that_is_killed_are_free(tmp_path: Path) -> None:
         assert found(tmp_path) == FREE
 
 
+@pytest.mark.process
 def test_where_nothing_can_be_locked_a_front_begins_and_others_know_nothing_of_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from capsule_durable.checkpoints.session_locks import *\n"

@@ -13,7 +13,7 @@ def test_the_later_source_of_a_setting_wins_and_is_named(tmp_path: Path) -> None
     user, project = tmp_path / "user", tmp_path / "project"
     for directory, value in ((user, 1), (project, 2)):
         directory.mkdir()
-        (directory / "capsule.toml").write_text(f"drain_timeout = {value}\nquestion_timeout = {value}\n")
+        (directory / "capsule.toml").write_text(f"drain_timeout = {value}\nrequest_timeout = {value}\n")
     environ = {"CAPSULE_REQUEST_TIMEOUT": "3", "CAPSULE_UNRELATED": "x"}
     settings, origins = load(environ, {"python": "/p", "profile": None}, project, user)
     assert (settings.drain_timeout, settings.request_timeout, settings.python) == (2, 3, "/p")

@@ -125,7 +125,7 @@ def test_texts_that_follow_each_other_are_one() -> None:
 
 
 def test_outputs_are_bounded_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OUTPUT", 1000)
+    monkeypatch.setattr(module, "MAX_OUTPUT", 1000)
     display = m.DisplayOutput(data={"text/plain": "d" * 400})
     kept = bounded([display] * 5)
     assert kept[:2] == [display, display]
@@ -199,6 +199,7 @@ def test_a_process_that_has_not_ended_has_a_run_until_its_lease_expires(
         RunCoordinator(cells, "nightly", str(this_process()))
 
 
+@pytest.mark.process
 def test_a_run_of_a_process_that_has_ended_is_taken_over_at_once(cells: CellStore) -> None:
     RunCoordinator(cells, "nightly", ended())
     RunCoordinator(cells, "nightly", str(this_process()))

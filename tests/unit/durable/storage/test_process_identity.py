@@ -61,6 +61,7 @@ def test_a_process_whose_pid_was_reused_has_ended() -> None:
     assert state(replace(me, start=me.start + 1)) == "ended"
 
 
+@pytest.mark.process
 def test_a_zombie_has_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stat = process_identity._stat(child.pid)
@@ -76,7 +77,7 @@ def test_a_zombie_has_ended() -> None:
     assert state(identity) == "ended"
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), FREE_PID])
+@pytest.mark.parametrize("pid", [os.getpid(), FREE_PID], ids=["running", "free"])
 def test_of_a_process_in_another_place_nothing_is_known(pid: int) -> None:
     me = this_process()
     boot, namespace = me.place.split("-")

@@ -626,7 +626,7 @@ def test_a_placeholder_stays_one_through_the_checkpoints_that_follow(notebook):
     assert standing is not None
     job = fresh.job()
     dirty = [[name for name in names if name != "sock"] for names in job.dirty]
-    fresh.take(fresh.carry_out(Writer(replace(job, dirty=dirty, gone={"sock": standing}))))
+    fresh.take(fresh.carry_out(Writer(replace(job, dirty=dirty, unsaveable={"sock": standing}))))
     again = fresh.restored()
     assert variable_of(again["sock"]) == standing
     assert again["held"] == [1]

@@ -172,7 +172,7 @@ def test_what_is_mapped_outlives_its_reader_and_its_file(session):
 
 
 def test_a_buffer_that_is_scattered_too_much_is_read(session, monkeypatch):
-    monkeypatch.setattr(packs, "MOST_RUNS", 3)
+    monkeypatch.setattr(packs, "MAX_RUNS", 3)
     pack = writer(session)
     content = b""
     chunks = []
