@@ -2,7 +2,7 @@
 # A Python of your choice:  make test PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint bench downstream clean
+.PHONY: help demo check test lint structure bench downstream docs reference clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -25,7 +25,7 @@ install = $(1)/bin/python -m uv pip install --compile-bytecode --python $(1)/bin
 		echo "uv could not install; trying pip"; $(1)/bin/python -m pip install --quiet $(2); }
 
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and go on with their variables
 	$(RUN)/python notebooks/demo.py
@@ -44,11 +44,22 @@ lint: $(VENV)/.installed-lint ## Check style, format and types
 	$(RUN)/mypy
 	$(RUN)/mypy --python-version 3.10 worker
 
+structure: $(RUN)/uv ## Show sizes, docstrings and retired words (it fails nothing)
+	@$(RUN)/python tools/structure.py
+
 bench: $(VENV)/.installed-test ## Measure against ipykernel, side by side
 	$(RUN)/python benchmarks/run.py
 
 downstream: .venvs/downstream/.installed ## Run the test suites of ipykernel, nbclient and others against this kernel (25 minutes)
 	.venvs/downstream/bin/python -m tests.downstream.run
+
+docs: $(VENV)/.installed-docs ## Build the documentation into out/docs; warnings are errors
+	$(RUN)/python docs/generate.py --check
+	$(RUN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs out/docs
+	@echo "Open out/docs/index.html"
+
+reference: $(VENV)/.installed-test ## Write the parts of docs/reference that come from the code
+	$(RUN)/python docs/generate.py
 
 clean: ## Remove environments, caches and build results
 	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist out worker/dist
@@ -74,6 +85,10 @@ $(VENV)/.installed-test: $(RUN)/uv $(PROJECTS) kernelspec/kernel.json
 
 $(VENV)/.installed-lint: $(VENV)/.installed-test
 	@$(call install,$(VENV),--group lint)
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	@$(call install,$(VENV),--group docs)
 	@touch $@
 
 # The worker is installed into the user's environment, which may be older or newer than the front's own.

@@ -18,7 +18,7 @@ import psutil
 from kernels import BenchmarkError, Kernel
 
 from capsule_durable.checkpoints.catalogue import Catalogue
-from capsule_durable.checkpoints.entries import Entry
+from capsule_durable.checkpoints.models import Entry
 from capsule_worker.protocol import manifest as mf
 
 #: Seconds that the checkpoint of a cell may take.

@@ -207,7 +207,7 @@ def new_arrays(scale: float, work: Path) -> Taken:
 def memory(scale: float, work: Path) -> Taken:
     """Measure the memory of the worker and its writers while all of a namespace is saved at once."""
     imports, *rest = mixed(scale).preparation
-    with new_kernel(work, "background", spare="false") as kernel:
+    with new_kernel(work, "background", spare_worker="false") as kernel:
         kernel.prepare((imports,))
         empty = Memory(kernel).at_rest()
         kernel.execute("\n".join(rest))

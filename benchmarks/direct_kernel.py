@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from capsule_durable import functions
-from capsule_durable.bridge import Bridge
 from capsule_durable.errors import SessionClosed
+from capsule_durable.execution import functions
+from capsule_durable.execution.bridge import Bridge
 from capsule_kernel.__main__ import main
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
 

@@ -25,9 +25,9 @@ from kernels import Kernel
 from rich.console import Console
 from rich.table import Table
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import Retention
-from capsule_durable.engine import EmbeddedEngine
+from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
+from capsule_durable.engines.embedded.retention import Retention
 
 #: Trivial cells of each kernel, and cells of the notebook, in each round.
 TRIVIAL, CELLS, SLEEP = 300, 40, 0.05
@@ -93,7 +93,7 @@ def growth(directory: Path, count: int) -> dict[str, float]:
     """Return what the last cells take, by the first ones, and the memory that came in between, in MB."""
 
     async def run() -> dict[int, tuple[float, float]]:
-        connection = EmbeddedConnection(directory / "cells.sqlite3", GROUP, retention=Retention())
+        connection = EmbeddedNetwork(directory / "cells.sqlite3", GROUP, retention=Retention())
         figures = await run_cells(connection, count, (100, 400, count))
         connection.close()
         return figures

@@ -28,10 +28,10 @@ from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.types import Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import Retention
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database, Synchronous
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
+from capsule_durable.engines.embedded.retention import Retention
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage.sqlite import Database, Synchronous
 
 #: Workflows around each point over which figures are taken.
 WINDOW = 300
@@ -70,9 +70,9 @@ async def dispatch(ctx: Context, request: dict[str, str], outcome_id: str) -> No
     ctx.get_dependency(Settler).settle(outcome_id)
 
 
-def resonate_on(connection: EmbeddedConnection | LocalConnection) -> Resonate:
+def resonate_on(connection: EmbeddedNetwork | LocalConnection) -> Resonate:
     """Return the SDK as the project uses it."""
-    embedded = isinstance(connection, EmbeddedConnection)
+    embedded = isinstance(connection, EmbeddedNetwork)
     resonate = Resonate(
         network=connection,
         pid=connection.pid if embedded else "p",
@@ -97,7 +97,7 @@ def memory() -> float:
 
 
 async def run_cells(
-    connection: EmbeddedConnection | LocalConnection, count: int, points: Sequence[int]
+    connection: EmbeddedNetwork | LocalConnection, count: int, points: Sequence[int]
 ) -> dict[int, tuple[float, float]]:
     """Run workflows one after the other; print figures at some of them, and return the times in ms and memory in MB."""
     figures = {}
@@ -145,7 +145,7 @@ def now_ms() -> int:
 async def opened(path: Path, synchronous: Synchronous = "NORMAL") -> None:
     """Print how long it takes until a file is open and has done its first work."""
     began = time.perf_counter()
-    connection = EmbeddedConnection(path, GROUP, synchronous=synchronous, retention=KEEP_ALL)
+    connection = EmbeddedNetwork(path, GROUP, synchronous=synchronous, retention=KEEP_ALL)
     built = time.perf_counter()
     resonate = resonate_on(connection)
     resonate.start()
@@ -158,7 +158,7 @@ async def opened(path: Path, synchronous: Synchronous = "NORMAL") -> None:
 
 async def rest(path: Path, seconds: float) -> None:
     """Print what it costs to have nothing to do, and to wait for something."""
-    connection = EmbeddedConnection(path, GROUP)
+    connection = EmbeddedNetwork(path, GROUP)
     resonate = resonate_on(connection)
     resonate.start()
     await asyncio.sleep(1.5)
@@ -177,7 +177,7 @@ def answer(path: Path, pipe: multiprocessing.connection.Connection) -> None:
     """Resolve promises by id, in another process."""
 
     async def loop() -> None:
-        connection = EmbeddedConnection(path, "nobody")
+        connection = EmbeddedNetwork(path, "nobody")
         resonate = resonate_on(connection)
         while promise_id := pipe.recv():
             began = time.monotonic()
@@ -193,7 +193,7 @@ async def wake(path: Path, count: int) -> None:
     here, there = multiprocessing.Pipe()
     other = multiprocessing.get_context("spawn").Process(target=answer, args=(path, there))
     other.start()
-    connection = EmbeddedConnection(path, GROUP)
+    connection = EmbeddedNetwork(path, GROUP)
     resonate = resonate_on(connection)
     resonate.start()
     took = []
@@ -237,7 +237,7 @@ def measure_cells(path: Path, count: int, synchronous: Synchronous, retention: R
     points = [point for point in (100, 1_000, 10_000, 100_000, 1_000_000) if point <= count]
 
     async def run() -> None:
-        connection = EmbeddedConnection(path, GROUP, synchronous=synchronous, retention=retention)
+        connection = EmbeddedNetwork(path, GROUP, synchronous=synchronous, retention=retention)
         await run_cells(connection, count, points)
         connection.close()
 

@@ -28,10 +28,10 @@ import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from capsule_durable.capabilities import Capabilities
-from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
+from capsule_durable.config.settings import Settings
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.workers.launcher import Launcher, WorkerHandle
 from capsule_worker.protocol import Decoder, Message, encode
 from capsule_worker.protocol import messages as m
 
@@ -126,7 +126,7 @@ async def runtime_alone(cells: int) -> float:
     """Return the p50 of a durable execution with a worker, in ms."""
     silent = Capabilities(lambda *_: None, lambda *_: None, lambda _: None)
     # A spare would start in the middle of it.
-    runtime = Runtime("profile", Settings.model_validate({"spare": False}), silent, Launcher())
+    runtime = Runtime("profile", Settings.model_validate({"spare_worker": False}), silent, Launcher())
     runtime.start()
     await runtime.workers.ready()
     times = []
@@ -151,7 +151,7 @@ class Front:
         connection, _ = write_connection_file(str(folder / "connection.json"), key=key)
         profiler = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
         command = [sys.executable, *profiler, "-m", "capsule_kernel", "-f", connection]
-        self._process = subprocess.Popen(command, env={**os.environ, "CAPSULE_SPARE": "false"})
+        self._process = subprocess.Popen(command, env={**os.environ, "CAPSULE_SPARE_WORKER": "false"})
         self._client = BlockingKernelClient(connection_file=connection)
         self._client.load_connection_file()
         self._client.start_channels()
@@ -218,7 +218,7 @@ def _print_start() -> None:
     def interpreter(code: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-E", "-P", "-c", code], check=True)
 
-    early = "import argparse, capsule_durable.settings, capsule_durable.launcher"
+    early = "import argparse, capsule_durable.config.settings, capsule_durable.workers.launcher"
     print("\nThe start, p50 of 5, each alone:")
     for what, action in (
         ("an empty interpreter", interpreter("pass")),
@@ -241,7 +241,7 @@ def _start_worker() -> None:
     _end(launcher, launched)
 
 
-def _end(launcher: Launcher, launched: Launched) -> None:
+def _end(launcher: Launcher, launched: WorkerHandle) -> None:
     launched.sock.close()
     launched.close()
     warden = launcher.close()

@@ -24,7 +24,7 @@ def new_execution_id() -> str:
     return os.urandom(16).hex()
 
 
-def word(text: str) -> str:
+def slug(text: str) -> str:
     """Return a short word that stands for a text of any form: the same for the same text."""
     import hashlib  # the first worker is started without
 

@@ -17,17 +17,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from capsule_kernel.options import Options, parse
-from capsule_worker.protocol.plugins import without_plugins
+from capsule_kernel.jupyter.arguments import Arguments, parse
+from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_durable.settings import Settings
-    from capsule_durable.unconfigured import Unconfigured
-    from capsule_kernel.connection import ConnectionFile
+    from capsule_durable.config.fast_defaults import FastDefaults
+    from capsule_durable.config.settings import Settings
+    from capsule_kernel.jupyter.connection_file import ConnectionFile
 
-#: Environment variables for ``capsule_worker.application``: the connection file, and options of IPython's as JSON.
+#: Environment variables for ``capsule_worker.shell.ipython_config``: the connection file, and options of IPython's as
+#: JSON.
 CONNECTION_FILE, OPTIONS = "CAPSULE_CONNECTION_FILE", "CAPSULE_IPYTHON_OPTIONS"
 _IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 
@@ -43,15 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     for line in options.unused:
         print(f"capsule: {line}", file=sys.stderr)
 
+    from capsule_durable.config.fast_defaults import load_fast_defaults
     from capsule_durable.errors import CapsuleError
-    from capsule_durable.unconfigured import unconfigured
-    from capsule_kernel.connection import settle
+    from capsule_kernel.jupyter.connection_file import resolve
 
     try:
         isolation, profiles = _profiles(options)
         given = {"python": options.python, "profile": isolation, "log_level": options.log_level}
-        settings = unconfigured(os.environ, given, Path.cwd()) or _load(given)
-        connection = settle(options.connection_file, options.connection)
+        settings = load_fast_defaults(os.environ, given, Path.cwd()) or _load(given)
+        connection = resolve(options.connection_file, options.connection)
     except CapsuleError as error:
         print(f"capsule: {error}", file=sys.stderr)
         return 2
@@ -64,15 +65,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _load(given: Mapping[str, Any]) -> Settings:
     with without_plugins():
-        from capsule_durable.settings import load
+        from capsule_durable.config.settings import load
 
     settings, _ = load(os.environ, given, Path.cwd())
     return settings
 
 
-def _serve(settings: Settings | Unconfigured, connection: ConnectionFile, options: list[str]) -> None:
-    from capsule_durable.launcher import Launcher
-    from capsule_durable.sandbox import enter
+def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, options: list[str]) -> None:
+    from capsule_durable.sandbox.policy import enter
+    from capsule_durable.workers.launcher import Launcher
 
     sandbox, session = enter(
         settings.profile,
@@ -99,24 +100,24 @@ def _serve(settings: Settings | Unconfigured, connection: ConnectionFile, option
 
     _hide_memory()
     _put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
-    from capsule_kernel.endpoints import Endpoints
+    from capsule_kernel.jupyter.bound_sockets import BoundSockets
 
-    endpoints = Endpoints(connection.values)
+    endpoints = BoundSockets(connection.values)
     with without_plugins():
-        from capsule_durable.settings import Settings
+        from capsule_durable.config.settings import Settings
         from capsule_kernel.app import run
 
     run(endpoints, connection, settings if isinstance(settings, Settings) else _load({}), launcher, first)
 
 
-def _profiles(options: Options) -> tuple[str | None, list[str]]:
+def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
     """Return the isolation that is asked for, and options for IPython: its profiles have names, too.
 
     Raises:
         CapsuleError: there is neither of that name.
     """
     from capsule_durable.errors import CapsuleError
-    from capsule_durable.sandbox import PROFILES
+    from capsule_durable.sandbox.policy import PROFILES
 
     isolation, chosen = None, []
     for name in options.profiles:

@@ -10,18 +10,22 @@ import os
 import signal
 from pathlib import Path
 
-from capsule_durable.identity import claim
-from capsule_durable.launcher import Launched, Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
-from capsule_kernel.channels import Channels, watch_parent
-from capsule_kernel.connection import ConnectionFile
-from capsule_kernel.endpoints import Endpoints
-from capsule_kernel.kernel import CapsuleKernel
+from capsule_durable.config.settings import Settings
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.storage.kernel_lock import lock_name
+from capsule_durable.workers.launcher import Launcher, WorkerHandle
+from capsule_kernel.jupyter.bound_sockets import BoundSockets
+from capsule_kernel.jupyter.channels import Channels, watch_parent
+from capsule_kernel.jupyter.connection_file import ConnectionFile
+from capsule_kernel.jupyter.kernel import CapsuleKernel
 
 
 def run(
-    endpoints: Endpoints, connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None
+    endpoints: BoundSockets,
+    connection: ConnectionFile,
+    settings: Settings,
+    launcher: Launcher,
+    first: WorkerHandle | None,
 ) -> None:
     """Serve until shutdown.
 
@@ -37,7 +41,11 @@ def run(
 
 
 async def _serve(
-    endpoints: Endpoints, connection: ConnectionFile, settings: Settings, launcher: Launcher, first: Launched | None
+    endpoints: BoundSockets,
+    connection: ConnectionFile,
+    settings: Settings,
+    launcher: Launcher,
+    first: WorkerHandle | None,
 ) -> None:
     channels = Channels(endpoints)
     # Who sees the file takes the kernel for one that answers.
@@ -49,7 +57,7 @@ async def _serve(
         iopub_socket=channels.iopub.socket,
         log=logging.getLogger("capsule_kernel"),
     )
-    session_id = claim(Path(settings.home), connection.path.stem)
+    session_id = lock_name(Path(settings.home), connection.path.stem)
     kernel.setup(channels, lambda capabilities: Runtime(session_id, settings, capabilities, launcher))
     loop = asyncio.get_running_loop()
     loop.set_task_factory(asyncio.eager_task_factory)

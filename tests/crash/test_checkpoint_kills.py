@@ -27,14 +27,14 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable import ids
-from capsule_durable.capabilities import Capabilities
 from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.config.settings import Settings
 from capsule_durable.errors import WorkerDied
-from capsule_durable.launcher import Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
-from capsule_worker import reaper
-from capsule_worker.checkpoints.packs import PackReader, unpack_chunks
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.workers.launcher import Launcher
+from capsule_worker.checkpoints.storage.packs import PackReader, unpack_chunks
+from capsule_worker.process import orphan_cleanup
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 from tests.support.waiting import DEADLINE, pass_time, poll_until_async
@@ -162,7 +162,9 @@ class Victims:
     """
 
     def __init__(self, cookie: str) -> None:
-        self._marks = {name: f"{name}={cookie}".encode() for name in (reaper.COOKIE, reaper.ASIDE)}
+        self._marks = {
+            name: f"{name}={cookie}".encode() for name in (orphan_cleanup.PROCESS_TAG, orphan_cleanup.WRITER_TAG)
+        }
 
     def marked(self, *names: str) -> dict[int, int]:
         """Return the processes with the cookie under one of these names (all if none is given), and their parents."""
@@ -178,7 +180,7 @@ class Victims:
     def guardians(self, worker: int | None) -> dict[int, int]:
         """Return the writers of checkpoints that are at work, each with the process that watches it."""
         # A worker carries the other name itself for the moment in which it forks.
-        aside = {pid: parent for pid, parent in self.marked(reaper.ASIDE).items() if pid != worker}
+        aside = {pid: parent for pid, parent in self.marked(orphan_cleanup.WRITER_TAG).items() if pid != worker}
         return {pid: parent for pid, parent in aside.items() if parent in aside}
 
     def kill(self, what: str, worker: int | None) -> str:
@@ -190,7 +192,7 @@ class Victims:
             "guardian": list(writers.values()),
             "worker and writer": [worker, *writers],
             "writer and guardian": [*writers, *writers.values()],
-            "all": [worker, *self.marked(reaper.ASIDE)],
+            "all": [worker, *self.marked(orphan_cleanup.WRITER_TAG)],
         }
         killed = 0
         for pid in victims[what]:

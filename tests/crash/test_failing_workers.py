@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable import ids
-from capsule_durable.capabilities import Capabilities
+from capsule_durable.config.settings import Settings
 from capsule_durable.errors import WorkerDied, WorkerUnavailable
-from capsule_durable.launcher import Launcher
-from capsule_durable.runtime import Runtime
-from capsule_durable.settings import Settings
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.workers.launcher import Launcher
 from capsule_worker.protocol import messages as m
 from tests.support.waiting import DEADLINE, poll_until_async
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio
 
 #: With ``flush``: text that is still waiting would be sent behind a frame that breaks the protocol.
 PROTOCOL_SOCKET = (
-    "import gc, sys\nfrom capsule_worker.channel import Channel\n"
+    "import gc, sys\nfrom capsule_worker.process.channel import Channel\n"
     "sys.stdout.flush()\n"
     "sock = next(o for o in gc.get_objects() if isinstance(o, Channel))._sock\n"
 )

@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from capsule_durable.cells import Cells
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.engine import FILE
-from capsule_durable.ledger import Ledger
-from capsule_durable.store.database import Database
+from capsule_durable.engines.base import FILE
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.history.cells import CellStore
+from capsule_durable.history.ledger import Ledger
+from capsule_durable.storage.sqlite import Database
 from tests.support.kernels import kernel
 from tests.support.waiting import DEADLINE, pass_time
 
@@ -107,7 +107,7 @@ def test_many_use_one_store_and_nobody_notices(tmp_path: Path) -> None:
     )
     assert crowd.faults == []
     database = Database(crowd.home / FILE, FORM)
-    ledger, cells = Ledger(database), Cells(database)
+    ledger, cells = Ledger(database), CellStore(database)
     records, fault = ledger.verify()
     assert fault is None
     assert records > sum(crowd.cells)

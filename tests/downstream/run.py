@@ -22,14 +22,14 @@ from pathlib import Path
 
 from ipykernel.kernelspec import get_kernel_dict
 
-from capsule_kernel import kernelspec
+from capsule_kernel.cli import kernelspec
 from tests.support import ROOT
 from tests.support.downstream import table, verdicts
 from tests.support.downstream.suites import SUITES, Suite
 from tests.support.homes import jupyter_directories
 
 HERE = Path(__file__).parent
-DOCUMENT = ROOT / "docs" / "peers.md"
+DOCUMENT = ROOT / "docs" / "compatibility" / "downstream.md"
 #: Seconds for one test, and for one suite.
 TEST_DEADLINE, SUITE_DEADLINE = 30, 900
 #: What a suite runs against. The second and the third tell what its tests are about.

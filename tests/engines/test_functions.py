@@ -16,8 +16,8 @@ from resonate.error import ApplicationError, ServerError
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.engine import Engine as ProjectEngine
+from capsule_durable.engines.base import Engine as ProjectEngine
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import WorkerDied
 from capsule_worker.protocol import messages as m
 from tests.support.bridge import ConnectedBridge
@@ -32,12 +32,12 @@ async def resonate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     connection = (
         LocalConnection(pid="p1", group=GROUP, tick_interval=0.01)
         if request.param == NAMES[0]
-        else EmbeddedConnection(tmp_path / "engine.sqlite3", GROUP)
+        else EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP)
     )
     built = resonate_on(connection)
     yield built
     await asyncio.wait_for(built.stop(), DEADLINE)
-    if isinstance(connection, EmbeddedConnection):
+    if isinstance(connection, EmbeddedNetwork):
         connection.close()
 
 
@@ -147,7 +147,7 @@ async def test_a_step_that_takes_longer_than_a_lease_is_taken_once(tmp_path: Pat
         await asyncio.to_thread(pass_time, 1.0)
         return "done"
 
-    both = [EmbeddedConnection(tmp_path / "engine.sqlite3", GROUP, ttl=timedelta(seconds=0.2)) for _ in range(2)]
+    both = [EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP, ttl=timedelta(seconds=0.2)) for _ in range(2)]
     first, second = (resonate_on(connection) for connection in both)
     for resonate in (first, second):
         resonate.register(slow, name="slow")

@@ -13,8 +13,8 @@ from resonate.error import ServerError
 from resonate.send import TaskCreateResult
 from resonate.types import PromiseRegisterCallbackData
 
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.engine import EmbeddedEngine
+from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
 from tests.support.bridge import ConnectedBridge
@@ -33,7 +33,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 
 async def begin(engine: Engine) -> TaskCreateResult:
-    engine.connection.foresee("a", "a:1", FAR)
+    engine.connection.preallocate("a", "a:1", FAR)
     return await engine.sender.task_create(engine.pid, TTL, creation("a", target=engine.target, parent="a"))
 
 
@@ -105,7 +105,7 @@ async def test_who_listens_hears_of_what_another_process_settles(engine: Engine,
     assert engine.told() == []
 
 
-class Counting(EmbeddedConnection):
+class Counting(EmbeddedNetwork):
     """Counts what it is asked."""
 
     def __init__(self, *args: Any) -> None:
@@ -124,20 +124,20 @@ class Counting(EmbeddedConnection):
 class Foreseeing(EmbeddedEngine):
     """The project's engine on a connection of the test's."""
 
-    def __init__(self, connection: EmbeddedConnection, resonate: Any) -> None:
+    def __init__(self, connection: EmbeddedNetwork, resonate: Any) -> None:
         self._connection = connection
         self.resonate = resonate
         self.target = connection.resolve_target(GROUP)
 
 
-def foreseeing(connection: EmbeddedConnection) -> ConnectedBridge:
+def foreseeing(connection: EmbeddedNetwork) -> ConnectedBridge:
     return ConnectedBridge(Foreseeing(connection, resonate_on(connection)))
 
 
 async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: Path) -> None:
     """As in the front, where tasks begin, and may end, before whoever starts them goes on."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-    connection = EmbeddedConnection(tmp_path / "engine.sqlite3", GROUP)
+    connection = EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP)
     connected = foreseeing(connection)
     resonate = connected.engine.resonate
     cell = connected.start("e1")

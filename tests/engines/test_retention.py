@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded.retention import GRACE, STEP, Retention, sweep
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.embedded.upkeep import Upkeep, shorten
-from capsule_durable.store import database
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.maintenance import Maintenance, shorten
+from capsule_durable.engines.embedded.retention import GRACE, STEP, Retention, sweep
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import sqlite
+from capsule_durable.storage.sqlite import Database
 from tests.support.engines import BEGINNING, FAR
 
 DAY = 86_400_000
@@ -119,12 +119,12 @@ def test_nothing_that_is_needed_is_ever_forgotten(store: Database, seed: int) ->
 def test_upkeep_keeps_file_and_log_small(path: Path) -> None:
     store = Database(path, FORM)
     fill(store, [(f"p{number}" + "x" * 500, NOW - DAY, None) for number in range(5000)])
-    upkeep = Upkeep(path, "NORMAL", Retention(count=100, age=None), lambda: NOW)
+    upkeep = Maintenance(path, "NORMAL", Retention(count=100, age=None), lambda: NOW)
     upkeep.start()
     upkeep.stop()  # lets the round end
     upkeep.stop()
     maintained = Database(path, FORM)
-    Upkeep(path, "NORMAL", Retention(count=100, age=None), lambda: NOW).round(maintained)
+    Maintenance(path, "NORMAL", Retention(count=100, age=None), lambda: NOW).round(maintained)
     assert len(names(store)) == 100
     log = path.with_name(f"{path.name}-wal")
     shorten(maintained)
@@ -132,6 +132,6 @@ def test_upkeep_keeps_file_and_log_small(path: Path) -> None:
     for number in range(200):
         fill(store, [(f"q{number}", NOW, None)])
         shorten(maintained)
-    assert log.stat().st_size <= max(before, database.LOG_SIZE)
+    assert log.stat().st_size <= max(before, sqlite.LOG_SIZE)
     maintained.close()
     store.close()

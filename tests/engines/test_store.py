@@ -8,20 +8,18 @@ import errno
 import fcntl
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from resonate.error import ServerError
 from resonate_base import ConnectorError
 
-from capsule_durable.embedded import owners
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store import database, errors
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import errors, process_identity, sqlite
+from capsule_durable.storage.sqlite import Database
 from tests.support.engines import TTL, close_engine, creation, open_engine
 
 STORES = Path(__file__).with_name("stores")
@@ -110,7 +108,7 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
         with pytest.raises(errors.StoreNotLockable, match="local disk"):
             Database(path, FORM)
     # In memory there is no log that processes could share: SQLite keeps another journal, as it does on some networks.
-    monkeypatch.setattr(database, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
+    monkeypatch.setattr(sqlite, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
     with pytest.raises(errors.StoreNotLockable, match="the journal stays in mode 'memory'"):
         Database(path, FORM)
 
@@ -125,7 +123,7 @@ def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_ther
     Database(path, FORM).close()
     before = path.read_bytes()
     # It would wait, since it takes a refusal for another process's lock.
-    monkeypatch.setattr(database, "_connect", lambda path: pytest.fail("SQLite was asked"))
+    monkeypatch.setattr(sqlite, "_connect", lambda path: pytest.fail("SQLite was asked"))
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(errors.StoreNotLockable, match=r"locks are refused.* local disk"):
         Database(path, FORM)
@@ -197,17 +195,30 @@ def kept(path: Path) -> list[tuple]:
         return sql.execute("SELECT id, state, param, value FROM promises ORDER BY n").fetchall()
 
 
-@pytest.mark.parametrize("old", sorted(STORES.iterdir()), ids=lambda old: old.stem)
-def test_what_an_older_version_kept_is_kept(path: Path, old: Path) -> None:
+def opened(path: Path, old: Path) -> bytes:
+    """Make a store as an older version left it, and return its content."""
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path)) as sql:
         sql.executescript(old.read_text(encoding="utf-8"))
+    return path.read_bytes()
+
+
+def test_a_store_of_an_unreleased_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    before = opened(path, STORES / "version_1.sql")
+    with pytest.raises(
+        errors.StoreUnreleased,
+        match=r"engine\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME",
+    ):
+        Database(path, FORM)
+    assert path.read_bytes() == before
+
+
+def test_what_this_version_kept_is_kept(path: Path) -> None:
+    opened(path, STORES / f"version_{FORM.version}.sql")
     before = kept(path)
     assert len(before) == 5
     Database(path, FORM).close()
     assert kept(path) == before
-    with contextlib.closing(sqlite3.connect(path)) as sql:
-        assert sql.execute("PRAGMA user_version").fetchone() == (FORM.version,)
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
@@ -333,6 +344,35 @@ async def test_who_leaves_gives_up_what_it_holds(tmp_path: Path) -> None:
     await close_engine(second)
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("owner", ["ended", "running", "elsewhere"])
+async def test_a_lease_is_taken_over_at_once_only_from_a_process_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    me = process_identity.this_process()
+    changes: dict[str, dict[str, Any]] = {
+        "ended": {"start": me.start + 1},
+        "running": {},
+        "elsewhere": {"place": "elsewhere", "pid": 2**22 + 1},
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(process_identity, "this_process", lambda: replace(me, **changes[owner]))
+        first = await open_engine("embedded", tmp_path)
+    await first.sender.task_create(first.connection.pid, TTL, creation("a", target=first.target))
+    # It is not heard of any more.
+    await first.connection.stop()
+    second = await open_engine("embedded", tmp_path)
+    await second.pass_time(0)
+    assert [task_id for task_id, _ in second.offers()] == (["a"] if owner == "ended" else [])
+    if owner != "ended":
+        await second.pass_time(TTL - 1)
+        assert second.offers() == []
+        await second.pass_time(1)
+        assert [task_id for task_id, _ in second.offers()] == ["a"]
+    for engine in (first, second):
+        await close_engine(engine)
+
+
 # -- company -------------------------------------------------------------------------------------------------
 
 
@@ -363,27 +403,3 @@ async def test_a_task_is_offered_to_one_of_those_who_listen(tmp_path: Path) -> N
     assert (len(first.offers()), second.offers()) == (1, [])
     for engine in (first, second):
         await close_engine(engine)
-
-
-# -- owners --------------------------------------------------------------------------------------------------
-
-
-def test_a_process_knows_which_others_have_ended() -> None:
-    me = owners.new_name()
-    assert me != owners.new_name()
-    place, pid, start, token = me.split(".")
-    nobody = 2**22 + 1
-    assert not owners.has_ended(me)
-    assert owners.has_ended(f"{place}.{nobody}.{start}.{token}")
-    # The number is in use again, by a process that started at another time.
-    assert owners.has_ended(f"{place}.{pid}.{int(start) + 1}.{token}")
-    for unknown in (f"elsewhere.{nobody}.{start}.{token}", "p1", "", f"{place}.{nobody}.{start}"):
-        assert not owners.has_ended(unknown)
-
-
-@pytest.mark.process
-def test_a_process_that_has_ended_but_is_not_waited_for_has_ended() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        place, _, _, token = owners.new_name().split(".")
-        assert owners.has_ended(f"{place}.{child.pid}.1.{token}")

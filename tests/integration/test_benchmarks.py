@@ -1,4 +1,4 @@
-"""The benchmark of checkpoints runs, and leaves nothing behind."""
+"""Benchmarks run, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -40,3 +40,17 @@ def test_a_row_is_measured(tmp_path: Path) -> None:
     assert 1.0 < times < 2.0
     assert "| 50 cells, one new 1 MB array each |" in tables.read_text()
     assert list((tmp_path / "cache" / "work").iterdir()) == []
+
+
+def test_the_calls_of_a_cell_are_counted_in_a_real_kernel() -> None:
+    done = subprocess.run(
+        [sys.executable, "trace_cell.py", "--cells", "1", "--json"],
+        cwd=BENCHMARKS,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    figures = json.loads(done.stdout)
+    assert figures["returns before the send"] == sum(figures["returns by file"].values())
+    for row in ("front, leg request", "front, leg reply", "worker, message to result", "worker, checkpoint after it"):
+        assert figures[row]["calls"] > figures[row]["changes"] > figures[row]["files"] / 2 > 0

@@ -84,7 +84,7 @@ def test_checkpoints_are_compared(capsule: Capsule) -> None:
 
 def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -> None:
     program = (
-        "import sys; from capsule_kernel.cli import main\n"
+        "import sys; from capsule_kernel.cli.main import main\n"
         "assert not main(['checkpoints', '--json']) and not main(['diff', 'first', 'second'])\n"
         "not_for_it = ('capsule_worker.checkpoints', 'cloudpickle', 'zmq')\n"
         "sys.exit(' '.join(name for name in sys.modules if name.startswith(not_for_it)) or 0)"

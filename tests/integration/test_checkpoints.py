@@ -33,7 +33,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def entries(home: Path) -> list[Entry]:
     """Return what is listed, with what a killed kernel could not list any more; the newest first."""
     with Catalogue(home) as catalogue:
-        catalogue.adopt_all()
+        catalogue.import_all()
         return catalogue.checkpoints()
 
 

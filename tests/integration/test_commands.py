@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from capsule_kernel.cli import app
+from capsule_kernel.cli.main import app
 from tests.support.cli import CAPSULE, command_environment
 from tests.support.waiting import DEADLINE
 

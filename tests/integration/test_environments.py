@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_kernel import __version__, doctor
-from capsule_kernel.kernelspec import Kernelspec
+from capsule_kernel import __version__
+from capsule_kernel.cli import doctor
+from capsule_kernel.cli.kernelspec import Kernelspec
 from tests.support import PROGRAMS
 from tests.support.environments import ROOT, WORKER, environment, with_ipython, with_the_oldest, with_worker
 from tests.support.kernels import NO_STANDBY, Kernel
@@ -171,4 +172,4 @@ def test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it(
     found = doctor.environment(Kernelspec("x", tmp_path, "X", (sys.executable, "--python", str(python))))
     assert found.status == "problem"
     assert problem in found.detail
-    assert "capsule install --name x --python PATH" in found.mend if "PATH" in mend else mend == found.mend
+    assert "capsule install --name x --python PATH" in found.fix if "PATH" in mend else mend == found.fix

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import pytest
 
-from capsule_kernel import __version__, doctor
+from capsule_kernel import __version__
+from capsule_kernel.cli import doctor
 from tests.support import ROOT
 from tests.support.processes import MARK, Family
 
@@ -499,11 +500,11 @@ def test_the_doctor_finds_a_runtime_directory_that_cannot_be_written(user: Envir
 
 
 def test_the_configuration_is_shown_with_where_each_value_comes_from(user: Environment) -> None:
-    (user.home / "capsule.toml").write_text("spare = false\ndrain_timeout = 5\n")
+    (user.home / "capsule.toml").write_text("spare_worker = false\ndrain_timeout = 5\n")
     result = user.capsule("config", "--json", CAPSULE_DRAIN_TIMEOUT="7")
     assert result.returncode == 0
     settings = json.loads(result.stdout)
-    assert settings["spare"] == {"value": False, "origin": str(user.home / "capsule.toml")}
+    assert settings["spare_worker"] == {"value": False, "origin": str(user.home / "capsule.toml")}
     assert settings["drain_timeout"] == {"value": 7.0, "origin": "CAPSULE_DRAIN_TIMEOUT"}
     assert settings["profile"] == {"value": "notebook", "origin": "default"}
     table = user.capsule("config").stdout

@@ -22,7 +22,7 @@ COUNT = "kept.append(1)\nlog.write_text((log.read_text() if log.exists() else ''
 
 def test_each_attempt_begins_with_the_state_before_the_cell(one: Kernel) -> None:
     done = one.ok(
-        "%%capsule retry=3 pause=0.01\n" + COUNT + "n = len(log.read_text())\n"
+        "%%capsule retry=3 delay=0.01\n" + COUNT + "n = len(log.read_text())\n"
         "if n == 1: raise OSError('not yet')\nif n == 2: os.abort()\nprint(n, kept)"
     )
     assert done.text() == "3 [1]\n"
@@ -34,20 +34,20 @@ def test_each_attempt_begins_with_the_state_before_the_cell(one: Kernel) -> None
 
 
 def test_the_last_failure_is_the_cell_s(one: Kernel) -> None:
-    done = one.run("%%capsule retry=2 pause=0.01\n" + COUNT + "raise OSError('never')")
+    done = one.run("%%capsule retry=2 delay=0.01\n" + COUNT + "raise OSError('never')")
     assert done.reply["ename"] == "OSError"
     assert one.text("print(len(log.read_text()))") == "3\n"
 
 
 def test_what_would_fail_again_is_not_tried(one: Kernel) -> None:
-    done = one.run("%%capsule retry=2 pause=0.01\n" + COUNT + "unknown")
+    done = one.run("%%capsule retry=2 delay=0.01\n" + COUNT + "unknown")
     assert done.reply["ename"] == "NameError"
     assert "line 4" in "".join(done.reply["traceback"])
     assert one.text("print(len(log.read_text()))") == "1\n"
 
 
 def test_an_interrupt_ends_the_attempts(one: Kernel) -> None:
-    request = one.talk.client.execute("%%capsule retry=5 pause=60\nraise OSError('not yet')")
+    request = one.talk.client.execute("%%capsule retry=5 delay=60\nraise OSError('not yet')")
     one.talk.listen_until(lambda: "Tried again" in one.talk.exchange(request).text("stderr"), "the pause")
     one.manager.interrupt_kernel()
     (done,) = one.talk.finish(request)
@@ -61,7 +61,7 @@ def test_a_policy_that_makes_no_sense_is_said(one: Kernel) -> None:
 
 
 def test_interrupts_do_not_end_a_worker_that_is_starting(tmp_path: Path) -> None:
-    with kernel(tmp_path / "home", spare="false", checkpoints="off") as bare:
+    with kernel(tmp_path / "home", spare_worker="false", checkpoints="off") as bare:
         for _ in range(5):
             bare.died()
             waits = str(bare.talk.client.execute("3"))

@@ -48,7 +48,7 @@ class Notebook:
 
     def environment(self, **settings: object) -> dict[str, str]:
         given = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
-        return {"CAPSULE_HOME": str(self.home), "CAPSULE_RUN_ID": "nightly", "CAPSULE_RETRY_PAUSE": "0.01", **given}
+        return {"CAPSULE_HOME": str(self.home), "CAPSULE_RUN_ID": "nightly", "CAPSULE_RETRY_DELAY": "0.01", **given}
 
     def run(self, **settings: object) -> list[str]:
         """Execute it; return what each cell printed, or the name of its error."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.engine import FILE
+from capsule_durable.engines.base import FILE
 from tests.support import PROGRAMS
 from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel

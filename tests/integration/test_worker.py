@@ -93,11 +93,11 @@ async def _asleep(pid: int) -> None:
     """Wait until a process uses no more processor time than a waiting one."""
     seen: list[list[str]] = []
 
-    def is_quiet() -> bool:
+    def is_read_only() -> bool:
         seen.append(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
         return len(seen) > _QUIET and all(times == seen[-1] for times in seen[-_QUIET:])
 
-    await poll_until_async(is_quiet, "a process that waits")
+    await poll_until_async(is_read_only, "a process that waits")
 
 
 async def test_a_second_execution_is_told_that_the_worker_is_busy_and_disturbs_nothing() -> None:

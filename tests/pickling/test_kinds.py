@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_worker.checkpoints.touch import touch
+from capsule_worker.checkpoints.analysis.name_usage import name_usage
 from tests.support.kernels import KILL, Kernel, kernel
 from tests.support.kinds import TABLES, Kind, is_installed
 
@@ -96,7 +96,7 @@ class Lifecycle:
 
 def _reaches_all(*cells: str) -> bool:
     """Whether cells may touch every variable."""
-    return any(touch(cell).anything is not None for cell in cells)
+    return any(name_usage(cell).anything is not None for cell in cells)
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from capsule_durable.launcher import Launcher
-from capsule_durable.worker import Worker
+from capsule_durable.workers.launcher import Launcher
+from capsule_durable.workers.process import AttachedWorker
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 from tests.support import ROOT
@@ -277,7 +277,7 @@ class Workers:
             end(self._launcher)
 
     async def _start(self) -> LiveWorker:
-        return LiveWorker(await Worker.adopt(self._launcher.launch()))
+        return LiveWorker(await AttachedWorker.adopt(self._launcher.launch()))
 
 
 class RealRun:
@@ -318,7 +318,9 @@ class RealRun:
         worker, path = await self._workers.take(), newest(self._directory)
         manifest = None if path is None else mf.load(path.read_bytes())
         number = 1 if manifest is None else manifest.number + 1
-        worker.worker.transport.send(m.KeepMessage(directory=str(self._directory), session="random", number=number))
+        worker.worker.transport.send(
+            m.ConfigureCheckpointsMessage(directory=str(self._directory), session="random", number=number)
+        )
         if manifest is None:
             return worker, 0
         worker.worker.transport.send(m.RestoreMessage(id="r", manifest=mf.dump(manifest)))
@@ -341,7 +343,7 @@ class RealRun:
 
     async def _saved(self, worker: LiveWorker, number: int) -> None:
         while (path := newest(self._directory)) is None or mf.load(path.read_bytes()).execution_count < number:
-            await worker.until(lambda message: isinstance(message, m.SavedMessage))
+            await worker.until(lambda message: isinstance(message, m.CheckpointSavedMessage))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """Attempts to get at the kernel and at the machine, made as cells through the real kernel, in each profile, with each
-layer taken away in turn, as root and as an ordinary user. ``docs/sandbox.md`` has a table of what became of them.
+layer taken away in turn, as root and as an ordinary user. The results are in ``docs/explanation/sandbox.md``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_nothing_gets_at_anything_in_the_restricted_profile() -> None:
 def test_the_table_says_what_was_seen() -> None:
     if "root" not in users():
         pytest.skip("the table has a column for root")
-    document = ROOT / "docs" / "sandbox.md"
+    document = ROOT / "docs" / "explanation" / "sandbox.md"
     if table.is_wanted():
         table.write(document, table.of(succeeded))
     # The other attempts depend on what the machine has.

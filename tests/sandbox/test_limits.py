@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from capsule_durable.limits import Breach, Cell, Limits, Meter
+from capsule_durable.config.limits import Limits
+from capsule_durable.sandbox.resource_monitor import LimitViolation, ResourceMonitor, RunningCell
 from tests.support.kernels import Kernel, kernel
 from tests.support.sandboxes import Setup, need_bubblewrap, sandboxed_kernel, users
 from tests.support.waiting import poll_until
@@ -178,21 +179,23 @@ def sleeper() -> Iterator[psutil.Popen]:
 def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> None:
     now = 100.0
     limits = Limits(memory=1000, processes=5, cell_time=10.0, cpu_time=10.0)
-    meter = Meter(limits, sleeper.pid, clock=lambda: now)
-    breaches = meter.look(Cell("e1", since=80.0))
+    meter = ResourceMonitor(limits, sleeper.pid, clock=lambda: now)
+    breaches = meter.violations(RunningCell("e1", since=80.0))
     assert [breach.setting for breach in breaches] == ["memory_limit", "execution_timeout"]
-    assert breaches[1] == Breach("the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError")
-    assert [breach.setting for breach in meter.look(None)] == ["memory_limit"]
-    assert [breach.setting for breach in meter.look(Cell("e2", since=95.0))] == ["memory_limit"]
+    assert breaches[1] == LimitViolation(
+        "the limit of 10 s for a cell is exceeded", "execution_timeout", "TimeoutError"
+    )
+    assert [breach.setting for breach in meter.violations(None)] == ["memory_limit"]
+    assert [breach.setting for breach in meter.violations(RunningCell("e2", since=95.0))] == ["memory_limit"]
 
 
 def test_no_limit_is_none(sleeper: psutil.Popen) -> None:
     assert not Limits().is_watched
     assert not Limits(file_size=1, open_files=1).is_watched
-    assert Meter(Limits(), sleeper.pid).look(Cell("e1", since=0.0)) == []
+    assert ResourceMonitor(Limits(), sleeper.pid).violations(RunningCell("e1", since=0.0)) == []
 
 
 def test_the_system_counts_processes_only_where_they_are_apart() -> None:
     limits = Limits(memory=1, processes=2, file_size=3)
-    assert limits.for_the_system(apart=True) == {"memory": 1, "processes": 2, "file_size": 3}
-    assert limits.for_the_system(apart=False) == {"memory": 1, "file_size": 3}
+    assert limits.enforced_by_system(apart=True) == {"memory": 1, "processes": 2, "file_size": 3}
+    assert limits.enforced_by_system(apart=False) == {"memory": 1, "file_size": 3}

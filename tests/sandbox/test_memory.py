@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from capsule_durable import limits
-from capsule_durable.settings import Settings
+from capsule_durable.config import limits
+from capsule_durable.config.settings import Settings
+from capsule_durable.sandbox import resource_monitor
 from tests.support.kernels import Kernel, kernel
 from tests.support.sandboxes import need_bubblewrap
 from tests.support.waiting import pass_time, poll_until
@@ -150,12 +151,12 @@ def _size(front: psutil.Process) -> int:
 
 def test_the_usual_limit_is_most_of_what_there_is() -> None:
     total = psutil.virtual_memory().total
-    assert 0.5 * limits.USUAL * total < limits.usual_memory() <= total
+    assert 0.5 * limits.DEFAULT_MEMORY_SHARE * total < limits.default_memory_limit() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB
 
 
 def test_a_process_and_its_children_are_counted() -> None:
     pid = os.getpid()
-    resident = limits.memory(limits.family(pid), 1 << 60)
+    resident = resource_monitor.memory(resource_monitor.family(pid), 1 << 60)
     assert resident >= psutil.Process(pid).memory_info().rss // 2
-    assert 0 < limits.memory(limits.family(pid), 0) <= 2 * resident
+    assert 0 < resource_monitor.memory(resource_monitor.family(pid), 0) <= 2 * resident

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from capsule_durable import functions
-from capsule_durable.bridge import Bridge
-from capsule_durable.capabilities import Capabilities, Question
-from capsule_durable.engine import Engine
+from capsule_durable.engines.base import Engine
 from capsule_durable.errors import WorkerUnavailable
-from capsule_durable.session import Session
+from capsule_durable.execution import functions
+from capsule_durable.execution.bridge import Bridge
+from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
+from capsule_durable.messaging.session import Session
 from capsule_worker.protocol import messages as m
 from tests.support.worker import Scripted
 
@@ -23,9 +23,9 @@ class ConnectedBridge:
         prompt: is given each question for the client; without it they wait in ``questions``.
     """
 
-    def __init__(self, engine: Engine, prompt: Callable[[Question], None] | None = None) -> None:
+    def __init__(self, engine: Engine, prompt: Callable[[InputPrompt], None] | None = None) -> None:
         self.engine = engine
-        self.questions: asyncio.Queue[Question] = asyncio.Queue()
+        self.questions: asyncio.Queue[InputPrompt] = asyncio.Queue()
         self.capabilities = Capabilities(
             stream=lambda *_: None, display=lambda *_: None, prompt=prompt or self.questions.put_nowait
         )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.storage.process_identity import this_process
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Group, Location, Manifest, Variable
 
-#: The largest pid that Linux gives is 2**22: no process has this one.
-UNUSED_PID = 2**22 + 1
+#: A process that has ended: the largest pid that Linux gives is 2**22.
+ENDED = replace(this_process(), pid=2**22 + 1)
+#: A process that may run in another container of this machine, and one of another machine.
+ELSEWHERE = replace(this_process(), place=f"{this_process().place}0")
+OTHER_MACHINE = replace(this_process(), place="00000000-1")
 
 
 class Clock:
@@ -24,6 +32,14 @@ class Clock:
 
 def pack_name(number: int) -> str:
     return f"{number:08d}-{number:08x}"
+
+
+@contextlib.contextmanager
+def writer(directory: Path) -> Iterator[None]:
+    """Hold the lock that a writer holds."""
+    with (directory / mf.LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
 
 
 def group(names: str, *packs: int) -> Group:
@@ -67,7 +83,7 @@ def save(catalogue: Catalogue, session: str, number: int, *older: int, **fields:
     """Write a checkpoint and have it adopted."""
     manifest = checkpoint(session, number, *older, **fields)
     publish(catalogue.directory(session), manifest)
-    catalogue.adopt(session)
+    catalogue.import_incoming(session)
     return manifest.id
 
 

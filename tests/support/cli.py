@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from capsule_kernel.cli import main
+from capsule_kernel.cli.main import main
 
 #: The command as a program, for what only a process of its own shows.
 CAPSULE = str(Path(sys.executable).with_name("capsule"))

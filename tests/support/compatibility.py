@@ -1,4 +1,4 @@
-"""Runs tests against several kernels, and writes what became of them into docs/compatibility.md.
+"""Runs tests against several kernels, and writes what became of them into docs/compatibility/ipykernel.md.
 
 ``python -m tests.support.compatibility KERNEL...`` in the repository's folder, with the kernels installed, each under
 the name by which Jupyter lists it. Kernels that are not named keep what the table says of them.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.support import ROOT
 
-PAGE = ROOT / "docs" / "compatibility.md"
+PAGE = ROOT / "docs" / "compatibility" / "ipykernel.md"
 BEGIN, END = "<!-- table -->\n", "<!-- /table -->\n"
 #: The columns, by the names under which Jupyter lists the kernels.
 KERNELS = {"capsule": "Capsule", "python3": "ipykernel", "xpython": "xeus-python", "async": "async-kernel"}
@@ -39,10 +39,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_messages::test_without_store_history_nothing_is_counted_and_nothing_remembered",
             "test_messages::test_user_expressions_come_with_the_reply_each_with_its_own_status",
         ],
-        "errors come with the name of their class, in the reply and for all clients": [
+        "errors have the name of their class, in the reply and on IOPub": [
             "test_messages::test_an_error_is_published_and_replied_with_the_same_fields"
         ],
-        "errors abort what is queued, unless it shall go on": [
+        "errors abort queued cells, unless `stop_on_error` is false": [
             "test_messages::test_without_stop_on_error_the_cells_queued_behind_an_error_run",
             "test_interrupts::test_an_interrupted_cell_aborts_those_queued_behind_it",
         ],
@@ -50,7 +50,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_side_by_side::test_a_request_is_answered_while_a_cell_sleeps",
             "test_side_by_side::test_a_request_is_answered_in_bounded_time_while_a_cell_computes",
         ],
-        "interrupts, also of questions and of child processes": [
+        "interrupts, including those of `input()` and child processes": [
             "test_interrupts::test_an_interrupt_ends_the_cell_and_keeps_the_namespace",
             "test_interrupts::test_an_interrupt_ends_a_question_to_the_user",
             "test_interrupts::test_the_child_of_an_interrupted_cell_ends_with_it",
@@ -59,60 +59,60 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_stdin::test_an_answer_reaches_the_cell_that_asked",
             "test_stdin::test_a_password_is_asked_for_as_one",
         ],
-        "answers that name no question, as jupyter_client sends them": [
+        "input replies without a parent header, as jupyter_client sends them": [
             "test_stdin::test_an_answer_that_names_no_question_is_taken"
         ],
-        "an interrupt is a `KeyboardInterrupt`, which code may catch": [
+        "an interrupt is a `KeyboardInterrupt`, which code can catch": [
             "test_interrupts::test_code_may_catch_the_interrupt_and_go_on"
         ],
-        "kernel info on the control channel, also while a cell runs": [
+        "kernel info on the control channel, even while a cell runs": [
             "test_messages::test_kernel_info_is_answered_on_the_control_channel_too",
             "test_side_by_side::test_the_control_channel_answers_while_a_cell_runs",
         ],
         "heartbeats while a cell computes": ["test_side_by_side::test_the_heartbeat_goes_on_while_a_cell_computes"],
-        "payloads: pages, and the next cell": ["test_messages::test_the_page_and_the_next_cell_travel_as_payloads"],
-        "`iopub_welcome`, also while much is printed": [
+        "payloads: pages and the next cell": ["test_messages::test_the_page_and_the_next_cell_travel_as_payloads"],
+        "`iopub_welcome`, even during heavy output": [
             "test_messages::test_the_welcome_is_the_first_message_of_a_client_that_comes_while_much_is_printed"
         ],
         "`exit` and `quit` ask the client": ["test_processes::test_quit_in_a_cell_asks_the_client_to_end_the_kernel"],
-        "`do_shutdown` in a cell ends the kernel in order, with `atexit`": [
+        "`do_shutdown` in a cell ends the kernel cleanly, with `atexit`": [
             "test_shell::test_a_cell_ends_the_kernel_in_order_so_that_it_is_started_again"
         ],
-        "context variables, and settings of libraries that are some, hold for the next cell": [
+        "context variables, and library settings stored in them, last until the next cell": [
             "test_context::test_what_a_cell_sets_in_its_context_holds_for_the_next",
             "test_context::test_settings_of_libraries_hold_for_the_next_cell",
         ],
-        "those of a cell that awaits hold as well": ["test_context::test_what_a_cell_sets_that_awaits_holds_as_well"],
-        "the death of the process fails its cell only": [
+        "the same for cells that await": ["test_context::test_what_a_cell_sets_that_awaits_holds_as_well"],
+        "a crash of the process fails only its cell": [
             "test_processes::test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal"
         ],
         "subshells": [
             "test_subshells::test_subshells_are_created_listed_and_deleted",
             "test_subshells::test_a_subshell_answers_while_the_main_shell_runs_a_cell",
         ],
-        "questions of several shells at the same time": ["test_subshells::test_two_shells_ask_at_the_same_time"],
-        "each cell has a number of its own, beside others, too": [
-            "test_subshells::test_each_cell_has_a_number_of_its_own"
-        ],
+        "several shells ask for input at the same time": ["test_subshells::test_two_shells_ask_at_the_same_time"],
+        "each cell has its own number, even in parallel": ["test_subshells::test_each_cell_has_a_number_of_its_own"],
     },
     "Output": {
-        "200,000 prints, and 50 MB in 1 KB writes, whole and in order": [
+        "200,000 prints and 50 MB in 1 KB writes, complete and in order": [
             "test_load::test_much_output_arrives_whole_and_in_order"
         ],
-        "lines of threads, whole": ["test_load::test_the_lines_of_each_thread_arrive_whole_and_in_order"],
+        "unbroken lines from threads": ["test_load::test_the_lines_of_each_thread_arrive_whole_and_in_order"],
         "output of C code and of child processes": [
             "test_outputs::test_what_is_written_below_python_arrives_as_output_of_its_cell",
             "test_outputs::test_what_is_written_below_python_comes_before_the_cell_is_idle",
             "test_outputs::test_a_flood_from_a_child_process_arrives_whole_and_in_order",
         ],
-        "text shows while its cell runs": [
+        "text appears while its cell runs": [
             "test_outputs::test_the_first_line_of_a_slow_cell_shows_while_the_cell_runs"
         ],
-        "streams that are flushed in turn keep their order": [
+        "streams that are flushed alternately keep their order": [
             "test_outputs::test_streams_flushed_in_turn_keep_their_order"
         ],
-        "stderr of C code and child processes is stderr": ["test_outputs::test_stderr_below_python_keeps_its_name"],
-        "threads write and display, also when no cell runs": [
+        "stderr of C code and child processes is shown as stderr": [
+            "test_outputs::test_stderr_below_python_keeps_its_name"
+        ],
+        "threads write and display, even when no cell runs": [
             "test_outputs::test_a_thread_writes_on_when_no_cell_runs",
             "test_outputs::test_a_thread_displays_for_the_cell_that_started_it",
         ],
@@ -120,15 +120,15 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_outputs::test_output_of_a_thread_belongs_to_the_cell_that_started_it",
             "test_outputs::test_output_of_a_background_task_belongs_to_the_cell_that_started_it",
         ],
-        "threads may choose their cell (`set_parent`, `set_thread_parent`)": [
+        "threads can choose their cell (`set_parent`, `set_thread_parent`)": [
             "test_outputs::test_a_thread_may_say_which_cell_its_output_belongs_to"
         ],
         "displays and their updates": ["test_outputs::test_an_update_names_the_display_that_it_changes"],
         "`clear_output`": ["test_outputs::test_clearing_says_whether_to_wait_for_the_next_output"],
-        "messages that code sends itself (`kernel.session.send`)": [
+        "messages that code sends (`kernel.session.send`)": [
             "test_outputs::test_code_may_send_messages_of_its_own_making"
         ],
-        "anywidget, ipympl, bokeh and plotly show what they show in ipykernel": [
+        "anywidget, ipympl, bokeh and plotly display the same as in ipykernel": [
             "test_displays::test_a_library_shows_what_it_shows_in_ipykernel"
         ],
         "formatters, `_repr_mimebundle_`, `_ipython_display_`": ["test_shell::test_objects_say_how_they_are_shown"],
@@ -136,12 +136,12 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "exception groups are errors at the client": [
             "test_shell::test_a_group_of_exceptions_is_an_error_at_the_client"
         ],
-        "errors of tasks, and of callbacks of the loop": [
+        "errors in tasks and in callbacks of the loop": [
             "test_shell::test_errors_beside_cells_are_shown_below_the_cell_they_come_from"
         ],
     },
     "Widgets": {
-        "comms both ways, with buffers": [
+        "comms in both directions, with buffers": [
             "test_comms::test_what_a_client_says_is_answered_with_its_buffers",
             "test_comms::test_what_a_cell_opens_is_told_and_listed",
         ],
@@ -151,24 +151,26 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_comms::test_interact_runs_its_function_with_each_value",
             "test_comms::test_a_progress_bar_of_tqdm_is_a_widget",
         ],
-        "a comm to a target that nobody has is closed": [
-            "test_comms::test_a_target_that_nobody_has_closes_what_was_opened"
+        "a comm to an unknown target is closed": ["test_comms::test_a_target_that_nobody_has_closes_what_was_opened"],
+        "comm messages are handled while a cell awaits": [
+            "test_comms::test_a_cell_that_awaits_hears_what_the_client_says"
         ],
-        "comms are heard while a cell awaits": ["test_comms::test_a_cell_that_awaits_hears_what_the_client_says"],
-        "comms do not disturb a cell that runs": ["test_comms::test_a_cell_that_runs_is_not_disturbed"],
-        "comms are heard while a cell runs (subshells)": ["test_subshells::test_a_comm_is_heard_while_a_cell_runs"],
+        "comm messages do not disturb a running cell": ["test_comms::test_a_cell_that_runs_is_not_disturbed"],
+        "comm messages are handled while a cell runs (subshells)": [
+            "test_subshells::test_a_comm_is_heard_while_a_cell_runs"
+        ],
         "errors in callbacks are shown": ["test_comms::test_an_error_in_a_callback_is_shown_with_its_message"],
-        "callbacks are interrupted": ["test_comms::test_a_callback_is_interrupted"],
-        "callbacks see context variables that cells have set": [
+        "callbacks can be interrupted": ["test_comms::test_a_callback_is_interrupted"],
+        "callbacks see context variables set by cells": [
             "test_context::test_what_the_client_brings_about_sees_what_cells_have_set"
         ],
         "anywidget, with custom messages and bytes": [
             "test_displays::test_objects_and_their_counterparts_hand_each_other_bytes"
         ],
-        "a slider moved by the mouse in JupyterLab": [
+        "a slider moved with the mouse in JupyterLab": [
             "browser/test_jupyterlab::test_a_slider_moved_by_the_mouse_changes_what_is_shown"
         ],
-        "anywidget, ipympl and plotly drawn in JupyterLab": [
+        "anywidget, ipympl and plotly in JupyterLab": [
             "browser/test_jupyterlab::test_what_libraries_draw_by_scripts_of_their_own_is_drawn"
         ],
     },
@@ -177,15 +179,17 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_debugger::test_a_cell_stops_at_a_breakpoint_shows_its_variables_and_is_stepped_through",
             "test_debugger::test_a_function_of_an_earlier_cell_is_stepped_into",
         ],
-        "variables while nothing runs, as they show themselves": [
+        "variables while nothing runs, in their rich form": [
             "test_debugger::test_variables_are_shown_while_nothing_runs",
             "test_debugger::test_a_variable_of_a_stopped_frame_is_shown_as_it_shows_itself",
         ],
-        "conditions; exceptions of one's own code": ["test_debugger::test_a_condition_and_an_exception_stop_a_cell"],
-        "debugging ends, and begins again": ["test_debugger::test_debugging_ends_and_begins_again"],
-        "an interrupt ends a cell that has stopped": ["test_debugger::test_an_interrupt_ends_a_cell_that_has_stopped"],
+        "conditional breakpoints; stopping at exceptions in user code": [
+            "test_debugger::test_a_condition_and_an_exception_stop_a_cell"
+        ],
+        "debugging can be stopped and restarted": ["test_debugger::test_debugging_ends_and_begins_again"],
+        "an interrupt ends a stopped cell": ["test_debugger::test_an_interrupt_ends_a_cell_that_has_stopped"],
         "`breakpoint()`, `pdb`, `%debug`, `%pdb`": ["test_stdin::test_pdb_asks_below_the_cell"],
-        "an interrupt ends a cell that stands in `pdb`": [
+        "an interrupt ends a cell that is in `pdb`": [
             "test_interrupts::test_an_interrupt_ends_a_cell_that_stands_in_the_debugger"
         ],
         "JupyterLab's debugger": [
@@ -199,10 +203,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "types and signatures of completions": [
             "test_questions::test_completion_tells_types_signatures_and_positions_in_code_points"
         ],
-        "custom completers, and configuration of completion": [
+        "custom completers and configuration of completion": [
             "test_questions::test_completion_obeys_its_configuration_and_the_notebooks_own_completers"
         ],
-        "what a running cell has made is known while it runs": [
+        "completion knows what a running cell has created": [
             "test_questions::test_what_a_running_cell_has_made_is_known_while_it_runs"
         ],
         "`is_complete`": ["test_messages::test_is_complete_tells_whether_a_console_should_go_on_asking"],
@@ -232,12 +236,12 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "the namespace of a notebook (`_`, `In`, `Out`, `__name__`, `sys.path`)": [
             "test_shell::test_the_namespace_is_that_of_a_notebook"
         ],
-        "libraries find what they take for ipykernel": [
+        "libraries find the parts of ipykernel that they look for": [
             "test_shell::test_libraries_find_what_they_take_for_a_notebook"
         ],
         "`multiprocessing`, pools": ["test_shell::test_processes_and_pools_run_from_a_cell"],
         "signal handlers between cells": ["test_shell::test_signal_handlers_of_the_notebook_live_between_cells"],
-        "`%gui tk`, windows that live between cells": ["test_windows::test_windows_live_between_cells"],
+        "`%gui tk`, with windows that respond between cells": ["test_windows::test_windows_live_between_cells"],
     },
     "Connections": {
         "tcp and ipc": ["test_side_by_side::test_a_kernel_serves_every_transport"],
@@ -247,16 +251,18 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_side_by_side::test_two_clients_share_a_namespace_and_each_gets_its_own_replies",
             "test_side_by_side::test_a_question_goes_to_the_client_whose_cell_asks",
         ],
-        "idle kernels are culled, and no busy ones": ["test_servers::test_a_server_ends_idle_kernels_and_no_busy_ones"],
+        "culling of idle kernels, but not of busy ones": [
+            "test_servers::test_a_server_ends_idle_kernels_and_no_busy_ones"
+        ],
         "the kernel gateway": ["test_servers::test_a_kernel_behind_the_kernel_gateway"],
-        "ends with the process that started it": [
+        "the kernel ends with the process that started it": [
             "test_connections::test_a_kernel_ends_when_the_process_that_started_it_is_gone"
         ],
-        "restarts give a clean namespace, and leave no process": [
+        "a restart gives a clean namespace and leaves no process": [
             "test_processes::test_a_restart_gives_a_clean_namespace_and_leaves_no_process_of_before"
         ],
-        "shutdown leaves no process": ["test_processes::test_shutdown_answers_and_leaves_no_process"],
-        "a kill of the kernel leaves no process": [
+        "a shutdown leaves no process": ["test_processes::test_shutdown_answers_and_leaves_no_process"],
+        "killing the kernel leaves no process": [
             "test_processes::test_a_kill_of_the_kernel_leaves_no_process",
         ],
         "the option `--HistoryManager.hist_file`": [
@@ -283,12 +289,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "browser/test_jupyterlab::test_run_all_shows_every_kind_of_output",
             "browser/test_jupyterlab::test_a_notebook_of_a_hundred_outputs_shows_them_all",
         ],
-        "JupyterLab: questions are answered in their boxes": [
-            "browser/test_jupyterlab::test_a_question_is_answered_in_its_box"
-        ],
+        "JupyterLab: `input()` below the cell": ["browser/test_jupyterlab::test_a_question_is_answered_in_its_box"],
         "JupyterLab: interrupts": ["browser/test_jupyterlab::test_the_stop_button_and_the_menu_interrupt_a_cell"],
         "JupyterLab: restarts": ["browser/test_jupyterlab::test_a_restart_gives_a_clean_namespace"],
-        "JupyterLab: a page that is loaded again": [
+        "JupyterLab: reloading the page": [
             "browser/test_jupyterlab::test_a_reloaded_page_finds_its_kernel_and_the_variables"
         ],
     },
@@ -296,24 +300,24 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "cells in another environment, with Python 3.10 to 3.13": [
             "integration/test_environments::test_a_notebook_runs_in_an_environment_of_its_own"
         ],
-        "in one that cannot be written, as an ordinary user": [
+        "in a read-only environment, as an ordinary user": [
             "integration/test_environments::test_an_ordinary_user_runs_cells_in_an_environment_that_cannot_be_written"
         ],
-        "one that does not do is told, with what mends it": [
+        "an unsuitable environment is reported, with the fix": [
             "integration/test_environments::test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it"
         ],
     },
     "Durability": {
-        "variables survive the process": ["test_comms::test_what_a_callback_has_changed_survives"],
+        "variables survive a crash of the process": ["test_comms::test_what_a_callback_has_changed_survives"],
         "widgets survive it": ["test_comms::test_widgets_live_on_in_a_standby"],
-        "widgets that are gone say so": [
+        "lost widgets are reported": [
             "test_comms::test_widgets_that_are_gone_say_so",
             "browser/test_jupyterlab::test_a_widget_that_is_gone_is_said_to_be",
         ],
         "generators, locks and open files survive it": ["test_standby::test_what_cannot_be_saved_comes_back_too"],
-        "`undo`, also of what cannot be saved": ["test_standby::test_undo_brings_back_what_cannot_be_saved"],
+        "`undo`, including objects that cannot be saved": ["test_standby::test_undo_brings_back_what_cannot_be_saved"],
         "breakpoints survive it": ["test_debugger::test_breakpoints_outlive_the_process"],
-        "lines of the history survive it": [
+        "lines of IPython's history survive it": [
             "test_questions::test_kernels_share_a_history_and_find_what_earlier_ones_did"
         ],
     },

@@ -20,7 +20,7 @@ from resonate.testing import FakeClock, ManualSleeper
 from resonate.transport import ExecuteMsg, Message, Transport, UnblockMsg
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from tests.support.worker import settle
 
 NAMES = ("in-process", "embedded")
@@ -41,7 +41,7 @@ def in_process_lacks(reason: str) -> pytest.MarkDecorator:
 class Engine:
     """An engine, the requests that the SDK makes of it, and the messages that came from it."""
 
-    connection: LocalConnection | EmbeddedConnection
+    connection: LocalConnection | EmbeddedNetwork
     clock: FakeClock
     tick: Callable[[], Awaitable[None]]
     sender: Sender
@@ -113,13 +113,13 @@ def creation(promise_id: str, timeout_at: int = FAR, **tags: str) -> PromiseCrea
 async def open_engine(name: str, directory: Path) -> Engine:
     """Start an engine with a clock that moves when told to."""
     clock = FakeClock(BEGINNING)
-    connection: LocalConnection | EmbeddedConnection
+    connection: LocalConnection | EmbeddedNetwork
     if name == NAMES[0]:
         sleeper = ManualSleeper()
         connection = LocalConnection(pid="p1", group=GROUP, clock=clock, sleeper=sleeper)
         tick: Callable[[], Awaitable[None]] = sleeper.tick
     else:
-        connection = embedded = EmbeddedConnection(directory / "engine.sqlite3", GROUP, clock=clock)
+        connection = embedded = EmbeddedNetwork(directory / "engine.sqlite3", GROUP, clock=clock)
 
         async def tick() -> None:
             embedded._look()
@@ -136,13 +136,13 @@ async def open_engine(name: str, directory: Path) -> Engine:
 async def close_engine(engine: Engine) -> None:
     """Stop an engine."""
     await engine.connection.stop()
-    if isinstance(engine.connection, EmbeddedConnection):
+    if isinstance(engine.connection, EmbeddedNetwork):
         engine.connection.close()
 
 
-def resonate_on(connection: LocalConnection | EmbeddedConnection, **settings: Any) -> Resonate:
+def resonate_on(connection: LocalConnection | EmbeddedNetwork, **settings: Any) -> Resonate:
     """Return the SDK on an engine, as the project sets it up; not started."""
-    if isinstance(connection, EmbeddedConnection):
+    if isinstance(connection, EmbeddedNetwork):
         settings |= {"pid": connection.pid, "ttl": connection.ttl, "heartbeat": connection.heartbeat}
     else:
         settings |= {"pid": "p1", "ttl": timedelta(milliseconds=TTL), "heartbeat": NoopHeartbeat()}

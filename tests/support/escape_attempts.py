@@ -58,31 +58,31 @@ _SECRET = frozenset({NAMESPACES, FILES})
 KERNEL = [
     Attempt("read the connection file", "print('ESCAPED' if open({connection!r}).read(1) else '')", _SECRET),
     Attempt(
-        "read it by a symbolic link",
+        "read it through a symbolic link",
         "import os, tempfile\nlink = tempfile.mktemp()\nos.symlink({connection!r}, link)\n"
         "try: print('ESCAPED' if open(link).read(1) else '')\nfinally: os.unlink(link)",
         _SECRET,
     ),
     Attempt(
-        "read it by a hard link",
+        "read it through a hard link",
         "import os\nlink = {person!r} + '/link'\nos.link({connection!r}, link)\n"
         "try: print('ESCAPED' if open(link).read(1) else '')\nfinally: os.unlink(link)",
         _SECRET | {READ_ONLY},
     ),
     Attempt(
-        "read it by the roots of processes",
+        "read it through /proc/*/root",
         "import glob\nfor root in glob.glob('/proc/*/root'):\n    try:\n"
         "        print('ESCAPED' if open(root + {connection!r}).read(1) else '')\n    except OSError: pass",
         _SECRET,
     ),
     Attempt(
-        "read it by a relative path",
+        "read it through a relative path",
         "import os\nbefore = os.getcwd()\nos.chdir(os.path.dirname({connection!r}))\n"
         "try: print('ESCAPED' if open(os.path.basename({connection!r})).read(1) else '')\nfinally: os.chdir(before)",
         _SECRET,
     ),
     Attempt(
-        "learn its name from the arguments of processes",
+        "find its path in the arguments of processes",
         # Processes end while they are looked at.
         "import glob\nfor one in glob.glob('/proc/*/cmdline'):\n    try:\n"
         "        if {connection!r}.encode() in open(one, 'rb').read(): print('ESCAPED', one)\n"
@@ -91,7 +91,7 @@ KERNEL = [
     Attempt("read the front's environment", "print('ESCAPED', len(open('/proc/{front}/environ').read()))", LOOKING),
     Attempt("open the front's memory", "open('/proc/{front}/mem', 'rb')\nprint('ESCAPED')", LOOKING),
     Attempt(
-        "read the front's memory by a system call",
+        "read the front's memory with process_vm_readv",
         "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
         "class Vector(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('length', ctypes.c_size_t)]\n"
         "buffer = ctypes.create_string_buffer(1)\nhere, there = Vector(ctypes.addressof(buffer), 1), Vector(1, 1)\n"
@@ -99,9 +99,9 @@ KERNEL = [
         "print('ESCAPED' if ctypes.get_errno() == 14 else '')",  # the address is wrong, and that was looked at
         LOOKING,
     ),
-    Attempt("see what the front has open", "import os\nprint('ESCAPED', os.readlink('/proc/{front}/fd/0'))", LOOKING),
+    Attempt("list the front's open files", "import os\nprint('ESCAPED', os.readlink('/proc/{front}/fd/0'))", LOOKING),
     Attempt(
-        "take a descriptor of the front's",
+        "take a file descriptor from the front",
         "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nprocess = os.pidfd_open({front})\n"
         "print('ESCAPED' if libc.syscall(438, process, 0, 0) >= 0 else '')",
         LOOKING,
@@ -134,19 +134,19 @@ KERNEL = [
         "os.rename({home!r} + '/other', {home!r} + '/store')\nprint('ESCAPED')",
         _SECRET,
     ),
-    Attempt("see what is in the store", "import os\nprint('ESCAPED' if 'store' in os.listdir({home!r}) else '')"),
+    Attempt("list the store", "import os\nprint('ESCAPED' if 'store' in os.listdir({home!r}) else '')"),
     Attempt("read another session's checkpoints", "print('ESCAPED', open({other!r}).read())", _SECRET),
     Attempt(
-        "see other sessions",
+        "list other sessions",
         "import os\nprint('ESCAPED' if 'another' in os.listdir({home!r} + '/checkpoints') else '')",
     ),
     Attempt(
-        "uncover the store",
+        "unmount the cover of the store",
         "import subprocess\nsubprocess.run(['umount', {home!r}], check=True)\nprint('ESCAPED')",
         sound=False,
     ),
     Attempt(
-        "uncover the store in namespaces of one's own",
+        "unmount the cover of the store in a new namespace",
         "import subprocess\n"
         "done = subprocess.run(['unshare', '-Urm', 'sh', '-c', 'umount {home}; cat {home}/store'],\n"
         "    capture_output=True, text=True)\nprint('ESCAPED' if 'promises' in done.stdout else '')",
@@ -164,7 +164,7 @@ KERNEL = [
         _SECRET | {READ_ONLY},
     ),
     Attempt(
-        "ask the kernel something without its key",
+        "send the kernel a request without its key",
         "import json, zmq\nwith zmq.Context() as context, context.socket(zmq.DEALER) as sock:\n"
         "    sock.linger = 0\n    sock.connect('tcp://127.0.0.1:{shell_port}')\n"
         "    header = json.dumps(dict(msg_id='1', msg_type='kernel_info_request', session='x', username='x',\n"
@@ -175,7 +175,7 @@ KERNEL = [
         sound=False,
     ),
     Attempt(
-        "use a descriptor that was left open",
+        "use a file descriptor that was left open",
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try: target = os.readlink('/proc/self/fd/' + fd)\n"
         "    except OSError: continue\n    if {home!r} in target and 'checkpoints' not in target:\n"
         "        print('ESCAPED', target)",
@@ -191,59 +191,59 @@ KERNEL = [
 ]
 MACHINE = [
     Attempt(
-        "connect to a service of the system",
+        "connect to a system service",
         "import socket\nsocket.socket(socket.AF_UNIX).connect({service!r})\nprint('ESCAPED')",
     ),
     Attempt(
-        "connect to a socket with an abstract name",
+        "connect to an abstract socket",
         "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0' + {abstract!r})\nprint('ESCAPED')",
         frozenset({SCOPES, NETWORK}),
     ),
-    Attempt("read others' shared memory", "print('ESCAPED', open({shm!r}).read())"),
+    Attempt("read the shared memory of other processes", "print('ESCAPED', open({shm!r}).read())"),
     Attempt(
-        "attach others' shared memory of the older kind",
+        "attach the System V shared memory of other processes",
         "import ctypes\nprint('ESCAPED' if ctypes.CDLL(None).shmget({key}, 0, 0) >= 0 else '')",
     ),
     Attempt(
-        "see all processes",
+        "list all processes",
         "import os\nprint('ESCAPED' if any(n == '{outside}' for n in os.listdir('/proc')) else '')",
     ),
     Attempt(
-        "change the pattern of core dumps",
+        "change the core dump pattern",
         "path = '/proc/sys/kernel/core_pattern'\ntext = open(path).read()\nopen(path, 'w').write(text)\n"
         "print('ESCAPED')",
         frozenset({NAMESPACES, FILES, USER}),
     ),
     Attempt(
-        "change a setting of the system",
+        "change a system setting",
         "path = '/sys/kernel/mm/ksm/run'\ntext = open(path).read()\nopen(path, 'w').write(text)\nprint('ESCAPED')",
         frozenset({NAMESPACES, FILES, USER}),
     ),
     Attempt(
-        "read the disk itself",
+        "read a disk device",
         "import os, glob, stat\nfor path in glob.glob('/dev/*'):\n"
         "    if stat.S_ISBLK(os.stat(path).st_mode):\n        print('ESCAPED', open(path, 'rb').read(1))",
         frozenset({NAMESPACES, FILES, USER}),
         sound=False,
     ),
     Attempt(
-        "read the memory of the machine",
+        "read the machine's memory",
         "print('ESCAPED', open('/dev/mem', 'rb').read(1))",
         frozenset({NAMESPACES, FILES, USER}),
         sound=False,
     ),
     Attempt(
-        "have a capability",
+        "hold a capability",
         "print('ESCAPED' if int(open('/proc/self/status').read().split('CapEff:')[1].split()[0], 16) else '')",
         frozenset({NAMESPACES, CAPABILITIES, USER}),
     ),
     Attempt(
-        "get rights from a program that gives them",
+        "gain privileges through a setuid program",
         "print('ESCAPED' if open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0] != '1' else '')",
         frozenset({NAMESPACES, FILES, SCOPES, CALLS}),
     ),
     Attempt(
-        "use a socket to the machine's host",
+        "open a socket to the host of a virtual machine",
         "import socket\nsocket.socket(40, 1)\nprint('ESCAPED')",
         frozenset({CALLS}),
         sound=False,
@@ -258,15 +258,15 @@ MACHINE = [
     ),
     *(
         [
-            _call("make a namespace", 272, "0x10000000"),
-            _call("start a child in namespaces of its own", 56, "0x10000011, 0, 0, 0, 0"),
-            _call("use keys of the kernel's", 250, "0, -4, 0"),
-            _call("load a program into the kernel", 321, "0, 0, 0"),
-            _call("count events of the machine", 298, "0, 0, -1, -1, 0"),
-            _call("use rings for input and output", 425, "8, 0", sound=False),
+            _call("create a namespace", 272, "0x10000000"),
+            _call("start a child in its own namespace", 56, "0x10000011, 0, 0, 0, 0"),
+            _call("use the keyring of Linux", 250, "0, -4, 0"),
+            _call("load a BPF program", 321, "0, 0, 0"),
+            _call("use performance counters", 298, "0, 0, -1, -1, 0"),
+            _call("use io_uring", 425, "8, 0", sound=False),
             _call("prepare a mount", 430, "0, 0"),
-            _call("handle faults in user space", 323, "1", sound=False),
-            _call("make a call of another form", 0x40000000 + 41, "2, 1, 0", sound=False),
+            _call("use userfaultfd", 323, "1", sound=False),
+            _call("make a system call of another architecture", 0x40000000 + 41, "2, 1, 0", sound=False),
         ]
         if platform.machine() == "x86_64"
         else []
@@ -274,12 +274,12 @@ MACHINE = [
 ]
 NET_AND_FILES = [
     Attempt(
-        "connect to a server of the machine",
+        "connect to a local server",
         "import socket\nsocket.create_connection(('127.0.0.1', {port}), 2).close()\nprint('ESCAPED')",
         frozenset({NETWORK}),
     ),
     Attempt(
-        "listen to another kernel's outputs, whose port is known",
+        "listen to the outputs of another kernel on a known port",
         "import zmq\nwith zmq.Context() as context, context.socket(zmq.SUB) as sock:\n"
         "    sock.linger = 0\n    sock.subscribe(b'')\n    sock.connect('tcp://127.0.0.1:{publisher}')\n"
         "    print('ESCAPED' if sock.poll(2000) else '')",
@@ -300,7 +300,7 @@ NET_AND_FILES = [
         sound=False,
     ),
     Attempt(
-        "see network interfaces",
+        "list network interfaces",
         "import socket\nprint('ESCAPED' if len(socket.if_nameindex()) > 1 else '')",
         frozenset({NETWORK}),
         sound=False,
@@ -311,27 +311,27 @@ NET_AND_FILES = [
         frozenset({READ_ONLY, FILES}),
     ),
     Attempt(
-        "write a file of the environment",
+        "write a file in the Python environment",
         "import os, sys\npath = sys.prefix + '/planted'\nopen(path, 'w').close()\nos.unlink(path)\nprint('ESCAPED')",
         frozenset({READ_ONLY, USER}),
     ),
     Attempt(
-        "write a file of the system",
+        "write a system file",
         "open('/etc/hosts', 'a').close()\nprint('ESCAPED')",
         frozenset({READ_ONLY, USER}),
     ),
     Attempt(
-        "change the rights of a file",
+        "change the permissions of a file",
         "import os\nos.chmod({mine!r}, 0o600)\nprint('ESCAPED')",
         frozenset({READ_ONLY}),
     ),
     Attempt(
-        "see others' temporary files",
+        "list temporary files of other processes",
         "import os\nprint('ESCAPED' if {marker!r} in os.listdir('/tmp') else '')",
         frozenset({READ_ONLY}),
     ),
     Attempt(
-        "read a key of the person's", "print('ESCAPED', open({person!r} + '/.ssh/id_test').read())", frozenset({HIDDEN})
+        "read the user's SSH key", "print('ESCAPED', open({person!r} + '/.ssh/id_test').read())", frozenset({HIDDEN})
     ),
 ]
 ALL = [*KERNEL, *MACHINE, *NET_AND_FILES]

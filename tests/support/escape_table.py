@@ -1,4 +1,6 @@
-"""The table of attempts in ``docs/sandbox.md``: made from a run of them. ``python -m pytest tests/sandbox`` checks it.
+"""The table of attempts in ``docs/explanation/sandbox.md``, made from a run of them.
+
+``python -m pytest tests/sandbox`` checks it.
 
 ``CAPSULE_WRITE_TABLE=1 python -m pytest tests/sandbox/test_escapes.py`` writes it anew.
 """

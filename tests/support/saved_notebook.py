@@ -14,12 +14,12 @@ from typing import Any
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.delta import delta
-from capsule_worker.checkpoints.jobs import Job, Kept, Outcome
-from capsule_worker.checkpoints.plain import is_atom
+from capsule_worker.checkpoints.analysis.delta import delta
+from capsule_worker.checkpoints.analysis.small_values import is_atom
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.writing.job import CheckpointJob, Outcome, SavedGroup
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 
 _ids = itertools.count(1)
@@ -41,9 +41,9 @@ class Notebook:
         self.module = types.ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
         self._internal = {*self.namespace, "__builtins__", "__annotations__"}
-        self.definitions = Definitions()
-        self.kept: list[Kept] = []
-        self.shell: Kept | None = None
+        self.definitions = ClassRegistry()
+        self.kept: list[SavedGroup] = []
+        self.shell: SavedGroup | None = None
         self.number = 1
         self._ids: dict[str, int] = {}
 
@@ -68,7 +68,7 @@ class Notebook:
     def values(self) -> dict[str, Any]:
         return {name: value for name, value in self.namespace.items() if name not in self._internal}
 
-    def job(self, reached: Collection[str] | None = None, changed: Collection[str] | None = None) -> Job:
+    def job(self, reached: Collection[str] | None = None, changed: Collection[str] | None = None) -> CheckpointJob:
         """Return what the next checkpoint is made of.
 
         Args:
@@ -94,7 +94,7 @@ class Notebook:
             groups=[],
         )
         self.number += 1
-        return Job(
+        return CheckpointJob(
             directory=self.directory,
             head=head,
             namespace=self.namespace,
@@ -102,7 +102,7 @@ class Notebook:
             kept=[self.kept[place] for place in found.kept],
             before=before,
             shell={"path": ["/somewhere"]},
-            cells={name: mf.Cell(number=7, line=f"{name} = ...") for name in present},
+            cells={name: mf.SavedCell(number=7, line=f"{name} = ...") for name in present},
             definitions=self.definitions,
             plain=frozenset(name for name, plain in present.items() if plain),
             required={uid: cls for uid, cls in required.items() if cls is not None},

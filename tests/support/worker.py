@@ -8,9 +8,9 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from capsule_durable.launcher import Launcher
-from capsule_durable.transport import MemoryTransport
-from capsule_durable.worker import Worker
+from capsule_durable.messaging.transport import MemoryTransport
+from capsule_durable.workers.launcher import Launcher
+from capsule_durable.workers.process import AttachedWorker
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
 from tests.support.waiting import DEADLINE
@@ -19,7 +19,7 @@ from tests.support.waiting import DEADLINE
 class LiveWorker:
     """A worker process, spoken to message by message."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: AttachedWorker) -> None:
         self.worker = worker
         self._numbers = itertools.count(1)
 
@@ -64,7 +64,7 @@ def text_of(messages: list[Message], name: str = "stdout") -> str:
 async def live_worker(drain_timeout: float = 30.0) -> AsyncIterator[LiveWorker]:
     """Start a worker and wait until it is ready; it has ended when the block has."""
     launcher = Launcher(drain_timeout=drain_timeout)
-    worker = await Worker.adopt(launcher.launch())
+    worker = await AttachedWorker.adopt(launcher.launch())
     try:
         live = LiveWorker(worker)
         assert isinstance(await live.receive(), m.ReadyMessage)

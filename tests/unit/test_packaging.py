@@ -14,9 +14,9 @@ import pytest
 
 import capsule_kernel
 import capsule_worker
-from capsule_durable import sandbox
-from capsule_durable.settings import Settings
-from capsule_kernel import kernelspec
+from capsule_durable.config.settings import Settings
+from capsule_durable.sandbox import policy
+from capsule_kernel.cli import kernelspec
 from tests.support import ROOT
 
 KERNELSPEC = ROOT / "kernelspec"
@@ -34,13 +34,13 @@ def test_front_and_worker_are_released_together() -> None:
 
 
 def test_the_oldest_python_of_the_worker_is_the_one_that_install_asks_for() -> None:
-    from capsule_durable.interpreter import OLDEST
+    from capsule_durable.workers.interpreter import OLDEST
 
     assert project(ROOT / "worker")["project"]["requires-python"] == f">={OLDEST[0]}.{OLDEST[1]}"
 
 
 def test_the_oldest_ipython_of_the_worker_is_the_one_that_it_looks_for() -> None:
-    from capsule_worker.server import OLDEST_IPYTHON
+    from capsule_worker.message_loop import OLDEST_IPYTHON
 
     oldest = ".".join(map(str, OLDEST_IPYTHON))
     assert f"ipython>={oldest}" in project(ROOT / "worker")["project"]["dependencies"]
@@ -52,13 +52,13 @@ def test_installing_the_distribution_brings_the_kernelspec() -> None:
 
 
 def test_the_command_is_there() -> None:
-    assert project(ROOT)["project"]["scripts"] == {"capsule": "capsule_kernel.cli:main"}
+    assert project(ROOT)["project"]["scripts"] == {"capsule": "capsule_kernel.cli.main:main"}
 
 
 def test_there_are_words_for_every_profile() -> None:
-    assert set(sandbox.PROFILES) == set(get_args(Settings.model_fields["profile"].annotation))
-    for profile in sandbox.PROFILES:
-        assert sandbox.Sandbox(profile).summary().startswith(f"{profile}: ")
+    assert set(policy.PROFILES) == set(get_args(Settings.model_fields["profile"].annotation))
+    for profile in policy.PROFILES:
+        assert policy.Sandbox(profile).summary().startswith(f"{profile}: ")
 
 
 def test_what_capsule_install_copies_is_what_the_distribution_brings() -> None:

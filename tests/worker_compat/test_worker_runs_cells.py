@@ -15,7 +15,7 @@ import pytest
 
 from capsule_worker.protocol import Decoder, encode
 from capsule_worker.protocol import messages as m
-from capsule_worker.protocol.journal import SIZE
+from capsule_worker.protocol.output_buffer import SIZE
 from tests.support.waiting import DEADLINE
 
 
@@ -46,7 +46,7 @@ class Peer:
             stderr=pipes[1][1],
             pass_fds=list(given.values()),
             start_new_session=True,
-            env={**os.environ, "IPYTHONDIR": str(directory), "CAPSULE_WORKER_COOKIE": f"compat{os.getpid()}."},
+            env={**os.environ, "IPYTHONDIR": str(directory), "CAPSULE_PROCESS_TAG": f"compat{os.getpid()}."},
         )
         for fd in [*given.values(), pipes[0][1], pipes[1][1]]:
             if fd == theirs.fileno():

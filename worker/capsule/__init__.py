@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from capsule_worker import __version__
-from capsule_worker.attribution import current as _current
+from capsule_worker.process.execution_context import current as _current
 
 __all__ = ["__version__", "execution_id"]
 

@@ -25,7 +25,7 @@ def _prepare() -> None:
 
     # A worker fails of it in its turn, and says so.
     with contextlib.suppress(Exception):
-        import capsule_worker.server  # noqa: F401  # for the forks
+        import capsule_worker.message_loop  # noqa: F401  # for the forks
     gc.freeze()
 
 
@@ -42,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
     parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
     parser.add_argument("--cookie", help="the beginning of their cookies")
-    parser.add_argument("--confine", metavar="JSON", help="what to give up; see capsule_worker.confinement")
+    parser.add_argument(
+        "--confine", metavar="JSON", help="what to give up; see capsule_worker.isolation.self_sandboxing"
+    )
     parser.add_argument("--fd", type=int, help="connected socket to the front")
     parser.add_argument("--stdout", type=int, help="reading end of the pipe at descriptor 1")
     parser.add_argument("--stderr", type=int, help="reading end of the pipe at descriptor 2")
@@ -53,30 +55,30 @@ def main() -> None:
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
     arguments = parser.parse_args()
 
-    from capsule_worker import warden
+    from capsule_worker.process import forkserver
 
-    order: warden.Order | None
+    order: forkserver.WorkerStart | None
     if arguments.warden is not None:
         os.set_inheritable(arguments.warden, False)
         control = socket.socket(fileno=arguments.warden)
-        order = warden.watch(control, arguments.cookie, arguments.confine, _prepare)
+        order = forkserver.watch(control, arguments.cookie, arguments.confine, _prepare)
         if order is None:
             return
     else:
-        fds = {name: getattr(arguments, name) for name in warden.HANDED if hasattr(arguments, name)}
-        order = warden.Order(fds, arguments.drain_timeout, _STARTED)
+        fds = {name: getattr(arguments, name) for name in forkserver.HANDED if hasattr(arguments, name)}
+        order = forkserver.WorkerStart(fds, arguments.drain_timeout, _STARTED)
     for fd in order.fds.values():
         os.set_inheritable(fd, False)
     faulthandler.enable(open(order.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
 
-    from capsule_worker.protocol import journal
-    from capsule_worker.server import Server
+    from capsule_worker.message_loop import MessageLoop
+    from capsule_worker.protocol import output_buffer
 
-    server = Server(
+    server = MessageLoop(
         socket.socket(fileno=order.fds["fd"]),
         order.fds["stdout"],
         order.fds["stderr"],
-        journal.mapped(order.fds["journal"]),
+        output_buffer.mapped(order.fds["journal"]),
         order.fds["writers"],
         socket.socket(fileno=order.fds["standby"]),
         order.drain_timeout,

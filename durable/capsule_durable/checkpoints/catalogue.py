@@ -11,17 +11,19 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from capsule_durable import ids
-from capsule_durable.checkpoints import rows
-from capsule_durable.checkpoints.entries import (
+from capsule_durable.checkpoints import rows, session_locks
+from capsule_durable.checkpoints.models import (
     Collected,
     Entry,
     SessionRow,
@@ -30,17 +32,19 @@ from capsule_durable.checkpoints.entries import (
     matches,
     resolve,
 )
-from capsule_durable.checkpoints.files import Folder, alive, is_from, sync
 from capsule_durable.checkpoints.retention import Retention, dropped
 from capsule_durable.checkpoints.schema import FORM
+from capsule_durable.checkpoints.session_locks import SessionLocks
+from capsule_durable.config.paths import SESSIONS, ensure
 from capsule_durable.errors import ProtocolError
-from capsule_durable.home import SESSIONS, ensure
-from capsule_durable.store.database import Database
-from capsule_durable.store.errors import StoreDamaged, StoreError
+from capsule_durable.storage.errors import StoreDamaged, StoreError
+from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, Purpose, is_allowed
+from capsule_durable.storage.safe_directory import SafeDirectory, is_from, sync
+from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 
-__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "UnknownCheckpoint", "UnknownSession", "runs"]
+__all__ = ["Catalogue", "Collected", "Entry", "SessionRow", "UnknownCheckpoint", "UnknownSession"]
 
 FILE_NAME = "catalogue.sqlite3"
 
@@ -48,6 +52,32 @@ FILE_NAME = "catalogue.sqlite3"
 _LEFT = (mf.DRAFT_SUFFIX, mf.DRAFT_SUFFIX + mf.DAMAGED_SUFFIX, mf.CLAIM_SUFFIX + mf.DAMAGED_SUFFIX)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What this process may do with a session, as long as it holds the locks that it acquired.
+
+    Args:
+        state: what is known of the session's front.
+        locks: the session's locks.
+    """
+
+    state: ProcessState
+    locks: SessionLocks
+
+    def allows(self, purpose: Purpose) -> bool:
+        """Return whether this process may use the session's data.
+
+        Args:
+            purpose: for what.
+        """
+        return is_allowed(purpose, self.state, locks=self.locks.both)
+
+    @property
+    def has_writers(self) -> bool:
+        """Whether a writer of the session may be at work."""
+        return self.locks.writers == "held"
 
 
 class Catalogue:
@@ -66,6 +96,8 @@ class Catalogue:
 
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         self._sessions = home / SESSIONS
+        #: The descriptors that hold the locks of sessions that began here, by session.
+        self._held: dict[str, int] = {}
         self._clock = clock
         self._database = Database(home / FILE_NAME, FORM, "FULL")
         self._database.connection.row_factory = sqlite3.Row
@@ -79,34 +111,70 @@ class Catalogue:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Closing twice does nothing."""
-        self._database.close()
+        """Close the file, and release the locks of sessions that began here. Closing twice does nothing."""
+        try:
+            self._database.close()
+        finally:
+            while self._held:
+                os.close(self._held.popitem()[1])
 
     # -- sessions --------------------------------------------------------------------------------------------
 
-    def begin_session(self, kernel: str, notebook: str | None, pid: int, session_id: str | None = None) -> SessionRow:
-        """Begin a session: give it an id and directories.
+    def begin_session(
+        self, kernel: str, notebook: str | None, process: ProcessIdentity, session_id: str | None = None
+    ) -> SessionRow:
+        """Begin a session: give it an id and directories, and lock it until the catalogue is closed.
 
         Args:
             kernel: what identifies the kernel across its restarts.
             notebook: path of the notebook, if it is known.
-            pid: the process that keeps the session; while it lives the session is not forgotten.
+            process: the front; while it lives the session is not deleted.
             session_id: its id; None for a new one.
         """
         started = self._clock()
         session_id = session_id or ids.new_session_id(started)
-        with self._database.writing() as connection:
-            connection.execute(
-                "INSERT INTO sessions (id, kernel, notebook, pid, started) VALUES (?, ?, ?, ?, ?)",
-                (session_id, kernel, notebook, pid, started),
-            )
+        # Locked before other processes can see it: one that finds the lock free may remove the session.
         with self._database.using():
             directory = ensure(ensure(self._sessions) / session_id)
+            self._held[session_id] = session_locks.hold(directory)
             for part in (mf.PACKS, mf.INCOMING):
                 ensure(directory / part)
             for path in (directory, self._sessions, self._sessions.parent):
                 sync(path)
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO sessions (id, kernel, notebook, process, started) VALUES (?, ?, ?, ?, ?)",
+                (session_id, kernel, notebook, str(process), started),
+            )
         return self.session(session_id)
+
+    @contextlib.contextmanager
+    def access(self, session: SessionRow, patience: float = 0.0) -> Iterator[Access]:
+        """Determine what this process may do with a session, and hold the session's locks in the block.
+
+        Args:
+            session: the session.
+            patience: for how many seconds to wait for the writers of a front that has ended.
+        """
+        if session.state == "running":
+            yield Access("running", SessionLocks())
+            return
+        is_own = session.id in self._held
+        with session_locks.acquired(self.directory(session.id), own=is_own, patience=patience) as locks:
+            # The state is read again: the process may have ended before the locks were acquired.
+            yield Access(session.state, locks)
+
+    def runs(self, session: SessionRow) -> bool:
+        """Return whether a session's front runs, or may run.
+
+        Args:
+            session: the session.
+        """
+        if session.ended is not None:
+            return False
+        state = session.state
+        lock = session_locks.session_lock(self.directory(session.id)) if state == "unknown" else "held"
+        return not is_allowed("recover", state, locks=lock)
 
     def end_session(self, session_id: str) -> None:
         """Note that a session has ended. One that had ended before stays as it is.
@@ -139,7 +207,7 @@ class Catalogue:
         return [rows.session_of(row) for row in found]
 
     def killed_session(self, session_id: str) -> SessionRow | None:
-        """Return the session of the same kernel before this one, if its process was killed: nobody said that it ended.
+        """Return the previous session of the same kernel, if its front was killed before it could end the session.
 
         Raises:
             UnknownSession: there is none of this id.
@@ -151,7 +219,7 @@ class Catalogue:
                 (session.kernel, session.started, session.id),
             ).fetchone()
         before = None if row is None else rows.session_of(row)
-        return before if before is not None and before.ended is None and not alive(before.pid) else None
+        return before if before is not None and before.ended is None and not self.runs(before) else None
 
     def previous_session(self, session_id: str) -> SessionRow | None:
         """Return the latest earlier session that has a checkpoint and belongs to the same notebook.
@@ -183,12 +251,12 @@ class Catalogue:
 
     def disk_use(self, session_id: str) -> int:
         """Return how many bytes a session's packs take."""
-        with Folder(self.directory(session_id) / mf.PACKS) as packs:
+        with SafeDirectory(self.directory(session_id) / mf.PACKS) as packs:
             return sum(packs.sizes(mf.PACK_SUFFIX).values())
 
     # -- checkpoints -----------------------------------------------------------------------------------------
 
-    def adopt(self, session_id: str) -> list[Manifest]:
+    def import_incoming(self, session_id: str) -> list[Manifest]:
         """List the checkpoints that were written since, and return those that are new, oldest first.
 
         The session's head moves to the newest of them. Manifests that cannot be read and drafts that nobody will finish
@@ -199,7 +267,7 @@ class Catalogue:
         """
         self.session(session_id)
         adopted = []
-        with Folder(self.directory(session_id) / mf.INCOMING) as incoming:
+        with SafeDirectory(self.directory(session_id) / mf.INCOMING) as incoming:
             for name in incoming.names(mf.MANIFEST_SUFFIX):
                 try:
                     found = self._read(incoming, name, session_id)
@@ -226,7 +294,7 @@ class Catalogue:
         Call it only where no machine has failed since, and when no writer of that worker is left.
         """
         directory = self.directory(session_id)
-        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+        with SafeDirectory(directory / mf.INCOMING) as incoming, SafeDirectory(directory / mf.PACKS) as packs:
             for name in incoming.names(mf.DRAFT_SUFFIX):
                 try:
                     found = self._read(incoming, name, session_id)
@@ -240,7 +308,7 @@ class Catalogue:
             packs.sync()
             incoming.sync()
 
-    def adopt_all(self) -> None:
+    def import_all(self) -> None:
         """List what any session wrote since, also where its kernel was killed before it could do so.
 
         Raises:
@@ -250,7 +318,7 @@ class Catalogue:
         for session in self.sessions():
             if any((self.directory(session.id) / mf.INCOMING).glob(f"*{mf.MANIFEST_SUFFIX}")):
                 try:
-                    self.adopt(session.id)
+                    self.import_incoming(session.id)
                 except StoreError as error:
                     failed = error
         if failed is not None:
@@ -360,7 +428,7 @@ class Catalogue:
     def in_use(self) -> set[str]:
         """Return the ids of the checkpoints that cannot be forgotten: head and newest of each session that runs."""
         with self._database.using() as connection:
-            return _in_use(connection)
+            return self._in_use(connection)
 
     def forget(self, checkpoint_ids: Iterable[str]) -> int:
         """Drop checkpoints, named ones too, and return how many. Their files go with the next ``collect``.
@@ -368,7 +436,7 @@ class Catalogue:
         Head and newest of a session that runs stay: its next checkpoint is built on them.
         """
         with self._database.writing() as connection:
-            forgotten = rows.drop(connection, set(checkpoint_ids) - _in_use(connection))
+            forgotten = rows.drop(connection, set(checkpoint_ids) - self._in_use(connection))
             connection.execute(rows.MEND_HEADS)
         return forgotten
 
@@ -391,7 +459,7 @@ class Catalogue:
         """
         self.session(session_id)
         directory = self.directory(session_id)
-        with Folder(directory / mf.INCOMING) as incoming, Folder(directory / mf.PACKS) as packs:
+        with SafeDirectory(directory / mf.INCOMING) as incoming, SafeDirectory(directory / mf.PACKS) as packs:
             # While the transaction lasts no manifest moves into the catalogue, so each is seen there or in `incoming`.
             with self._database.writing() as connection:
                 candidates = rows.candidates_of(connection.execute(rows.CANDIDATES, (session_id,)).fetchall())
@@ -419,7 +487,7 @@ class Catalogue:
     def forget_sessions(self, policy: Retention, now: float) -> list[str]:
         """Remove sessions that nobody needs, with all their data, and return their ids.
 
-        These have ended, or their process is gone; nothing happened in them within the policy's age; none of their
+        Their fronts and writers have ended; nothing happened in them within the policy's age; none of their
         checkpoints has a name, and no other session stands at one.
 
         Args:
@@ -431,12 +499,15 @@ class Catalogue:
         oldest = now - policy.age
         removed = []
         for session in self.sessions():
-            if runs(session) or max(session.started, session.ended or 0.0) >= oldest:
+            if max(session.started, session.ended or 0.0) >= oldest:
                 continue
-            # What its last writer left counts, too: it may be new, or have a name.
-            self.adopt(session.id)
-            if self._drop_session(session, oldest):
-                removed.append(session.id)
+            with self.access(session) as access:
+                if not access.allows("collect") or access.has_writers:
+                    continue
+                # What its last writer left counts, too: it may be new, or have a name.
+                self.import_incoming(session.id)
+                if self._drop_session(session, oldest):
+                    removed.append(session.id)
         return removed
 
     def _drop_session(self, session: SessionRow, oldest: float) -> bool:
@@ -455,12 +526,21 @@ class Catalogue:
 
     # -- parts -----------------------------------------------------------------------------------------------
 
+    def _in_use(self, connection: sqlite3.Connection) -> set[str]:
+        needed = set()
+        for row in connection.execute(f"{rows.SESSIONS} WHERE ended IS NULL").fetchall():
+            session = rows.session_of(row)
+            if self.runs(session):
+                (newest,) = connection.execute(rows.NEWEST_OF, (session.id,)).fetchone()
+                needed |= {session.head, newest}
+        return needed - {None}
+
     def _entry(self, condition: str, session_id: str) -> Entry | None:
         with self._database.using() as connection:
             row = connection.execute(f"{rows.ENTRIES} WHERE {condition}", (session_id,)).fetchone()
         return None if row is None else rows.entry_of(row)
 
-    def _read(self, incoming: Folder, name: str, session_id: str) -> tuple[bytes, Manifest] | None:
+    def _read(self, incoming: SafeDirectory, name: str, session_id: str) -> tuple[bytes, Manifest] | None:
         """Return a manifest's bytes and content; None: another process has taken it.
 
         Raises:
@@ -477,7 +557,7 @@ class Catalogue:
             raise ProtocolError(f"it belongs to session {manifest.session!r}")
         return data, manifest
 
-    def _add(self, incoming: Folder, name: str, data: bytes, manifest: Manifest) -> bool:
+    def _add(self, incoming: SafeDirectory, name: str, data: bytes, manifest: Manifest) -> bool:
         """Make a row of a manifest, and the checkpoint its session's head; return whether it was not there."""
         with self._database.writing() as connection:
             # Without its file it was taken by another process, and may have been dropped since.
@@ -488,7 +568,7 @@ class Catalogue:
                 connection.execute(rows.MOVE_HEAD, (manifest.session,))
         return added
 
-    def _needed_by_incoming(self, incoming: Folder, session_id: str) -> set[str]:
+    def _needed_by_incoming(self, incoming: SafeDirectory, session_id: str) -> set[str]:
         """Return the packs that checkpoints need which are whole, or nearly so, but not in the catalogue yet."""
         needed: set[str] = set()
         for name in incoming.names(mf.MANIFEST_SUFFIX, mf.DRAFT_SUFFIX):
@@ -502,7 +582,7 @@ class Catalogue:
             needed |= _claimed(incoming, name)
         return needed
 
-    def _set_aside(self, incoming: Folder, name: str, why: str) -> None:
+    def _set_aside(self, incoming: SafeDirectory, name: str, why: str) -> None:
         logger.warning("%s is of no use: %s", incoming.path / name, why)
         with self._database.using():
             try:
@@ -511,12 +591,7 @@ class Catalogue:
                 logger.debug("%s was gone already", incoming.path / name)
 
 
-def runs(session: SessionRow) -> bool:
-    """Return whether a session goes on: nobody said that it ended, and its process lives."""
-    return session.ended is None and alive(session.pid)
-
-
-def _claimed(incoming: Folder, name: str) -> set[str]:
+def _claimed(incoming: SafeDirectory, name: str) -> set[str]:
     """Return the packs that a writer needs, if it lives: it holds a lock on its claim."""
     try:
         with incoming.open(name) as file:
@@ -528,14 +603,6 @@ def _claimed(incoming: Folder, name: str) -> set[str]:
     except FileNotFoundError:
         pass
     return set()
-
-
-def _in_use(connection: sqlite3.Connection) -> set[str]:
-    needed = set()
-    for row in connection.execute(rows.IN_USE):
-        if alive(row["pid"]):
-            needed |= {row["head"], row["newest"]}
-    return needed - {None}
 
 
 def _no_checkpoint(checkpoint_id: str) -> UnknownCheckpoint:

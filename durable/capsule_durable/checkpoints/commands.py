@@ -7,9 +7,9 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from capsule_durable.checkpoints.catalogue import Catalogue, runs
-from capsule_durable.checkpoints.changes import difference
-from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.diff import difference
+from capsule_durable.checkpoints.models import Entry, SessionRow
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.tables import Table, size_of, time_of
 from capsule_durable.errors import CapsuleError
@@ -59,13 +59,13 @@ def sessions(catalogue: Catalogue) -> Table:
                 session.id,
                 session.notebook or session.kernel,
                 time_of(session.started),
-                _state(session),
+                _state(catalogue, session),
                 str(session.checkpoints),
                 f"after In [{newest.execution_count}], {time_of(newest.time)}" if newest else "",
                 size_of(size),
             ]
         )
-        data.append(_session_data(session, size))
+        data.append(_session_data(catalogue, session, size))
     columns = ["session", "notebook", "began", "state", "checkpoints", "the latest", "on disk"]
     return Table("Sessions", columns, rows, "none", data)
 
@@ -92,11 +92,11 @@ def status(catalogue: Catalogue, session: SessionRow, facts: Mapping[str, str]) 
     rows += [[name, value] for name, value in facts.items()]
     rows += [
         ["checkpoints", f"{len(entries)}, {size_of(written)} written, {size_of(size)} on disk"],
-        ["session", f"{session.id}, {_state(session)}"],
+        ["session", f"{session.id}, {_state(catalogue, session)}"],
         ["notebook", session.notebook or f"not known; kernel {session.kernel}"],
         ["directory", str(catalogue.directory(session.id))],
     ]
-    data = _session_data(session, size) | {"stands_at": head and head.model_dump(), **facts}
+    data = _session_data(catalogue, session, size) | {"stands_at": head and head.model_dump(), **facts}
     return Table("Capsule", ["", ""], rows, data=data)
 
 
@@ -125,9 +125,12 @@ def forgetting(catalogue: Catalogue, references: Iterable[str], session: str | N
     freed, keep_all = 0, Retention(count=sys.maxsize, age=None, size=None)
     for row in catalogue.sessions():
         numbers = [entry.number for entry in entries if entry.session == row.id]
-        # The keeper of one that runs collects by itself.
-        if numbers and not runs(row):
-            freed += catalogue.collect(row.id, keep_all, 0.0, writing=True, known=max(numbers)).freed
+        if not numbers:
+            continue
+        with catalogue.access(row) as access:
+            # The keeper of one that runs collects by itself.
+            if access.allows("collect"):
+                freed += catalogue.collect(row.id, keep_all, 0.0, writing=True, known=max(numbers)).freed
     rows = [[str(entry.number), entry.id, entry.name or "", entry.session] for entry in entries]
     data = {"removed": [entry.model_dump() for entry in entries], "freed": freed}
     return Table("Removed", ["no", "id", "name", "session"], rows, data=data)
@@ -258,10 +261,11 @@ def collecting(catalogue: Catalogue, policy: Retention) -> Table:
     freed, dropped = 0, 0
     running = 0
     for row in catalogue.sessions():
-        if runs(row):
-            running += 1  # its kernel collects by itself
-            continue
-        found = catalogue.collect(row.id, policy, now, writing=False)
+        with catalogue.access(row) as access:
+            if not access.allows("collect"):
+                running += 1  # its kernel collects by itself
+                continue
+            found = catalogue.collect(row.id, policy, now, writing=access.has_writers)
         freed, dropped = freed + found.freed, dropped + len(found.dropped)
     forgotten = catalogue.forget_sessions(policy, now)
     rows = [
@@ -313,14 +317,15 @@ def _row(entry: Entry) -> list[str]:
     ]
 
 
-def _state(session: SessionRow) -> str:
-    if runs(session):
-        return f"runs (process {session.pid})"
+def _state(catalogue: Catalogue, session: SessionRow) -> str:
+    if catalogue.runs(session):
+        place = "" if session.state == "running" else ", elsewhere"
+        return f"runs (process {session.pid}{place})"
     return "was killed" if session.ended is None else f"ended {time_of(session.ended)}"
 
 
-def _session_data(session: SessionRow, size: int) -> dict[str, Any]:
-    return session.model_dump() | {"runs": runs(session), "size_on_disk": size}
+def _session_data(catalogue: Catalogue, session: SessionRow, size: int) -> dict[str, Any]:
+    return session.model_dump() | {"runs": catalogue.runs(session), "size_on_disk": size}
 
 
 def _called(entry: Entry) -> str:

@@ -7,12 +7,12 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from capsule_durable.checkpoints.entries import Entry, SessionRow
+from capsule_durable.checkpoints.models import Entry, SessionRow
 from capsule_durable.checkpoints.retention import Candidate
 from capsule_worker.protocol.manifest import Manifest
 
 SESSIONS = """
-    SELECT id, kernel, notebook, pid, started, ended, head,
+    SELECT id, kernel, notebook, process, started, ended, head,
         (SELECT count(*) FROM checkpoints AS c WHERE c.session = sessions.id) AS checkpoints
     FROM sessions
 """
@@ -24,8 +24,8 @@ ENTRIES = """
 """
 #: The newest checkpoint of the session in whose row it stands.
 NEWEST = "(SELECT c.id FROM checkpoints AS c WHERE c.session = sessions.id ORDER BY c.number DESC, c.time DESC LIMIT 1)"
-#: Which checkpoints sessions need that have not ended, and their processes.
-IN_USE = f"SELECT pid, head, {NEWEST} AS newest FROM sessions WHERE ended IS NULL"  # noqa: S608  # a constant
+#: The newest checkpoint of a session.
+NEWEST_OF = f"SELECT {NEWEST} AS newest FROM sessions WHERE id = ?"  # noqa: S608  # a constant
 #: Brings heads that are gone back to the newest checkpoint.
 MEND_HEADS = f"""
     UPDATE sessions SET head = {NEWEST} WHERE head IS NOT NULL AND head NOT IN (SELECT id FROM checkpoints)

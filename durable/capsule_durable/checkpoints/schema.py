@@ -1,10 +1,10 @@
-"""The catalogue's tables, and how older ones become these."""
+"""The tables of the catalogue."""
 
 from __future__ import annotations
 
-from capsule_durable.store.database import Form
+from capsule_durable.storage.sqlite import DatabaseSchema
 
-#: As in ``Form``: never changed once released, and what is added must not disturb processes of the older version.
+#: As in ``Form``: the first is changed until the first release, which refuses what was made before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
@@ -12,7 +12,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id TEXT PRIMARY KEY,
             kernel TEXT NOT NULL,
             notebook TEXT,
-            pid INTEGER NOT NULL,
+            process TEXT NOT NULL,
             started REAL NOT NULL,
             ended REAL,
             head TEXT
@@ -45,4 +45,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 #: The first catalogues were made without an application id, so there is none.
-FORM = Form(application_id=0, migrations=MIGRATIONS)
+FORM = DatabaseSchema(application_id=0, migrations=MIGRATIONS, unreleased=1)

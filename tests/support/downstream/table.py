@@ -1,4 +1,4 @@
-"""The table and the reasons in ``docs/peers.md``, made from a run."""
+"""The table and the reasons in ``docs/compatibility/downstream.md``, made from a run."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ import signal
 import sys
 from typing import Any
 
-from capsule_durable.checkpoints.keeper import Keeper
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.record import Record
-from capsule_durable.runtime import Runtime
-from capsule_durable.transport import SocketTransport
+from capsule_durable.checkpoints.service import CheckpointService
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
+from capsule_durable.execution.runtime import Runtime
+from capsule_durable.history.recorder import Recorder
+from capsule_durable.messaging.transport import SocketTransport
 from capsule_kernel.__main__ import main
 
 AT = int(os.environ["DYING_AT"])
@@ -73,12 +73,12 @@ def begin(owner: type, name: str) -> None:
 
 
 for _owner, _name in (
-    (EmbeddedConnection, "send"),
+    (EmbeddedNetwork, "send"),
     (SocketTransport, "send"),
     (SocketTransport, "receive"),
-    (Record, "act"),
-    (Keeper, "saved"),
-    (Keeper, "_in_thread"),
+    (Recorder, "act"),
+    (CheckpointService, "saved"),
+    (CheckpointService, "_in_thread"),
 ):
     watch(_owner, _name)
 begin(Runtime, "execute")

@@ -23,7 +23,7 @@ from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.types import Value
 
-from capsule_durable.embedded.connection import EmbeddedConnection
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
 
 HOUR = timedelta(hours=1)
 
@@ -37,9 +37,9 @@ def far() -> int:
     return int(time.time() * 1000) + 3_600_000
 
 
-def connect(path: str, group: str, ttl: float = 60.0) -> tuple[EmbeddedConnection, Resonate]:
+def connect(path: str, group: str, ttl: float = 60.0) -> tuple[EmbeddedNetwork, Resonate]:
     """Return the SDK on the file, not started. A lease is long, unless it is what a test is about."""
-    connection = EmbeddedConnection(Path(path), group, ttl=timedelta(seconds=ttl))
+    connection = EmbeddedNetwork(Path(path), group, ttl=timedelta(seconds=ttl))
     resonate = Resonate(
         network=connection,
         pid=connection.pid,

@@ -26,11 +26,12 @@ from typing import Any, Literal
 
 from msgspec import Raw
 
-from capsule_durable.embedded import owners, timers, wire
-from capsule_durable.embedded.connection import EmbeddedConnection
-from capsule_durable.embedded.retention import GRACE, Retention, sweep
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded import timers, wire
+from capsule_durable.engines.embedded.network import EmbeddedNetwork
+from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.storage import process_identity
+from capsule_durable.storage.sqlite import Database
 
 NOW = 1_700_000_000_000
 FAR = NOW + 10**9
@@ -92,7 +93,7 @@ def asking(request: wire.Request) -> Act:
     """Have the connection carry out a request."""
 
     def act(path: Path) -> None:
-        connection = EmbeddedConnection(path, "g", clock=lambda: NOW + 1000)
+        connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 1000)
         answer = asyncio.run(connection._carry_out(request))
         assert answer.status < 400, answer
 
@@ -100,7 +101,7 @@ def asking(request: wire.Request) -> Act:
 
 
 def round_of_timers(path: Path) -> None:
-    connection = EmbeddedConnection(path, "g", clock=lambda: NOW + 10_000)
+    connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 10_000)
 
     async def look() -> None:
         connection._transact(lambda tx: connection._round(tx, ["other"]))
@@ -172,7 +173,7 @@ def prepare(directory: Path) -> None:
         before.mkdir(parents=True)
         if case != "open":
             making = directory / "making" / case
-            connection = EmbeddedConnection(making / FILE, "g", clock=lambda: NOW)
+            connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
                 assert asyncio.run(connection._carry_out(request)).status < 400
             # As a process leaves it that does not come to an end: with a log, and nobody's locks.
@@ -256,6 +257,7 @@ def verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    owners.new_name = lambda: "somebody"
+    owner = process_identity.this_process()
+    process_identity.this_process = lambda: owner
     commands = {command.__name__: command for command in (prepare, statements, calls, verify)}
     commands[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -23,12 +23,12 @@ from IPython.core.history import HistoryManager
 
 from capsule_worker.checkpoints import checkpointer
 from capsule_worker.checkpoints.checkpointer import Checkpointer
-from capsule_worker.execution import CellRunner, new_event_loop
-from capsule_worker.interrupts import InterruptGate
+from capsule_worker.message_loop import _main_module
+from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.server import _main_module
-from capsule_worker.shell import ZMQInteractiveShell
+from capsule_worker.shell.cell_runner import CellRunner, new_event_loop
+from capsule_worker.shell.shell import ZMQInteractiveShell
 from tests.support import namespace_description as canonical
 
 #: The step of a straight run that stands for a death: what no checkpoint holds is gone.
@@ -85,8 +85,10 @@ class Life:
         """Run the cells of a request and return what is to be known of it."""
         keeping = request["directory"] is not None
         if keeping:
-            self._checkpointer.keep(
-                m.KeepMessage(directory=request["directory"], session="random", number=request["number"])
+            self._checkpointer.configure(
+                m.ConfigureCheckpointsMessage(
+                    directory=request["directory"], session="random", number=request["number"]
+                )
             )
         problems: list[str] = []
         if request["manifest"] is not None:
@@ -131,7 +133,7 @@ class Life:
     def _save(self, *, settle: bool) -> None:
         """Begin a checkpoint as the worker does; wait for it only if the next cell is not to run beside it."""
         saver = self._checkpointer
-        if saver.due:
+        if saver.is_due:
             saver.begin()
         if not settle:
             if saver._write is not None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from capsule_worker.jsonable import jsonable
+from capsule_worker.output.jsonable import jsonable
 from capsule_worker.protocol import (
     Decoder,
     FrameTooLarge,

@@ -7,16 +7,16 @@ from itertools import groupby, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_worker.outlet import split
-from capsule_worker.protocol.journal import ROOM, SIZE, Journal, read
+from capsule_worker.output.output_writer import split
+from capsule_worker.protocol.output_buffer import ROOM, SIZE, OutputBuffer, read
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
 WRITES = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["stdout", "stderr"]), TEXT), max_size=40)
 
 
-def _journal() -> tuple[Journal, bytearray]:
+def _journal() -> tuple[OutputBuffer, bytearray]:
     memory = bytearray(SIZE)
-    return Journal(memoryview(memory)), memory
+    return OutputBuffer(memoryview(memory)), memory
 
 
 def _runs(writes) -> list[tuple[str, str, str]]:

@@ -10,11 +10,11 @@ import pytest
 pytestmark = pytest.mark.process
 
 PROGRAM = """
-from capsule_worker.protocol.plugins import without_plugins
+from capsule_worker.protocol.pydantic_plugins import without_plugins
 with without_plugins():
     import capsule_worker.protocol.messages
-    import capsule_durable.settings
-capsule_durable.settings.Settings()
+    import capsule_durable.config.settings
+capsule_durable.config.settings.Settings()
 import sys
 assert "importlib.metadata" not in sys.modules, "what knows all distributions was imported"
 from pydantic.plugin import _loader
@@ -33,7 +33,7 @@ def test_nothing_is_looked_for_until_somebody_else_makes_a_model() -> None:
 def test_what_the_environment_says_of_plugins_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    from capsule_worker.protocol.plugins import without_plugins
+    from capsule_worker.protocol.pydantic_plugins import without_plugins
 
     for value in ("logfire-plugin", None):
         if value is None:

@@ -14,29 +14,35 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from capsule_worker.checkpoints import copies
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.delta import delta
-from capsule_worker.checkpoints.jobs import Job
-from capsule_worker.checkpoints.names import OUTPUT_NAMES, users_names
-from capsule_worker.checkpoints.packs import DamagedError, StorageError
-from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.plain import are_small, is_atom
-from capsule_worker.checkpoints.prepared import Preparations
-from capsule_worker.checkpoints.quiet import is_quiet
-from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, reach
+from capsule_worker.checkpoints.analysis.background_activity import background_activity, hooks
+from capsule_worker.checkpoints.analysis.delta import delta
+from capsule_worker.checkpoints.analysis.name_usage import NameUsage, name_usage
+from capsule_worker.checkpoints.analysis.reachability import (
+    EVERY_MODULE,
+    GroupIndex,
+    HiddenReferences,
+    ReachableNames,
+    reachable_names,
+)
+from capsule_worker.checkpoints.analysis.read_only_cells import is_read_only
+from capsule_worker.checkpoints.analysis.small_values import are_small, is_atom
+from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES, user_names
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
+from capsule_worker.checkpoints.pickling.placeholder import variable_of
+from capsule_worker.checkpoints.pickling.prepickled import PrepickledCache
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.scribe import Scribe
 from capsule_worker.checkpoints.shell_state import ShellState
-from capsule_worker.checkpoints.strangers import hooks, strangers
-from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.checkpoints.writer import Writer, describe
-from capsule_worker.checkpoints.writes import Known, Write, WriteApart, WriteHere
+from capsule_worker.checkpoints.storage.packs import DamagedError, StorageError
+from capsule_worker.checkpoints.writing import forked_writer
+from capsule_worker.checkpoints.writing.job import CheckpointJob
+from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcessWrite, LastCheckpoint, PendingWrite
+from capsule_worker.checkpoints.writing.writer import Writer, describe
+from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import KeepMessage, Message, SavedMessage
+from capsule_worker.protocol.messages import CheckpointSavedMessage, ConfigureCheckpointsMessage, Message
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
-FATAL = copies.FAULT
+FATAL = forked_writer.FAULT
 #: Seconds after a restore, or after a cell, before variables are loaded that nobody has asked for.
 _IDLE = 0.3
 #: Seconds that a cell waits until what was changed before it is out of this process, at most.
@@ -77,25 +83,25 @@ class Checkpointer:
         self._warn = warn
         self._writers = writers
         self._state = ShellState(shell)
-        self._definitions = Definitions()
+        self._definitions = ClassRegistry()
         #: What the shell put into the namespace before any cell ran.
         self._first = {name: id(value) for name, value in self._namespace.items()}
         #: None while no checkpoints are kept.
-        self._keep: KeepMessage | None = None
+        self._keep: ConfigureCheckpointsMessage | None = None
         self._number = 1
-        self._known = Known(None, [], None, {})
-        self._index: Groups | None = None
-        self._links = Links()
-        self._preparations = Preparations()
-        self._scribe = Scribe()
+        self._known = LastCheckpoint(None, [], None, {})
+        self._index: GroupIndex | None = None
+        self._links = HiddenReferences()
+        self._preparations = PrepickledCache()
+        self._scribe = WriterThreads()
         self._ids: dict[str, int] = {}
         #: Which values are immutable and small, and share nothing.
         self._plain: dict[str, bool] = {}
-        self._cells: dict[str, mf.Cell] = {}
+        self._cells: dict[str, mf.SavedCell] = {}
         self._changed: set[str] = set()
         #: What the cells before the latest job could reach.
         self._near: set[str] = set()
-        self._touches: list[Touch] = []
+        self._touches: list[NameUsage] = []
         self._everything: bool = False
         #: Whether no cell has run in this process.
         self._new = True
@@ -109,12 +115,12 @@ class Checkpointer:
         #: Variables of which a person knows that they did not come back.
         self._told_lost: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._cell = mf.Cell(number=0)
+        self._cell = mf.SavedCell(number=0)
         self._code = ""
         self._execution_id = ""
-        self._write: Write | None = None
+        self._write: PendingWrite | None = None
         #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
-        self._commits: deque[WriteHere] = deque()
+        self._commits: deque[InProcessWrite] = deque()
         self._warned = False
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
@@ -130,7 +136,7 @@ class Checkpointer:
 
     # -- configuration ---------------------------------------------------------------------------------------
 
-    def keep(self, message: KeepMessage) -> None:
+    def configure(self, message: ConfigureCheckpointsMessage) -> None:
         """Keep checkpoints from now on, as ``message`` says."""
         if self._keep is None:
             self._everything = True
@@ -148,7 +154,7 @@ class Checkpointer:
             print(f"capsule-worker: {error}", file=sys.__stderr__)
 
     @property
-    def keeping(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether checkpoints are kept."""
         return self._keep is not None
 
@@ -158,14 +164,14 @@ class Checkpointer:
         return self._known.head
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether a checkpoint should be begun, outside of the loop."""
         return self._due and not self._in_cell
 
     @property
-    def owed(self) -> bool:
+    def has_unsaved_work(self) -> bool:
         """Whether a checkpoint is due, or just being begun: what a cell has changed is in nobody else's hands yet."""
-        return self.due or self._beginning or self._unhurried is not None
+        return self.is_due or self._beginning or self._unhurried is not None
 
     @property
     def settled(self) -> bool:
@@ -174,16 +180,16 @@ class Checkpointer:
         return self._keep is not None and not busy and self._unhurried is None
 
     @property
-    def behind(self) -> bool:
+    def should_fork_standby(self) -> bool:
         """Whether more is at risk than it costs to leave a copy of this process.
 
         That is so while a copy writes a checkpoint, for which the next one must wait, and cells go on.
         """
-        waits = isinstance(self._write, WriteApart) and not self.current
+        waits = isinstance(self._write, ForkedWrite) and not self.is_up_to_date
         return waits and self._at_risk > _RISK * self._fork_time
 
     @property
-    def current(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether the latest checkpoint has all that cells have changed."""
         return not (self._touches or self._changed or self._everything)
 
@@ -194,7 +200,7 @@ class Checkpointer:
             writers: as for the class.
         """
         self._writers = writers
-        self._scribe = Scribe()
+        self._scribe = WriterThreads()
         writes = [*self._commits, *([self._write] if self._write is not None else [])]
         self._write = None
         self._commits.clear()
@@ -224,14 +230,14 @@ class Checkpointer:
         self._in_cell = True
         if self._keep is None and self._restorer is None:
             return
-        self._quiet = is_quiet(source, touch(source), self._namespace)
+        self._quiet = is_read_only(source, name_usage(source), self._namespace)
         if not self._quiet:
             # The cell may be the end of this process: what came before it is not to be lost with it.
             self._await_staged()
             self._save_unhurried()
             self._await_staged()
         lines = [line for line in code.splitlines() if line.strip()]
-        self._cell = mf.Cell(number=number, line=lines[0][:200] if lines else "")
+        self._cell = mf.SavedCell(number=number, line=lines[0][:200] if lines else "")
         self._code, self._execution_id = code, execution_id
         self._new = False
         self.before_code(source)
@@ -244,14 +250,14 @@ class Checkpointer:
         """
         if self._keep is None and self._restorer is None:
             return
-        touched = touch(source)
+        touched = name_usage(source)
         self._touches.append(touched)
-        self._quiet = self._quiet and is_quiet(source, touched, self._namespace)
+        self._quiet = self._quiet and is_read_only(source, touched, self._namespace)
         if self._restorer is not None:
             self._load_for(touched)
 
     def _await_staged(self) -> None:
-        if isinstance(self._write, WriteHere):
+        if isinstance(self._write, InProcessWrite):
             self._write.staged.wait(_STAGE)
 
     def after_cell(self, seconds: float) -> None:
@@ -272,7 +278,7 @@ class Checkpointer:
         """Whether nothing but the cell can have changed anything, and nobody waits for what is saved."""
         if self._changed or self._everything or self._due or self._strange or self.synchronous:
             return False
-        return strangers(self._loop) is None and not hooks(self._shell)
+        return background_activity(self._loop) is None and not hooks(self._shell)
 
     def _put_off(self) -> None:
         """Have a checkpoint be due when no cell comes any more."""
@@ -329,7 +335,7 @@ class Checkpointer:
     def _names(self) -> list[str]:
         namespace, first = self._namespace, self._first
         hidden = [name for name, address in first.items() if name in namespace and id(namespace[name]) == address]
-        return users_names(namespace, hidden)
+        return user_names(namespace, hidden)
 
     # -- saving ----------------------------------------------------------------------------------------------
 
@@ -358,11 +364,11 @@ class Checkpointer:
         Args:
             source: Python that changes nothing.
         """
-        if not self.current:
+        if not self.is_up_to_date:
             return
         state = self._number, self._near, self._strange, self._touches
         try:
-            self._touches = [touch(source)]
+            self._touches = [name_usage(source)]
             self._note()
             Writer(self._job(name=None, description="", tags=[]), everywhere=False).prepare(rewrite=False)
         finally:
@@ -428,7 +434,7 @@ class Checkpointer:
             deadline: by ``time.monotonic()``.
         """
         for write in [*list(self._commits), self._write]:
-            if isinstance(write, WriteHere):
+            if isinstance(write, InProcessWrite):
                 write.wait(max(0.0, deadline - time.monotonic()))
 
     def _build_on_staged(self) -> bool:
@@ -436,7 +442,7 @@ class Checkpointer:
         write = self._write
         if write is None:
             return True
-        if not isinstance(write, WriteHere) or write.outcome is None or len(self._commits) >= _MOST_COMMITS:
+        if not isinstance(write, InProcessWrite) or write.outcome is None or len(self._commits) >= _MOST_COMMITS:
             return False
         write.before = self._known
         self._take(write)
@@ -461,7 +467,7 @@ class Checkpointer:
             self.begin()
             self.wait(seconds=until - time.monotonic())
 
-    def _job(self, name: str | None, description: str, tags: list[str]) -> Job:
+    def _job(self, name: str | None, description: str, tags: list[str]) -> CheckpointJob:
         keep = self._keep
         assert keep is not None
         namespace = self._namespace
@@ -502,7 +508,7 @@ class Checkpointer:
             tags=tags,
         )
         self._number += 1
-        return Job(
+        return CheckpointJob(
             directory=Path(keep.directory),
             head=head,
             namespace=namespace,
@@ -520,7 +526,7 @@ class Checkpointer:
                 for each, variable in kept.variables.items()
                 if each not in suspects
             },
-            gone=gone,
+            unsaveable=gone,
             required=required,
             ready=self._preparations.prepare(namespace[each] for names in change.dirty for each in names),
         )
@@ -538,17 +544,19 @@ class Checkpointer:
     def _reached(self) -> set[str] | None:
         """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
         if self._index is None:
-            self._index = Groups(kept.group for kept in self._known.groups)
+            self._index = GroupIndex(kept.group for kept in self._known.groups)
         try:
-            found = reach(self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys())
+            found = reachable_names(
+                self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys()
+            )
         # Objects that do not even let themselves be looked at.
         except Exception as error:
-            found = Reach(None, describe(error), {EVERY_MODULE: set(self._ids)})
+            found = ReachableNames(None, describe(error), {EVERY_MODULE: set(self._ids)})
         for key, names in found.joins.items():
             self._links.join(key, names)
         self._near = found.names if found.names is not None else set(self._ids)
         # What was there at the checkpoint before may have gone on until now.
-        before, self._strange = self._strange, strangers(self._loop) is not None or hooks(self._shell)
+        before, self._strange = self._strange, background_activity(self._loop) is not None or hooks(self._shell)
         return None if self._everything or before or self._strange else found.names
 
     def _gone(self, suspects: Collection[str], reached: Collection[str] | None) -> dict[str, mf.Variable]:
@@ -570,7 +578,7 @@ class Checkpointer:
                 gone[name] = variable
         return gone
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: CheckpointJob) -> None:
         touches, self._touches = self._touches, []
         self._changed, self._everything, self._at_risk = set(), False, 0.0
         values = [job.namespace[name] for names in job.dirty for name in names]
@@ -587,17 +595,17 @@ class Checkpointer:
         self.wait()
         return self.head == head
 
-    def _write_here(self, job: Job, touches: list[Touch]) -> None:
+    def _write_here(self, job: CheckpointJob, touches: list[NameUsage]) -> None:
         """Pickle at once, and have threads write it."""
-        write = WriteHere(job, touches, self._near, self._commits[-1] if self._commits else None)
+        write = InProcessWrite(job, touches, self._near, self._commits[-1] if self._commits else None)
         self._watch(write)
         write.begin(self._scribe)
 
-    def _write_apart(self, job: Job, touches: list[Touch]) -> None:
+    def _write_apart(self, job: CheckpointJob, touches: list[NameUsage]) -> None:
         """Have a copy of this process pickle and write it."""
         began = time.perf_counter()
         try:
-            write = WriteApart(job, touches, self._near)
+            write = ForkedWrite(job, touches, self._near)
         except OSError as error:
             self._retry(touches)
             self._complain(StorageError(f"no process can be started: {error.strerror}"))
@@ -605,24 +613,24 @@ class Checkpointer:
         self._fork_time = time.perf_counter() - began
         self._watch(write)
 
-    def _watch(self, write: Write) -> None:
+    def _watch(self, write: PendingWrite) -> None:
         self._write = write
         write.watch(self._loop, self._written)
 
-    def _written(self, write: Write) -> None:
+    def _written(self, write: PendingWrite) -> None:
         """Go on when a checkpoint is done; begin the next one if something has changed meanwhile."""
         if write is not self._write and write not in self._commits:
             return  # somebody has waited for it
         self._finish(write)
         # After a failure the next cell is waited for: what is wrong with a disk takes its time.
-        if not self.current and not self._warned:
+        if not self.is_up_to_date and not self._warned:
             self._due = True
             self._loop.stop()
 
-    def _finish(self, write: Write) -> None:
+    def _finish(self, write: PendingWrite) -> None:
         """Take notice of how a write went."""
         granted = write in self._commits
-        if isinstance(write, WriteHere) and granted:
+        if isinstance(write, InProcessWrite) and granted:
             self._commits.remove(write)
         else:
             self._write = None
@@ -634,15 +642,15 @@ class Checkpointer:
         else:
             if not granted:
                 self._take(write)
-            if isinstance(write, WriteApart):
+            if isinstance(write, ForkedWrite):
                 self._reconsider(write)
-            self._send(SavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
+            self._send(CheckpointSavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
             if self._warned:
                 self._warned = False
                 self._warn("Checkpoints are written again.")
         write.close()
 
-    def _take(self, write: Write) -> None:
+    def _take(self, write: PendingWrite) -> None:
         """Take note of what a checkpoint consists of."""
         outcome = write.outcome
         assert outcome is not None
@@ -652,7 +660,7 @@ class Checkpointer:
             if name not in self._changed
         }
         before = self._known.groups
-        self._known = Known(write.job.head.id, outcome.kept, outcome.shell, unsaved)
+        self._known = LastCheckpoint(write.job.head.id, outcome.kept, outcome.shell, unsaved)
         self._definitions.learn(uid for kept in outcome.kept for uid in kept.group.defines)
         if self._index is not None:
             self._index.renew([kept.group for kept in before], [kept.group for kept in outcome.kept])
@@ -660,16 +668,16 @@ class Checkpointer:
             # What cannot be looked into holds what was near when it was made.
             self._links.join(f":{name}", write.near)
 
-    def _reconsider(self, write: Write) -> None:
+    def _reconsider(self, write: PendingWrite) -> None:
         """Have saved with the next checkpoint what a copy of this process could not pickle, but this one can."""
         assert write.outcome is not None
-        for name in write.outcome.unsaved.keys() - write.job.gone.keys():
+        for name in write.outcome.unsaved.keys() - write.job.unsaveable.keys():
             value = self._namespace.get(name)
             tried = id(value) in write.job.ready
             if name in self._ids and not tried and self._preparations.consider(value):
                 self._changed.add(name)
 
-    def _undo(self, write: Write) -> None:
+    def _undo(self, write: PendingWrite) -> None:
         """Go back behind a checkpoint that failed, and behind those that were built on it."""
         if write.before is not None and not write.doomed:
             self._known, self._index = write.before, None
@@ -677,7 +685,7 @@ class Checkpointer:
                 later.doomed = True
         self._retry(write.touches)
 
-    def _retry(self, touches: list[Touch]) -> None:
+    def _retry(self, touches: list[NameUsage]) -> None:
         """Have what was to be saved be saved with what comes next."""
         self._touches = touches + self._touches
         self._everything = True
@@ -738,7 +746,7 @@ class Checkpointer:
         notes: list[str] = []
         names = [variable.name for variable in manifest.variables if wanted is None or variable.name in wanted]
         if wanted is None:
-            notes = self._restore_all(restorer, manifest, lazily=lazily and strangers(self._loop) is None)
+            notes = self._restore_all(restorer, manifest, lazily=lazily and background_activity(self._loop) is None)
         else:
             restorer.load_all()
             for variable in manifest.variables:
@@ -756,13 +764,13 @@ class Checkpointer:
             notes = self._state.give_back(state)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             state, notes = None, [f"the interpreter's own state: {error}"]
-        self._known, self._index = Known(manifest.id, restorer.all_kept(), None, {}), None
-        self._links, self._plain = Links(), {}
+        self._known, self._index = LastCheckpoint(manifest.id, restorer.all_kept(), None, {}), None
+        self._links, self._plain = HiddenReferences(), {}
         for variable in manifest.variables:
             if variable.cell is not None:
                 self._cells[variable.name] = variable.cell
         if self._new:
-            self._cell = mf.Cell(number=manifest.execution_count)
+            self._cell = mf.SavedCell(number=manifest.execution_count)
             if state is not None:
                 self._state.give_back_history(state)
         if lazily:
@@ -778,7 +786,7 @@ class Checkpointer:
         self._touches = []
         return notes
 
-    def _load_for(self, touched: Touch) -> None:
+    def _load_for(self, touched: NameUsage) -> None:
         """Load what a cell may touch."""
         restorer = self._restorer
         assert restorer is not None
@@ -788,8 +796,8 @@ class Checkpointer:
         names = set(touched.names)
         if names & _OUTPUTS:
             names.update(name for name in restorer.waiting() if name[:1] == "_" and name[1:].isdigit())
-        index = Groups(restorer.manifest.groups)
-        found = reach([touched], self._namespace, index, self._links, ())
+        index = GroupIndex(restorer.manifest.groups)
+        found = reachable_names([touched], self._namespace, index, self._links, ())
         if found.names is None:
             self._load_rest()
             return

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.jobs import SHELL, Kept, content_digest
-from capsule_worker.checkpoints.packs import DamagedError, PackReader, unpack_chunks
-from capsule_worker.checkpoints.pickling import NamespaceUnpickler
-from capsule_worker.checkpoints.placeholder import Placeholder
-from capsule_worker.checkpoints.writer import describe
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
+from capsule_worker.checkpoints.pickling.pickler import NamespaceUnpickler
+from capsule_worker.checkpoints.pickling.placeholder import Placeholder
+from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, unpack_chunks
+from capsule_worker.checkpoints.writing.job import SHELL, SavedGroup, content_digest
+from capsule_worker.checkpoints.writing.writer import describe
 from capsule_worker.protocol import manifest as mf
 
 #: Bytes of a pickle that are looked at at a time.
@@ -44,7 +44,7 @@ class Restorer:
         directory: Path,
         manifest: mf.Manifest,
         namespace: dict[str, Any],
-        definitions: Definitions,
+        definitions: ClassRegistry,
         *,
         wanted: Collection[str] | None = None,
         fresh: bool = True,
@@ -71,7 +71,7 @@ class Restorer:
             if wanted is None or not self._wanted.isdisjoint(group.names)  # type: ignore[union-attr]  # not None here
         }
         #: What was loaded, or failed to be, as it is on disk.
-        self.kept: dict[int, Kept] = {}
+        self.kept: dict[int, SavedGroup] = {}
         for variable in manifest.variables:
             if variable.reason is not None and (self._wanted is None or variable.name in self._wanted):
                 self.failed[variable.name] = variable.reason
@@ -114,7 +114,7 @@ class Restorer:
         state: dict[str, Any] = values[SHELL]
         return state
 
-    def all_kept(self) -> list[Kept]:
+    def all_kept(self) -> list[SavedGroup]:
         """Return all groups of the checkpoint as they are on disk; those that are damaged are left out."""
         found = []
         for index, group in enumerate(self.manifest.groups):
@@ -226,9 +226,9 @@ class Restorer:
             buffers.append(view.toreadonly() if readonly else view)
         return NamespaceUnpickler(stream, buffers, self).load()
 
-    def _kept(self, group: mf.Group, record: bytes) -> Kept:
+    def _kept(self, group: mf.Group, record: bytes) -> SavedGroup:
         fields = msgpack.unpackb(record)
         references = [fields["stream"], *(item[2] for item in fields["buffers"])]
         chunks = [chunk for each in references for chunk in unpack_chunks(each, fields["packs"])]
         variables = {name: self._variables[name] for name in group.names}
-        return Kept(group, record, variables, content_digest(chunks))
+        return SavedGroup(group, record, variables, content_digest(chunks))

@@ -8,8 +8,8 @@ import random
 import sys
 from typing import Any
 
-from capsule_worker.checkpoints.names import OUTPUT_NAMES
-from capsule_worker.checkpoints.plain import is_atom
+from capsule_worker.checkpoints.analysis.small_values import is_atom
+from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES
 
 #: What comes back by itself, in this order.
 _PARTS = ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch")

@@ -34,7 +34,7 @@ CLAIM_SUFFIX = ".claim"
 DAMAGED_SUFFIX = ".damaged"
 
 
-class Cell(Model):
+class SavedCell(Model):
     """The cell that last assigned a variable: its number, as in ``In [n]``, and its first line."""
 
     number: int
@@ -47,7 +47,7 @@ class Variable(Model):
     name: str
     type: str
     size: int = 0
-    cell: Cell | None = None
+    cell: SavedCell | None = None
     reason: str | None = None
     #: Identifies the content: equal in two checkpoints if nothing changed in between.
     digest: bytes = b""

@@ -343,7 +343,7 @@ class IsCompleteReplyMessage(_Model):
 # -- the namespace -------------------------------------------------------------------------------------------
 
 
-class KeepMessage(_Model):
+class ConfigureCheckpointsMessage(_Model):
     """Keep checkpoints from now on. Sent once, before the first cell; not answered."""
 
     type: Literal["keep"] = "keep"
@@ -376,7 +376,7 @@ class CheckpointReplyMessage(_Model):
     skipped: dict[str, str] = Field(default_factory=dict)
 
 
-class SavedMessage(_Model):
+class CheckpointSavedMessage(_Model):
     """A checkpoint is on disk; its manifest is in the session's ``incoming`` directory."""
 
     type: Literal["saved"] = "saved"
@@ -468,7 +468,7 @@ class InterruptMessage(_Model):
     execution_id: str | None = None
 
 
-class LimitMessage(_Model):
+class LimitExceededMessage(_Model):
     """The running cell is beyond a limit: raise ``error`` in it, with this text."""
 
     type: Literal["limit"] = "limit"
@@ -520,7 +520,7 @@ ToWorker = Union[
     InspectMessage,
     HistoryMessage,
     IsCompleteMessage,
-    KeepMessage,
+    ConfigureCheckpointsMessage,
     CheckpointMessage,
     RestoreMessage,
     CommandReplyMessage,
@@ -531,12 +531,19 @@ ToWorker = Union[
     CommInfoMessage,
     CommInfoReplyMessage,
     DebugMessage,
-    LimitMessage,
+    LimitExceededMessage,
     ShutdownMessage,
 ]
 
 FromWorker = Union[
-    ReadyMessage, OutputMessage, ResultMessage, ErrorMessage, InputMessage, SavedMessage, CommandMessage, Reply
+    ReadyMessage,
+    OutputMessage,
+    ResultMessage,
+    ErrorMessage,
+    InputMessage,
+    CheckpointSavedMessage,
+    CommandMessage,
+    Reply,
 ]
 
 Message = Union[ToWorker, FromWorker]

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from capsule_worker.protocol.plugins import without_plugins
+from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 
 class Model(BaseModel):

@@ -11,23 +11,29 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capsule_durable.checkpoints import commands, session_locks
 from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, UnknownSession
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.schema import FORM
-from capsule_durable.home import home
-from capsule_durable.store import database
-from capsule_durable.store.errors import StoreBusy, StoreError
+from capsule_durable.checkpoints.session_locks import SESSION_LOCK
+from capsule_durable.config.paths import home
+from capsule_durable.storage import sqlite
+from capsule_durable.storage.errors import StoreBusy, StoreError, StoreUnreleased
+from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 from tests.support import ROOT
 from tests.support.catalogues import (
-    UNUSED_PID,
+    ELSEWHERE,
+    ENDED,
+    OTHER_MACHINE,
     Clock,
     checkpoint,
     incoming_of,
@@ -36,6 +42,7 @@ from tests.support.catalogues import (
     publish,
     save,
     write_pack,
+    writer,
 )
 
 KEEP_ALL = Retention(count=1000, age=None, size=None)
@@ -58,7 +65,7 @@ def catalogue(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
 
 @pytest.fixture
 def session(catalogue: Catalogue) -> str:
-    return catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+    return catalogue.begin_session("kernel", "a.ipynb", this_process()).id
 
 
 # -- home ----------------------------------------------------------------------------------------------------
@@ -88,7 +95,7 @@ def test_a_session_has_an_id_that_sorts_by_time_and_directories(catalogue: Catal
     ids = []
     for _ in range(50):
         clock.now += 0.7
-        ids.append(catalogue.begin_session("k", None, 1).id)
+        ids.append(catalogue.begin_session("k", None, this_process()).id)
     assert ids == sorted(set(ids))
     assert [row.id for row in catalogue.sessions()] == ids[::-1]
     assert all((catalogue.directory(one) / part).is_dir() for one in ids for part in (mf.PACKS, mf.INCOMING))
@@ -114,7 +121,7 @@ def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints
 ) -> None:
     def begin(kernel: str, notebook: str | None, saved: int) -> str:
         clock.now += 1
-        session = catalogue.begin_session(kernel, notebook, 1).id
+        session = catalogue.begin_session(kernel, notebook, this_process()).id
         for number in range(1, saved + 1):
             save(catalogue, session, number)
         return session
@@ -143,9 +150,9 @@ def test_manifests_are_taken_in_order_and_their_files_go(catalogue: Catalogue, s
     manifests = [checkpoint(session, number) for number in (3, 1, 2)]
     for manifest in manifests:
         publish(catalogue.directory(session), manifest)
-    assert [one.number for one in catalogue.adopt(session)] == [1, 2, 3]
+    assert [one.number for one in catalogue.import_incoming(session)] == [1, 2, 3]
     assert incoming_of(catalogue, session) == []
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert catalogue.manifest(manifests[0].id) == manifests[0]
     (entry, *_) = catalogue.checkpoints()
     assert (entry.number, entry.head, entry.variables, entry.unsaved, entry.notebook) == (3, True, 2, 1, "a.ipynb")
@@ -158,7 +165,7 @@ def test_a_crash_between_row_and_file_does_no_harm(catalogue: Catalogue, session
     second = save(catalogue, session, 2)
     catalogue.set_head(session, first)
     path = publish(catalogue.directory(session), checkpoint(session, 2))
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert not path.exists()
     assert [entry.id for entry in catalogue.checkpoints()] == [second, first]
     assert catalogue.head(session) == catalogue.find(first)
@@ -169,7 +176,7 @@ def test_a_crash_before_the_row_leaves_the_file_for_the_next_process(tmp_path: P
         pass
 
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, 1).id
+        session = catalogue.begin_session("k", None, this_process()).id
         path = publish(catalogue.directory(session), checkpoint(session, 1))
         with pytest.raises(Crash), catalogue._database.writing() as connection:
             connection.execute("UPDATE sessions SET head = 'nonsense'")
@@ -177,7 +184,7 @@ def test_a_crash_before_the_row_leaves_the_file_for_the_next_process(tmp_path: P
         assert path.exists()
     with Catalogue(tmp_path) as catalogue:
         assert catalogue.head(session) is None
-        assert [one.number for one in catalogue.adopt(session)] == [1]
+        assert [one.number for one in catalogue.import_incoming(session)] == [1]
 
 
 def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
@@ -192,7 +199,7 @@ def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
         return load(data)
 
     monkeypatch.setattr(mf, "load", load_slowly)
-    assert catalogue.adopt(session) == []
+    assert catalogue.import_incoming(session) == []
     assert catalogue.checkpoints() == []
 
 
@@ -206,7 +213,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
     publish(directory, checkpoint(session, 3))
     for number in (2, 4):
         (directory / mf.INCOMING / f"{number:08d}-x.draft").write_bytes(b"half")
-    assert [one.number for one in catalogue.adopt(session)] == [3]
+    assert [one.number for one in catalogue.import_incoming(session)] == [3]
     assert incoming_of(catalogue, session) == sorted(
         [f"{torn.name}.damaged", f"{strange.name}.damaged", "00000002-x.draft.damaged", "00000004-x.draft"]
     )
@@ -215,7 +222,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
 
 def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownSession, match="nowhere"):
-        catalogue.adopt("nowhere")
+        catalogue.import_incoming("nowhere")
 
 
 # -- finding -------------------------------------------------------------------------------------------------
@@ -225,7 +232,7 @@ def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> Non
 def library(catalogue: Catalogue, session: str, clock: Clock) -> dict[str, str]:
     """Two sessions with checkpoints, some with names."""
     clock.now += 1
-    later = catalogue.begin_session("kernel", "b.ipynb", 1).id
+    later = catalogue.begin_session("kernel", "b.ipynb", this_process()).id
     return {
         "early": save(catalogue, session, 1, id="abcd1111", name="Model", description="the first", tags=["good", "Ä"]),
         "named": save(catalogue, session, 2, id="abcd2222", name="Model"),
@@ -363,7 +370,7 @@ def test_head_newest_and_named_checkpoints_are_kept_by_every_policy(catalogue: C
 
 def test_a_checkpoint_at_which_another_session_stands_is_kept(catalogue: Catalogue, session: str) -> None:
     ids = [save(catalogue, session, number) for number in (1, 2)]
-    resumed = catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+    resumed = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
     catalogue.set_head(resumed, ids[0])
     assert catalogue.collect(session, KEEP_FEW, 0.0, writing=False).dropped == []
     assert catalogue.forget(ids) == 0
@@ -411,20 +418,20 @@ def test_forgetting_drops_named_ones_but_not_what_a_running_session_needs(catalo
 
 
 def test_sessions_that_nobody_needs_are_removed_with_their_data(catalogue: Catalogue, clock: Clock) -> None:
-    def begin(pid: int, **fields) -> str:
-        session = catalogue.begin_session("k", None, pid).id
+    def begin(process: ProcessIdentity, **fields) -> str:
+        session = catalogue.begin_session("k", None, process).id
         save(catalogue, session, 1, **fields)
         return session
 
     policy = Retention(age=DAY)
-    gone, running, named = begin(UNUSED_PID), begin(os.getpid()), begin(UNUSED_PID, name="precious")
-    ended = begin(os.getpid())
+    gone, running, named = begin(ENDED), begin(this_process()), begin(ENDED, name="precious")
+    ended = begin(this_process())
     catalogue.end_session(ended)
-    waiting = catalogue.begin_session("k", None, UNUSED_PID).id
+    waiting = catalogue.begin_session("k", None, ENDED).id
     publish(catalogue.directory(waiting), checkpoint(waiting, 1, name="not adopted"))
     assert catalogue.forget_sessions(policy, clock.now + DAY) == []
     assert catalogue.forget_sessions(Retention(age=None), 1e12) == []
-    recent = begin(UNUSED_PID, time=clock.now + 2 * DAY)
+    recent = begin(ENDED, time=clock.now + 2 * DAY)
     assert sorted(catalogue.forget_sessions(policy, clock.now + DAY + 10)) == sorted([gone, ended])
     assert {row.id for row in catalogue.sessions()} == {running, named, waiting, recent}
     assert [catalogue.directory(one).exists() for one in (gone, ended, running, named)] == [False, False, True, True]
@@ -434,7 +441,7 @@ def test_sessions_that_nobody_needs_are_removed_with_their_data(catalogue: Catal
 def test_a_removal_that_was_cut_short_is_finished_the_next_time(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = catalogue.begin_session("k", None, UNUSED_PID).id
+    session = catalogue.begin_session("k", None, ENDED).id
     save(catalogue, session, 1)
 
     def fail(path: Path) -> None:
@@ -465,7 +472,7 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
     history: list, policy: Retention, writing: bool, orphans: set[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, Catalogue(Path(directory)) as catalogue:
-        session = catalogue.begin_session("k", None, os.getpid()).id
+        session = catalogue.begin_session("k", None, this_process()).id
         waiting = list(itertools.takewhile(lambda one: not one[1][2], reversed(list(enumerate(history, 1)))))
         last = len(history) - len(waiting)
         needed = {}
@@ -474,12 +481,12 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
             publish(catalogue.directory(session), manifest)
             needed[number] = {int(pack[:8]) for pack in manifest.packs}
             if number == last:
-                catalogue.adopt(session)
+                catalogue.import_incoming(session)
         for number in orphans:
             write_pack(catalogue.directory(session), number)
         before = set(packs_of(catalogue, session))
         collected = catalogue.collect(session, policy, 1_000_000.0 + len(history), writing=writing)
-        catalogue.adopt(session)
+        catalogue.import_incoming(session)
         after = set(packs_of(catalogue, session))
         kept = [entry.number for entry in catalogue.checkpoints()]
         wanted = set().union(*(needed[number] for number in kept))
@@ -488,6 +495,137 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
         assert collected.kept == 100 * len(after)
         assert collected.freed == 100 * len(before - after)
         assert set(kept) >= {number for number, (_, name, _) in enumerate(history, 1) if name or number >= last > 0}
+
+
+# -- whose data it is ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
+    """The same catalogue, in another process as far as locks are concerned."""
+    with Catalogue(tmp_path / "home", clock) as other:
+        yield other
+
+
+def leave_draft(catalogue: Catalogue, session: str) -> Path:
+    """Leave what a writer leaves that is killed, or still at work, and return the draft."""
+    directory = catalogue.directory(session)
+    write_pack(directory, 9)
+    draft = directory / mf.INCOMING / f"00000009-x{mf.DRAFT_SUFFIX}"
+    draft.write_bytes(b"half")
+    return draft
+
+
+@pytest.mark.parametrize("process", [this_process(), ELSEWHERE, OTHER_MACHINE], ids=["here", "container", "machine"])
+def test_a_session_that_runs_is_left_alone_wherever_it_runs(
+    catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
+) -> None:
+    session = other.begin_session("k", "a.ipynb", process)
+    identity = save(other, session.id, 1)
+    draft = leave_draft(other, session.id)
+    clock.now += 1
+    assert catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id) is None
+    assert catalogue.runs(session)
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.in_use() == {identity}
+    assert catalogue.forget([identity]) == 0
+    # It says that it ends, and is not done yet.
+    other.end_session(session.id)
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert draft.exists()
+    assert packs_of(catalogue, session.id) == [1, 9]
+
+
+@pytest.mark.parametrize("process", [ELSEWHERE, OTHER_MACHINE], ids=["container", "machine"])
+def test_a_session_elsewhere_has_ended_when_its_locks_are_free(
+    catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
+) -> None:
+    session = other.begin_session("k", "a.ipynb", process)
+    identity = save(other, session.id, 1)
+    draft = leave_draft(other, session.id)
+    clock.now += 1
+    other.close()
+    with writer(catalogue.directory(session.id)):
+        # Its last writer may write on.
+        assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+        with catalogue.access(session) as access:
+            assert not access.allows("recover")
+        assert draft.exists()
+    assert not catalogue.runs(session)
+    assert catalogue.in_use() == set()
+    killed = catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id)
+    assert killed is not None
+    assert killed.id == session.id
+    with catalogue.access(session) as access:
+        assert access.allows("recover")
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
+    assert not draft.exists()
+    assert catalogue.forget([identity]) == 1
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == [session.id]
+
+
+def test_a_session_whose_process_has_ended_needs_no_lock_but_its_writers_are_left_alone(
+    catalogue: Catalogue, clock: Clock
+) -> None:
+    session = catalogue.begin_session("k", "a.ipynb", ENDED)
+    save(catalogue, session.id, 1)
+    draft = leave_draft(catalogue, session.id)
+    write_pack(catalogue.directory(session.id), 0)
+    with writer(catalogue.directory(session.id)):
+        assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 100
+        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+        assert draft.exists()
+        assert packs_of(catalogue, session.id) == [1, 9]
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
+    assert not draft.exists()
+
+
+def test_a_kernel_whose_pid_was_reused_was_killed(catalogue: Catalogue, clock: Clock) -> None:
+    me = this_process()
+    session = catalogue.begin_session("k", None, replace(me, start=me.start + 1))
+    clock.now += 1
+    killed = catalogue.killed_session(catalogue.begin_session("k", None, me).id)
+    assert killed is not None
+    assert killed.id == session.id
+
+
+def test_a_session_elsewhere_whose_lock_is_gone_is_left_alone(catalogue: Catalogue, other: Catalogue) -> None:
+    session = other.begin_session("k", None, ELSEWHERE)
+    draft = leave_draft(other, session.id)
+    (other.directory(session.id) / SESSION_LOCK).unlink()
+    assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
+    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert draft.exists()
+
+
+def test_a_session_is_locked_before_others_can_see_it(
+    catalogue: Catalogue, other: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    hold = session_locks.hold
+
+    def look(directory: Path) -> int:
+        seen.append(other.sessions())
+        return hold(directory)
+
+    monkeypatch.setattr(session_locks, "hold", look)
+    catalogue.begin_session("k", None, ELSEWHERE)
+    assert seen == [[]]
+
+
+def test_what_another_process_collects_is_recovered_by_none_meanwhile(catalogue: Catalogue, other: Catalogue) -> None:
+    session = other.begin_session("k", None, ELSEWHERE)
+    (other.directory(session.id) / mf.LOCK).touch()
+    other.close()
+    with Catalogue(catalogue.directory(session.id).parents[1]) as third:
+        with catalogue.access(session) as first, third.access(session) as second:
+            assert first.allows("collect")
+            assert not second.allows("recover")
+        with third.access(session) as second:
+            assert second.allows("recover")
 
 
 # -- trouble -------------------------------------------------------------------------------------------------
@@ -503,7 +641,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path) -> None:
 
 def test_damage_that_is_met_later_is_named_as_well(tmp_path: Path) -> None:
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, 1).id
+        session = catalogue.begin_session("k", None, this_process()).id
         for number in range(1, 30):
             save(catalogue, session, number, code="x" * 3000)
     path = tmp_path / "catalogue.sqlite3"
@@ -542,11 +680,25 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, stateme
     assert [one.name for one in tmp_path.iterdir()] == ["catalogue.sqlite3"]
 
 
-@pytest.mark.parametrize("old", sorted(OLD.iterdir()), ids=lambda old: old.stem)
-def test_what_an_older_version_listed_is_listed(tmp_path: Path, old: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "catalogue.sqlite3")
-    connection.executescript(old.read_text(encoding="utf-8"))
+def made_by(version: int, directory: Path) -> bytes:
+    """Make a catalogue as a version left it, and return its content."""
+    path = directory / "catalogue.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript((OLD / f"version_{version}.sql").read_text(encoding="utf-8"))
     connection.close()
+    return path.read_bytes()
+
+
+def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    before = made_by(1, tmp_path)
+    refusal = r"catalogue\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME"
+    with pytest.raises(StoreUnreleased, match=refusal):
+        Catalogue(tmp_path)
+    assert (tmp_path / "catalogue.sqlite3").read_bytes() == before
+
+
+def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
+    made_by(FORM.version, tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions()
         assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
@@ -570,7 +722,7 @@ def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(
 
 
 def test_whoever_has_the_home_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "TIMEOUT", 0.05)
     directory = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     with pytest.raises(StoreBusy, match=r"another process holds .*catalogue\.sqlite3 .* try again"):
@@ -605,12 +757,12 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_listed(catalogue: Catalo
         connection.execute("PRAGMA max_page_count = 1")
     path = publish(catalogue.directory(session), checkpoint(session, 2, code="x" * 100_000))
     with pytest.raises(StoreError, match=r"no room for .*catalogue\.sqlite3"):
-        catalogue.adopt(session)
+        catalogue.import_incoming(session)
     assert path.exists()
     assert [one.id for one in catalogue.checkpoints()] == [identity]
     with catalogue._database.using() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
-    assert [one.number for one in catalogue.adopt(session)] == [2]
+    assert [one.number for one in catalogue.import_incoming(session)] == [2]
 
 
 def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
@@ -632,7 +784,7 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
 
     def adopt() -> None:
         start.wait()
-        adopted.extend(one.number for one in catalogue.adopt(session))
+        adopted.extend(one.number for one in catalogue.import_incoming(session))
 
     threads = [threading.Thread(target=adopt) for _ in range(4)]
     for thread in threads:
@@ -644,16 +796,17 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
 
 #: Waits for a line, so that all begin at once; opens a catalogue that is not there yet, and uses it a lot.
 BUSY_PROCESS = """
-import os, sys
+import sys
 from pathlib import Path
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
+from capsule_durable.storage.process_identity import this_process
 from tests.support.catalogues import save
 
 input()
 for round in range(3):
     with Catalogue(Path(sys.argv[1])) as catalogue:
-        session = catalogue.begin_session("kernel", None, os.getpid()).id
+        session = catalogue.begin_session("kernel", None, this_process()).id
         for number in range(1, 21):
             identity = save(catalogue, session, number, *range(max(1, number - 3), number))
             catalogue.annotate(identity, description="described", tags=[str(number)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_durable.checkpoints.changes import Change, difference
+from capsule_durable.checkpoints.diff import Change, difference
 from capsule_worker.protocol.manifest import Group, Location, Manifest, Variable
 
 SHELL = Group(record=Location(pack="", offset=0, size=0, digest=b""))

@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable.checkpoints.catalogue import Catalogue
-from capsule_durable.checkpoints.keeper import COLLECT_EVERY, Keeper
-from capsule_durable.settings import Settings
+from capsule_durable.checkpoints.service import COLLECT_EVERY, CheckpointService
+from capsule_durable.config.settings import Settings
+from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from tests.support.catalogues import UNUSED_PID, checkpoint, packs_of, publish
+from tests.support.catalogues import ELSEWHERE, ENDED, OTHER_MACHINE, checkpoint, packs_of, publish, writer
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,7 +27,7 @@ class Desk:
     def __init__(self, home: Path, **settings: Any) -> None:
         self.told: list[str] = []
         self.home = home
-        self.keeper = Keeper(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
+        self.keeper = CheckpointService(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
         self.keeper.start()
 
     async def begin(self) -> None:
@@ -41,14 +42,14 @@ class Desk:
             return packs_of(catalogue, self.session)
 
     async def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        return await self.keeper.carry_out(command, arguments)
+        return await self.keeper.handle(command, arguments)
 
     async def write(self, number: int, *older: int, **fields: Any) -> mf.Manifest:
         """Do what a worker does: write a checkpoint that needs the packs of older ones, and tell."""
         manifest = checkpoint(self.session, number, *older, **fields)
         publish(self.directory, manifest)
-        self.keeper.saved(m.SavedMessage(checkpoint_id=manifest.id, number=number))
-        self.keeper.ran(number, manifest.code)
+        self.keeper.saved(m.CheckpointSavedMessage(checkpoint_id=manifest.id, number=number))
+        self.keeper.record_cell(number, manifest.code)
         await self.ask("checkpoints", query=[])  # takes it over
         return manifest
 
@@ -64,12 +65,89 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 def earlier_session(home: Path, **fields: Any) -> tuple[str, mf.Manifest]:
     """Leave a session with one checkpoint that a killed kernel could not list any more."""
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel-0", "a.ipynb", UNUSED_PID).id
+        session = catalogue.begin_session("kernel-0", "a.ipynb", ENDED).id
         manifest = checkpoint(session, 3, 1, 2, **fields)
         for number in (1, 2):
             publish(catalogue.directory(session), checkpoint(session, number))
         publish(catalogue.directory(session), manifest)
     return session, manifest
+
+
+def killed_session(home: Path, process: ProcessIdentity) -> tuple[str, mf.Manifest]:
+    """Leave a session of this kernel whose front was killed while its last checkpoint was staged."""
+    with Catalogue(home) as catalogue:
+        session = catalogue.begin_session("kernel-1", "a.ipynb", process).id
+        publish(catalogue.directory(session), checkpoint(session, 1))
+        draft = publish(catalogue.directory(session), checkpoint(session, 2))
+        draft.rename(draft.with_suffix(mf.DRAFT_SUFFIX))
+        (catalogue.directory(session) / mf.LOCK).touch()
+    return session, checkpoint(session, 2)
+
+
+@pytest.mark.parametrize("process", [ENDED, ELSEWHERE], ids=["here", "container"])
+async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
+    tmp_path: Path, process: ProcessIdentity
+) -> None:
+    session, last = killed_session(tmp_path, process)
+    desk = Desk(tmp_path)
+    found = await desk.keeper.at_start()
+    assert found is not None
+    assert found.manifest == last
+    assert found.text.startswith("The kernel's process was killed. The variables are back")
+    with Catalogue(tmp_path) as catalogue:
+        assert catalogue.session(session).ended is not None
+    await desk.keeper.close()
+
+
+async def test_what_was_staged_on_another_machine_may_be_lost_and_is_not_finished(tmp_path: Path) -> None:
+    session, _ = killed_session(tmp_path, OTHER_MACHINE)
+    desk = Desk(tmp_path)
+    found = await desk.keeper.at_start()
+    assert found is not None
+    assert found.manifest == checkpoint(session, 1)
+    await desk.keeper.close()
+
+
+@pytest.mark.parametrize(
+    ("process", "recovered"), [(ENDED, True), (ELSEWHERE, False)], ids=["front ended", "front unknown"]
+)
+async def test_a_writer_that_does_not_end_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: ProcessIdentity, recovered: bool
+) -> None:
+    monkeypatch.setattr("capsule_durable.checkpoints.service.LAST_WRITERS", 0.1)
+    session, _ = killed_session(tmp_path, process)
+    desk = Desk(tmp_path)
+    with Catalogue(tmp_path) as catalogue:
+        directory = catalogue.directory(session)
+        with writer(directory):
+            found = await desk.keeper.at_start()
+        assert found is not None
+        assert "its last checkpoint was not done after 0.1 s" in found.text
+        assert found.manifest == (checkpoint(session, 1) if recovered else None)
+        assert (catalogue.session(session).ended is not None) is recovered
+    assert len(list((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}"))) == 1
+    await desk.keeper.close()
+
+
+@pytest.mark.parametrize("process", [this_process(), ELSEWHERE], ids=["here", "container"])
+@pytest.mark.parametrize("resume", ["offer", "auto"])
+async def test_the_variables_of_a_kernel_that_runs_are_not_offered(
+    tmp_path: Path, process: ProcessIdentity, resume: str
+) -> None:
+    with Catalogue(tmp_path) as other:
+        session = other.begin_session("kernel-0", "a.ipynb", process).id
+        publish(other.directory(session), checkpoint(session, 1))
+        other.import_incoming(session)
+        desk = Desk(tmp_path, resume=resume)
+        assert await desk.keeper.at_start() is None
+        await desk.keeper.close()
+        other.end_session(session)
+    # Its kernel has ended: that is said, and the lock is free.
+    desk = Desk(tmp_path, resume=resume)
+    found = await desk.keeper.at_start()
+    assert found is not None
+    assert (found.manifest is not None) is (resume == "auto")
+    await desk.keeper.close()
 
 
 async def test_retention_is_applied_now_and_then(desk: Desk) -> None:
@@ -118,13 +196,13 @@ async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk:
 async def test_the_checkpoint_at_which_the_session_stands_is_what_comes_back(desk: Desk) -> None:
     first = await desk.write(1)
     second = await desk.write(2)
-    assert (await desk.keeper.recovery()).manifest == second
+    assert (await desk.keeper.after_death()).manifest == second
     await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=False)
-    assert (await desk.keeper.recovery()).manifest == second
+    assert (await desk.keeper.after_death()).manifest == second
     await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=True)
-    assert (await desk.keeper.recovery()).manifest == first
+    assert (await desk.keeper.after_death()).manifest == first
     third = await desk.write(3)
-    assert (await desk.keeper.recovery()).manifest == third
+    assert (await desk.keeper.after_death()).manifest == third
 
 
 async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(desk: Desk) -> None:
@@ -132,7 +210,7 @@ async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(
     second = await desk.write(2)
     with Catalogue(desk.home) as catalogue, catalogue._database.writing() as connection:
         connection.execute("UPDATE checkpoints SET manifest = 'nonsense' WHERE id = ?", (second.id,))
-    found = await desk.keeper.recovery()
+    found = await desk.keeper.after_death()
     assert found.manifest == first
     assert "as they were after In [1]" in found.text
     assert "What In [2] did is not among them" in found.text
@@ -142,18 +220,18 @@ async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -
     await desk.write(1)
     publish(desk.directory, checkpoint(desk.session, 2))
     with Catalogue(desk.home) as catalogue:
-        catalogue.adopt_all()
-    await desk.keeper.recovery()
+        catalogue.import_all()
+    await desk.keeper.after_death()
     keep = await desk.keeper.keeping()
     assert keep is not None
     assert keep.number == 3
 
 
 async def test_a_command_that_fails_within_is_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_self: Keeper, query: list[str]) -> None:
+    def fail(_self: CheckpointService, query: list[str]) -> None:
         raise ZeroDivisionError(str(query))
 
-    monkeypatch.setattr(Keeper, "_do_checkpoints", fail)
+    monkeypatch.setattr(CheckpointService, "_do_checkpoints", fail)
     assert "a fault of Capsule's own: ZeroDivisionError" in (await desk.ask("checkpoints", query=[]))["error"]
     assert "no such command" in (await desk.ask("nonsense"))["error"]
 
@@ -177,24 +255,24 @@ async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
     (told,) = desk.told
     assert told.startswith("no checkpoints are kept: ")
     assert "no checkpoints are kept" in (await desk.ask("status"))["error"]
-    assert "no checkpoints are kept" in (await desk.keeper.recovery()).text
+    assert "no checkpoints are kept" in (await desk.keeper.after_death()).text
     await desk.keeper.close()
 
 
 async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capsule_durable.checkpoints.keeper.ADOPT_DELAY", 0.0)
+    monkeypatch.setattr("capsule_durable.checkpoints.service.ADOPT_DELAY", 0.0)
 
     def fail(_self: Catalogue, _session: str) -> list[mf.Manifest]:
         raise OSError(28, "No space left on device")
 
     async def save(number: int) -> None:
         publish(desk.directory, checkpoint(desk.session, number))
-        desk.keeper.saved(m.SavedMessage(checkpoint_id="x", number=number))
+        desk.keeper.saved(m.CheckpointSavedMessage(checkpoint_id="x", number=number))
         assert desk.keeper._adopting is not None
         await asyncio.wait({desk.keeper._adopting})
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogue, "adopt", fail)
+        patch.setattr(Catalogue, "import_incoming", fail)
         await save(1)
         await save(2)
     assert len(desk.told) == 1

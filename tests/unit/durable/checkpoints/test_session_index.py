@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_durable.checkpoints.entries import SessionRow, UnknownSession, resolve_session
+from capsule_durable.checkpoints.models import SessionRow, UnknownSession, resolve_session
 
 
 def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> SessionRow:
@@ -12,7 +12,7 @@ def session(name: str, notebook: str | None = None, checkpoints: int = 1) -> Ses
         id=name,
         kernel=f"kernel-{name}",
         notebook=notebook,
-        pid=1,
+        process="place.1.2.token",
         started=0.0,
         ended=None,
         head=None,

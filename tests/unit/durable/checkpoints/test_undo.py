@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_durable.checkpoints.entries import Entry
-from capsule_durable.checkpoints.steps import back, is_command
+from capsule_durable.checkpoints.models import Entry
+from capsule_durable.checkpoints.undo import back, is_command
 
 OURS = "ours"
 

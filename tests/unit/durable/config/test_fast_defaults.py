@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.settings import load
-from capsule_durable.unconfigured import unconfigured
+from capsule_durable.config.fast_defaults import load_fast_defaults
+from capsule_durable.config.settings import load
 
 NOTHING = {"python": None, "profile": None}
 
@@ -22,7 +22,7 @@ def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
 def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str]) -> None:
-    found = unconfigured(environ, NOTHING, tmp_path)
+    found = load_fast_defaults(environ, NOTHING, tmp_path)
     assert found is not None
     settings, _ = load(environ, NOTHING, tmp_path)
     for name, value in found._asdict().items():
@@ -30,25 +30,26 @@ def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str
 
 
 def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> None:
-    assert unconfigured({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
-    assert unconfigured({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
-    assert unconfigured({}, {**NOTHING, "profile": "open"}, tmp_path) is None
+    assert load_fast_defaults({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({}, {**NOTHING, "profile": "open"}, tmp_path) is None
     (tmp_path / "capsule.toml").touch()
-    assert unconfigured({}, NOTHING, tmp_path) is None
-    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is not None
+    assert load_fast_defaults({}, NOTHING, tmp_path) is None
+    assert load_fast_defaults({}, NOTHING, tmp_path / "elsewhere") is not None
     (tmp_path / ".config" / "capsule").mkdir(parents=True)
     (tmp_path / ".config" / "capsule" / "capsule.toml").touch()
-    assert unconfigured({}, NOTHING, tmp_path / "elsewhere") is None
+    assert load_fast_defaults({}, NOTHING, tmp_path / "elsewhere") is None
     elsewhere = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
-    assert unconfigured(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
+    assert load_fast_defaults(elsewhere, NOTHING, tmp_path / "elsewhere") is not None
 
 
 @pytest.mark.process
 def test_nothing_that_takes_long_is_imported_for_it() -> None:
     program = (
-        "import sys, capsule_durable.unconfigured, capsule_durable.launcher, capsule_kernel.connection;"
-        "import capsule_kernel.__main__, capsule_kernel.options;"
-        "capsule_kernel.options.parse(['-f', 'connection.json']);"
+        "import sys, capsule_durable.config.fast_defaults, capsule_durable.workers.launcher;"
+        "import capsule_kernel.jupyter.connection_file;"
+        "import capsule_kernel.__main__, capsule_kernel.jupyter.arguments;"
+        "capsule_kernel.jupyter.arguments.parse(['-f', 'connection.json']);"
         "heavy = {'pydantic', 'dataclasses', 'inspect', 'argparse', 'hashlib', 'platformdirs', 'shutil'};"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
     )

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.settings import ConfigurationError, load
+from capsule_durable.config.settings import ConfigurationError, load
 
 
 def test_the_later_source_of_a_setting_wins_and_is_named(tmp_path: Path) -> None:
     user, project = tmp_path / "user", tmp_path / "project"
     for directory, value in ((user, 1), (project, 2)):
         directory.mkdir()
-        (directory / "capsule.toml").write_text(f"drain_timeout = {value}\nquestion_timeout = {value}\n")
-    environ = {"CAPSULE_QUESTION_TIMEOUT": "3", "CAPSULE_UNRELATED": "x"}
+        (directory / "capsule.toml").write_text(f"drain_timeout = {value}\nrequest_timeout = {value}\n")
+    environ = {"CAPSULE_REQUEST_TIMEOUT": "3", "CAPSULE_UNRELATED": "x"}
     settings, origins = load(environ, {"python": "/p", "profile": None}, project, user)
-    assert (settings.drain_timeout, settings.question_timeout, settings.python) == (2, 3, "/p")
+    assert (settings.drain_timeout, settings.request_timeout, settings.python) == (2, 3, "/p")
     assert origins["drain_timeout"] == str(project / "capsule.toml")
-    assert origins["question_timeout"] == "CAPSULE_QUESTION_TIMEOUT"
+    assert origins["request_timeout"] == "CAPSULE_REQUEST_TIMEOUT"
     assert origins["python"] == "argument"
-    assert origins["spare"] == "default"
+    assert origins["spare_worker"] == "default"
 
 
 @pytest.mark.parametrize("text", ["drain_timeout = -1", "no_such_setting = 1", "not toml"])

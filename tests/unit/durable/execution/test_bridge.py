@@ -12,9 +12,7 @@ import pytest_asyncio
 from resonate.types import Value
 
 from capsule_durable import ids
-from capsule_durable.bridge import MAX_OUTCOME
-from capsule_durable.capabilities import Question
-from capsule_durable.engine import MemoryEngine
+from capsule_durable.engines.base import MemoryEngine
 from capsule_durable.errors import (
     ExecutionTimeout,
     InternalError,
@@ -23,6 +21,8 @@ from capsule_durable.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
+from capsule_durable.execution.bridge import MAX_OUTCOME
+from capsule_durable.messaging.capabilities import InputPrompt
 from capsule_worker.protocol import messages as m
 from tests.support.bridge import ConnectedBridge
 from tests.support.waiting import DEADLINE
@@ -189,7 +189,7 @@ async def test_an_outcome_is_bounded(setup: MemoryBridge) -> None:
     assert result.user_expressions["a"]["ename"] == "OutcomeTooLarge"
 
 
-async def _ask(setup: MemoryBridge, execution_id: str, *, password: bool = False) -> tuple[asyncio.Future, Question]:
+async def _ask(setup: MemoryBridge, execution_id: str, *, password: bool = False) -> tuple[asyncio.Future, InputPrompt]:
     cell = setup.start(execution_id)
     await setup.worker.receive()
     setup.worker.send(m.InputMessage(id="7", execution_id=execution_id, prompt="who?", password=password))
@@ -274,7 +274,7 @@ async def test_nothing_is_left_after_many_mixed_executions(setup: MemoryBridge) 
         except (InternalError, WorkerDied):
             pass
         outcomes[kind] += 1
-        setup.engine.retire(ids.execution(execution_id))
+        setup.engine.forget(ids.execution(execution_id))
         if kind == "asked" and not n % 2:
             await setup.worker.receive()  # why there is no answer
     await settle()

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable import cells as module
-from capsule_durable.batch import Begin, Run
-from capsule_durable.cells import LARGE, LEASE, Cell, Cells, RunTaken, bounded, merged
-from capsule_durable.embedded import owners
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.execution.runs import RunCoordinator, RunStepStart
+from capsule_durable.history import cells as module
+from capsule_durable.history.cells import LARGE, LEASE, CellRecord, CellStore, RunTaken, bounded, merged
+from capsule_durable.storage.process_identity import this_process
+from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import messages as m
 
 #: A process of another machine.
@@ -25,9 +25,9 @@ ELSEWHERE = "nowhere.1.2.3"
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Iterator[Cells]:
+def cells(tmp_path: Path) -> Iterator[CellStore]:
     database = Database(tmp_path / "engine.sqlite3", FORM)
-    yield Cells(database)
+    yield CellStore(database)
     database.close()
 
 
@@ -45,14 +45,14 @@ def result(execution_id: str, number: int = 1) -> m.ResultMessage:
     )
 
 
-def cell(execution_id: str, ended: float = 2.0, text: str = "shown", session: str = "s") -> Cell:
-    return Cell(execution_id, session, 1, "code", 1.0, ended, "ok", result(execution_id), [out(text)])
+def cell(execution_id: str, ended: float = 2.0, text: str = "shown", session: str = "s") -> CellRecord:
+    return CellRecord(execution_id, session, 1, "code", 1.0, ended, "ok", result(execution_id), [out(text)])
 
 
-def test_a_cell_is_kept_as_it_was(cells: Cells) -> None:
+def test_a_cell_is_kept_as_it_was(cells: CellStore) -> None:
     display = m.DisplayOutput(data={"text/html": "<b>é</b>"}, metadata={"a": {"b": 1}}, transient={"display_id": "d"})
     error = m.ErrorOutput(ename="E", evalue="v", traceback=["t"])
-    kept = Cell("e1", "s", 3, "a = 'é'", 1.5, 2.5, "error", None, [out("x"), display, m.ClearOutput(), error])
+    kept = CellRecord("e1", "s", 3, "a = 'é'", 1.5, 2.5, "error", None, [out("x"), display, m.ClearOutput(), error])
     cells.add(kept)
     assert cells.cell("e1") == kept
     assert cells.cell("e2") is None
@@ -68,7 +68,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted(path for path in (tmp_path / "artifacts").rglob("*") if path.is_file())
 
 
-def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: Cells, tmp_path: Path) -> None:
+def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: CellStore, tmp_path: Path) -> None:
     shown = [large("a"), out("x"), large("b"), large("a")]
     first, second = (replace(cell(name), outputs=shown) for name in ("e1", "e2"))
     cells.add(first)
@@ -81,7 +81,7 @@ def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: Cells, tmp
     assert (tmp_path / "engine.sqlite3").stat().st_size < LARGE * 4
 
 
-def test_a_file_goes_with_the_last_cell_that_refers_to_it(cells: Cells, tmp_path: Path) -> None:
+def test_a_file_goes_with_the_last_cell_that_refers_to_it(cells: CellStore, tmp_path: Path) -> None:
     cells.add(replace(cell("e1", ended=1.0), outputs=[large("a"), large("b")]))
     cells.add(replace(cell("e2", ended=9.0), outputs=[large("b")]))
     cells.forget(5.0, 1 << 30)
@@ -93,7 +93,7 @@ def test_a_file_goes_with_the_last_cell_that_refers_to_it(cells: Cells, tmp_path
     assert cells.of_session("s")[0].outputs == [large("b")]
 
 
-def test_large_outputs_count_as_what_they_are(cells: Cells) -> None:
+def test_large_outputs_count_as_what_they_are(cells: CellStore) -> None:
     for number in range(4):
         cells.add(replace(cell(f"e{number}"), outputs=[large(str(number))]))
     assert cells.forget(0.0, int(2.5 * LARGE)) == 2
@@ -101,7 +101,7 @@ def test_large_outputs_count_as_what_they_are(cells: Cells) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"damaged", None])
-def test_a_file_that_is_lost_costs_its_output_only(cells: Cells, tmp_path: Path, damage: bytes | None) -> None:
+def test_a_file_that_is_lost_costs_its_output_only(cells: CellStore, tmp_path: Path, damage: bytes | None) -> None:
     cells.add(replace(cell("e1"), outputs=[out("x"), large("a")]))
     (path,) = files(tmp_path)
     path.unlink()
@@ -125,7 +125,7 @@ def test_texts_that_follow_each_other_are_one() -> None:
 
 
 def test_outputs_are_bounded_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OUTPUT", 1000)
+    monkeypatch.setattr(module, "MAX_OUTPUT", 1000)
     display = m.DisplayOutput(data={"text/plain": "d" * 400})
     kept = bounded([display] * 5)
     assert kept[:2] == [display, display]
@@ -133,7 +133,7 @@ def test_outputs_are_bounded_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert len(kept) == 3
 
 
-def test_old_cells_are_forgotten_and_large_ones_make_room(cells: Cells) -> None:
+def test_old_cells_are_forgotten_and_large_ones_make_room(cells: CellStore) -> None:
     for number in range(6):
         cells.add(cell(f"e{number}", ended=float(number)))
     assert cells.forget(before=3.0, most=10**6) == 3
@@ -142,14 +142,14 @@ def test_old_cells_are_forgotten_and_large_ones_make_room(cells: Cells) -> None:
     assert cells.of_session("s") == []
 
 
-def test_cells_of_a_run_go_with_it(cells: Cells) -> None:
-    run = Run(cells, "nightly", "me")
+def test_cells_of_a_run_go_with_it(cells: CellStore) -> None:
+    run = RunCoordinator(cells, "nightly", "me")
     begun = run.next("1")
-    assert isinstance(begun, Begin)
+    assert isinstance(begun, RunStepStart)
     cells.add(cell(begun.step.execution_id, ended=1.0))
     run.succeeded(begun, "c1")
     recent = run.next("2")
-    assert isinstance(recent, Begin)
+    assert isinstance(recent, RunStepStart)
     cells.add(cell(recent.step.execution_id, ended=10.0))
     run.close()
     # As long as one of its cells is young enough, all are needed.
@@ -164,7 +164,11 @@ def test_cells_of_a_run_go_with_it(cells: Cells) -> None:
 def ended() -> str:
     """Return the name of a process of this machine that has ended."""
     process = subprocess.run(
-        [sys.executable, "-c", "from capsule_durable.embedded import owners; print(owners.new_name())"],
+        [
+            sys.executable,
+            "-c",
+            "from capsule_durable.storage.process_identity import this_process; print(this_process())",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -172,82 +176,89 @@ def ended() -> str:
     return process.stdout.strip()
 
 
-def test_a_process_of_another_machine_has_a_run_as_long_as_it_says_so(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("owner", [ELSEWHERE, str(this_process())], ids=["of another place", "running"])
+def test_a_process_that_has_not_ended_has_a_run_until_its_lease_expires(
+    cells: CellStore, monkeypatch: pytest.MonkeyPatch, owner: str
 ) -> None:
-    run = Run(cells, "nightly", ELSEWHERE)
-    mine = owners.new_name()
+    run = RunCoordinator(cells, "nightly", owner)
+    mine = str(this_process())
     with pytest.raises(RunTaken):
-        Run(cells, "nightly", mine)
+        RunCoordinator(cells, "nightly", mine)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + LEASE - 1)
     run.renew()
     monkeypatch.setattr(time, "time", lambda: now + LEASE + 1)
     with pytest.raises(RunTaken):
-        Run(cells, "nightly", mine)
+        RunCoordinator(cells, "nightly", mine)
     monkeypatch.setattr(time, "time", lambda: now + 2 * LEASE)
-    Run(cells, "nightly", mine)
+    RunCoordinator(cells, "nightly", mine)
     # Who comes back renews nothing any more.
     run.renew()
     run.close()
     with pytest.raises(RunTaken):
-        Run(cells, "nightly", owners.new_name())
+        RunCoordinator(cells, "nightly", str(this_process()))
 
 
 @pytest.mark.process
-def test_a_run_goes_on_from_the_record(cells: Cells) -> None:
-    first = Run(cells, "nightly", ended())
+def test_a_run_of_a_process_that_has_ended_is_taken_over_at_once(cells: CellStore) -> None:
+    RunCoordinator(cells, "nightly", ended())
+    RunCoordinator(cells, "nightly", str(this_process()))
+
+
+@pytest.mark.process
+def test_a_run_goes_on_from_the_record(cells: CellStore) -> None:
+    first = RunCoordinator(cells, "nightly", ended())
     for number, code in enumerate(("a", "b"), 1):
         begun = first.next(code)
-        assert isinstance(begun, Begin)
+        assert isinstance(begun, RunStepStart)
         assert begun.restore is None
         cells.add(cell(begun.step.execution_id))
         first.succeeded(begun, f"c{number}")
     third = first.next("c")
-    assert isinstance(third, Begin)
+    assert isinstance(third, RunStepStart)
     # Its process is gone without a word.
-    second = Run(cells, "nightly", owners.new_name())
-    assert isinstance(second.next("a"), Cell)
-    assert isinstance(second.next("b"), Cell)
+    second = RunCoordinator(cells, "nightly", str(this_process()))
+    assert isinstance(second.next("a"), CellRecord)
+    assert isinstance(second.next("b"), CellRecord)
     again = second.next("c")
-    assert isinstance(again, Begin)
+    assert isinstance(again, RunStepStart)
     assert again.restore == "c2"
     assert again.inputs == third.inputs
     assert again.step.execution_id != third.step.execution_id
     assert "goes on at cell 3" in str(again.notice)
 
 
-def test_a_changed_cell_and_what_is_behind_it_run_again(cells: Cells) -> None:
-    first = Run(cells, "nightly", "me")
+def test_a_changed_cell_and_what_is_behind_it_run_again(cells: CellStore) -> None:
+    first = RunCoordinator(cells, "nightly", "me")
     ids = []
     for code in ("a", "b", "c"):
         begun = first.next(code)
-        assert isinstance(begun, Begin)
+        assert isinstance(begun, RunStepStart)
         ids.append(begun.step.execution_id)
         cells.add(cell(begun.step.execution_id))
         first.succeeded(begun, f"after {code}")
     first.close()
-    second = Run(cells, "nightly", "me")
-    assert isinstance(second.next("a"), Cell)
+    second = RunCoordinator(cells, "nightly", "me")
+    assert isinstance(second.next("a"), CellRecord)
     changed = second.next("B")
-    assert isinstance(changed, Begin)
+    assert isinstance(changed, RunStepStart)
     assert changed.restore == "after a"
     assert "cell 2 of run 'nightly' was changed: it and the 1 behind it run again" in str(changed.notice)
     second.close()
     # Nothing is known of what was behind it, also if this was all; and no id is given twice.
-    third = Run(cells, "nightly", "me")
-    assert isinstance(third.next("a"), Cell)
+    third = RunCoordinator(cells, "nightly", "me")
+    assert isinstance(third.next("a"), CellRecord)
     back = third.next("b")
-    assert isinstance(back, Begin)
+    assert isinstance(back, RunStepStart)
     assert back.step.execution_id not in [*ids, changed.step.execution_id]
     assert len(cells.steps("nightly")) == 2
 
 
-def test_a_run_has_one_process_at_a_time(cells: Cells) -> None:
-    mine = owners.new_name()
-    run = Run(cells, "nightly", mine)
-    with pytest.raises(RunTaken, match=f"process {owners.process_of(mine)}"):
-        Run(cells, "nightly", owners.new_name())
-    Run(cells, "weekly", owners.new_name())
+def test_a_run_has_one_process_at_a_time(cells: CellStore) -> None:
+    mine = str(this_process())
+    run = RunCoordinator(cells, "nightly", mine)
+    with pytest.raises(RunTaken, match=f"process {os.getpid()}"):
+        RunCoordinator(cells, "nightly", str(this_process()))
+    RunCoordinator(cells, "weekly", str(this_process()))
     run.close()
-    Run(cells, "nightly", owners.new_name())
+    RunCoordinator(cells, "nightly", str(this_process()))

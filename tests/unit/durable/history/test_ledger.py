@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.embedded.schema import FORM
-from capsule_durable.ledger import Entry, Fault, Ledger
-from capsule_durable.store.database import Database
+from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.history.ledger import ChainBreak, Ledger, LedgerEntry
+from capsule_durable.storage.sqlite import Database
 
 COUNT = 12
 
@@ -27,7 +27,9 @@ def ledger(path: Path) -> Iterator[Ledger]:
     database = Database(path, FORM)
     made = Ledger(database)
     for number in range(1, COUNT + 1):
-        made.append([Entry(1e9 + number, "kernel 7", "s1" if number % 2 else "s2", "cell ended", {"cell": number})])
+        made.append(
+            [LedgerEntry(1e9 + number, "kernel 7", "s1" if number % 2 else "s2", "cell ended", {"cell": number})]
+        )
     yield made
     database.close()
 
@@ -45,7 +47,7 @@ def test_the_chain_is_whole_though_others_write_meanwhile(path: Path, ledger: Le
         with contextlib.closing(Database(path, FORM)) as database:
             other = Ledger(database)
             while not done.is_set():
-                other.append([Entry(1.0, "kernel 8", "s3", "cell ended", {})])
+                other.append([LedgerEntry(1.0, "kernel 8", "s3", "cell ended", {})])
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -66,10 +68,10 @@ def test_what_was_added_is_there_and_whole(ledger: Ledger) -> None:
 
 
 def test_several_are_added_at_once_or_not_at_all(ledger: Ledger) -> None:
-    entry = Entry(1e9, "kernel 7", "s1", "cell ended", {})
+    entry = LedgerEntry(1e9, "kernel 7", "s1", "cell ended", {})
     ledger.append([entry, entry, entry])
     assert ledger.verify() == (COUNT + 3, None)
-    broken = Entry(1e9, "kernel 7", None, "cell ended", {})  # type: ignore[arg-type]
+    broken = LedgerEntry(1e9, "kernel 7", None, "cell ended", {})  # type: ignore[arg-type]
     with pytest.raises(Exception, match="NOT NULL"):
         ledger.append([entry, broken])
     assert ledger.verify() == (COUNT + 3, None)
@@ -85,28 +87,28 @@ def test_an_empty_ledger_is_whole(tmp_path: Path) -> None:
 def test_one_changed_byte_is_found(ledger: Ledger, path: Path, column: str) -> None:
     value = "at + 0.001" if column == "at" else f"replace({column}, substr({column}, 1, 1), '#')"
     change(path, f"UPDATE ledger SET {column} = {value} WHERE n = 5")
-    assert ledger.verify() == (4, Fault(5, "record 5 was changed"))
+    assert ledger.verify() == (4, ChainBreak(5, "record 5 was changed"))
 
 
 def test_a_changed_hash_is_found(ledger: Ledger, path: Path) -> None:
     change(path, "UPDATE ledger SET record_hash = zeroblob(32) WHERE n = 5")
-    assert ledger.verify() == (4, Fault(5, "record 5 was changed"))
+    assert ledger.verify() == (4, ChainBreak(5, "record 5 was changed"))
     change(path, "UPDATE ledger SET prev_hash = zeroblob(32) WHERE n = 3")
-    assert ledger.verify()[1] == Fault(3, "record 3 does not follow the one before it: one was put in its place")
+    assert ledger.verify()[1] == ChainBreak(3, "record 3 does not follow the one before it: one was put in its place")
 
 
 @pytest.mark.parametrize(
     ("which", "fault"),
     [
-        ("n = 1", Fault(1, "record 1 is missing")),
-        ("n = 5", Fault(5, "record 5 is missing")),
-        ("n IN (5, 6)", Fault(5, "record 5 to 6 are missing")),
-        ("n = 12", Fault(12, "record 12 is missing at the end")),
-        ("n > 10", Fault(11, "record 11 to 12 are missing at the end")),
-        ("n > 0", Fault(1, "record 1 to 12 are missing at the end")),
+        ("n = 1", ChainBreak(1, "record 1 is missing")),
+        ("n = 5", ChainBreak(5, "record 5 is missing")),
+        ("n IN (5, 6)", ChainBreak(5, "record 5 to 6 are missing")),
+        ("n = 12", ChainBreak(12, "record 12 is missing at the end")),
+        ("n > 10", ChainBreak(11, "record 11 to 12 are missing at the end")),
+        ("n > 0", ChainBreak(1, "record 1 to 12 are missing at the end")),
     ],
 )
-def test_a_removed_record_is_named(ledger: Ledger, path: Path, which: str, fault: Fault) -> None:
+def test_a_removed_record_is_named(ledger: Ledger, path: Path, which: str, fault: ChainBreak) -> None:
     change(path, f"DELETE FROM ledger WHERE {which}")
     assert ledger.verify() == (fault.n - 1, fault)
 
@@ -116,7 +118,7 @@ def test_two_swapped_records_are_found(ledger: Ledger, path: Path) -> None:
     change(path, *swap, "UPDATE ledger SET n = 6 WHERE n = -5")
     assert ledger.verify() == (
         4,
-        Fault(5, "record 5 does not follow the one before it: one was put in its place"),
+        ChainBreak(5, "record 5 does not follow the one before it: one was put in its place"),
     )
 
 
@@ -126,4 +128,4 @@ def test_a_forged_record_at_the_end_is_found(ledger: Ledger, path: Path) -> None
         "INSERT INTO ledger SELECT 13, at, actor, session, what, data, record_hash, record_hash FROM ledger"
         " WHERE n = 12",
     )
-    assert ledger.verify() == (12, Fault(13, "record 13 was changed"))
+    assert ledger.verify() == (12, ChainBreak(13, "record 13 was changed"))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_durable.correlation import Correlator
 from capsule_durable.errors import ExecutionTimeout, RequestTimeout, SessionClosed
+from capsule_durable.messaging.pending_requests import PendingRequests
 
 
 class Timers:
@@ -39,8 +39,8 @@ def timers() -> Timers:
     return Timers()
 
 
-def _expect(correlator: Correlator, request_id: str, told: list, capability: str = "execute") -> None:
-    correlator.expect(
+def _expect(correlator: PendingRequests, request_id: str, told: list, capability: str = "execute") -> None:
+    correlator.register(
         request_id,
         capability=capability,
         execution_id=f"execution of {request_id}",
@@ -51,7 +51,7 @@ def _expect(correlator: Correlator, request_id: str, told: list, capability: str
 
 
 def test_an_answer_is_delivered_once_and_its_timer_is_cancelled(timers: Timers) -> None:
-    correlator, told = Correlator(timers.call_later), []
+    correlator, told = PendingRequests(timers.call_later), []
     _expect(correlator, "a", told)
     assert correlator.settle("a", 1)
     assert not correlator.settle("a", 2)
@@ -63,14 +63,14 @@ def test_an_answer_is_delivered_once_and_its_timer_is_cancelled(timers: Timers) 
 
 
 def test_an_unknown_answer_changes_nothing(timers: Timers) -> None:
-    correlator = Correlator(timers.call_later)
+    correlator = PendingRequests(timers.call_later)
     assert not correlator.settle("nobody", 1)
     correlator.discard("nobody")
 
 
 @pytest.mark.parametrize(("capability", "kind"), [("execute", ExecutionTimeout), ("complete", RequestTimeout)])
 def test_a_timeout_says_what_was_asked_for(timers: Timers, capability: str, kind: type) -> None:
-    correlator, told = Correlator(timers.call_later), []
+    correlator, told = PendingRequests(timers.call_later), []
     _expect(correlator, "a", told, capability)
     timers.fire_all()
     ((_, error),) = told
@@ -81,7 +81,7 @@ def test_a_timeout_says_what_was_asked_for(timers: Timers, capability: str, kind
 
 
 def test_the_same_id_cannot_be_pending_twice(timers: Timers) -> None:
-    correlator = Correlator(timers.call_later)
+    correlator = PendingRequests(timers.call_later)
     _expect(correlator, "a", [])
     with pytest.raises(ValueError, match="pending already"):
         _expect(correlator, "a", [])
@@ -93,7 +93,7 @@ STEP = st.tuples(st.sampled_from(["expect", "settle", "fail", "discard", "close"
 @given(st.lists(STEP, max_size=60))
 def test_whatever_happens_each_request_is_told_at_most_once_and_nothing_stays(steps) -> None:
     timers = Timers()
-    correlator, told, expected = Correlator(timers.call_later), [], 0
+    correlator, told, expected = PendingRequests(timers.call_later), [], 0
     discarded = 0
     for action, request_id in steps:
         match action:

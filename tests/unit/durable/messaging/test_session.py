@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from capsule_durable.capabilities import Capabilities
 from capsule_durable.errors import ProtocolError, RequestTimeout, SessionClosed, WorkerDied
-from capsule_durable.session import MAX_ROUTES, Session
+from capsule_durable.messaging.capabilities import Capabilities
+from capsule_durable.messaging.session import MAX_ROUTES, Session
 from capsule_worker.protocol import messages as m
 from tests.support.worker import Scripted, settle
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_durable.environment import SECRETS, split
-from capsule_durable.settings import Settings
+from capsule_durable.config.settings import Settings
+from capsule_durable.sandbox.env_filter import SECRETS, split
 
 
 @pytest.mark.parametrize(

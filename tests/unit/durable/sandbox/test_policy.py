@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.sandbox import Layer, Places, Sandbox, enter, places, plan
+from capsule_durable.sandbox.policy import Layer, Sandbox, SandboxPaths, enter, plan, sandbox_paths
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Places:
+def where(tmp_path: Path) -> SandboxPaths:
     for name in ("home/checkpoints/s1", "runtime"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "kernel.json").write_text("{}")
     home = tmp_path / "home"
     secrets = [tmp_path / "runtime", tmp_path / "kernel.json", tmp_path / "not there"]
-    return Places(home, home / "checkpoints" / "s1", secrets, [tmp_path / "kernels"])
+    return SandboxPaths(home, home / "checkpoints" / "s1", secrets, [tmp_path / "kernels"])
 
 
 def bubblewrap(directory: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,25 +30,25 @@ def bubblewrap(directory: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> P
     return calls
 
 
-def test_without_bubblewrap_that_is_said_with_its_mend(where: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bubblewrap_that_is_said_with_its_mend(where: SandboxPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     sandbox = plan("notebook", where)
     (layer,) = sandbox.layers
     assert (layer.name, layer.enforced, sandbox.prefix) == ("namespaces", False, ())
-    assert "install bubblewrap" in layer.mend
+    assert "install bubblewrap" in layer.fix
     assert sandbox.summary() == "notebook: namespaces are missing: there is no bubblewrap"
 
 
 @pytest.mark.process
 def test_what_does_not_work_here_is_said_until_it_does(
-    where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: SandboxPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = bubblewrap(tmp_path, "echo 'bwrap: No permissions to create a new namespace' >&2; exit 1", monkeypatch)
     for _ in range(3):
         sandbox = plan("notebook", where)
         assert sandbox.prefix == ()
         assert "No permissions to create a new namespace" in sandbox.summary()
-        assert "user namespaces" in sandbox.layers[0].mend
+        assert "user namespaces" in sandbox.layers[0].fix
     assert calls.read_text() == "call\n" * 3
     (tmp_path / "bin" / "bwrap").write_text("#!/bin/sh\nexit 0\n")
     assert plan("notebook", where).prefix
@@ -56,7 +56,7 @@ def test_what_does_not_work_here_is_said_until_it_does(
 
 @pytest.mark.process
 def test_what_works_is_tried_once_for_all_sessions(
-    where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: SandboxPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = bubblewrap(tmp_path, "exit 0", monkeypatch)
     assert plan("notebook", where).summary([Layer("system calls", enforced=True)]) == (
@@ -64,13 +64,13 @@ def test_what_works_is_tried_once_for_all_sessions(
     )
     other = where.home / "checkpoints" / "s2"
     other.mkdir()
-    assert plan("notebook", Places(where.home, other, where.secrets, where.fixed)).prefix
+    assert plan("notebook", SandboxPaths(where.home, other, where.secrets, where.fixed)).prefix
     assert calls.read_text() == "call\n"
 
 
 @pytest.mark.process
 def test_what_is_hidden_is_hidden_before_the_session_is_put_back(
-    where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: SandboxPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bubblewrap(tmp_path, "exit 0", monkeypatch)
     words = " ".join(plan("notebook", where).prefix)
@@ -90,7 +90,10 @@ def test_a_session_has_its_directory_before_its_cells_begin(tmp_path: Path, monk
     assert str(tmp_path / "home" / "checkpoints" / session) in sandbox.prefix
     assert (tmp_path / "home" / "checkpoints" / session).stat().st_mode & 0o777 == 0o700
     # What starts the next kernel is there, and so cannot be made by a cell.
-    assert {path.name for path in places(tmp_path / "k", tmp_path, None, environ).fixed} == {"kernels", "capsule"}
+    assert {path.name for path in sandbox_paths(tmp_path / "k", tmp_path, None, environ).fixed} == {
+        "kernels",
+        "capsule",
+    }
     assert (tmp_path / "data" / "kernels").is_dir()
     assert (tmp_path / "config" / "capsule").is_dir()
 
@@ -102,7 +105,7 @@ def test_without_a_sandbox_nothing_is_made(tmp_path: Path) -> None:
 
 def test_the_front_is_out_of_reach_where_cells_have_an_environment_of_their_own(tmp_path: Path) -> None:
     def fixed(profile: str, python: Path) -> set[Path]:
-        where = places(tmp_path / "k", tmp_path, None, {}, None, None, profile, str(python))
+        where = sandbox_paths(tmp_path / "k", tmp_path, None, {}, None, None, profile, str(python))
         return {path for path in where.fixed if path.name not in ("kernels", "capsule")}
 
     own, other = Path(sys.prefix), tmp_path / "other"

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.process
 
 CLAIM = (
-    "import sys, pathlib; from capsule_durable.identity import claim\n"
+    "import sys, pathlib; from capsule_durable.storage.kernel_lock import claim\n"
     "print(claim(pathlib.Path(sys.argv[1]), sys.argv[2]), flush=True); sys.stdin.read()"
 )
 

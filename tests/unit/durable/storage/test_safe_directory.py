@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints.files import Folder
+from capsule_durable.storage.safe_directory import SafeDirectory
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Iterator[tuple[Folder, Folder]]:
+def folders(tmp_path: Path) -> Iterator[tuple[SafeDirectory, SafeDirectory]]:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "1.pack").write_bytes(b"data")
-    with Folder(tmp_path / "one") as one, Folder(tmp_path / "two") as two:
+    with SafeDirectory(tmp_path / "one") as one, SafeDirectory(tmp_path / "two") as two:
         yield one, two
 
 
-def test_a_second_name_keeps_a_file(folders: tuple[Folder, Folder]) -> None:
+def test_a_second_name_keeps_a_file(folders: tuple[SafeDirectory, SafeDirectory]) -> None:
     one, two = folders
     two.link(one, "1.pack")
     two.link(one, "1.pack")
@@ -33,7 +33,7 @@ def test_a_second_name_keeps_a_file(folders: tuple[Folder, Folder]) -> None:
 
 
 def test_where_a_file_can_have_no_second_name_it_is_copied(
-    folders: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch
+    folders: tuple[SafeDirectory, SafeDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: str, _target: str, **_where: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted", source)
@@ -45,7 +45,9 @@ def test_where_a_file_can_have_no_second_name_it_is_copied(
     assert two.names("") == ["1.pack"]
 
 
-def test_what_is_no_file_of_the_folder_is_not_there(folders: tuple[Folder, Folder], tmp_path: Path) -> None:
+def test_what_is_no_file_of_the_folder_is_not_there(
+    folders: tuple[SafeDirectory, SafeDirectory], tmp_path: Path
+) -> None:
     one, two = folders
     (tmp_path / "secret.pack").write_bytes(b"secret")
     (one.path / "2.pack").symlink_to(tmp_path / "secret.pack")
@@ -61,9 +63,9 @@ def test_what_is_no_file_of_the_folder_is_not_there(folders: tuple[Folder, Folde
     assert two.names("") == []
 
 
-def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[Folder, Folder], tmp_path: Path) -> None:
+def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[SafeDirectory, SafeDirectory], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folders[0].path)
-    with Folder(tmp_path / "link") as linked:
+    with SafeDirectory(tmp_path / "link") as linked:
         assert linked.names("") == []
         linked.remove("1.pack")
     # One that is held stays the same, whatever is put in its place.

@@ -1,4 +1,4 @@
-"""The tables of transitions, and the drawing of them in ARCHITECTURE.md."""
+"""The tables of transitions, and the drawing of them in docs/explanation/architecture.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from capsule_durable import lifecycle
+from capsule_durable.workers import lifecycle
 from tests.support import ROOT
 
 
@@ -38,5 +38,5 @@ def test_a_worker_is_ready_only_after_it_was_launched() -> None:
 
 
 def test_the_drawing_in_the_documentation_is_the_tables() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     assert lifecycle.drawing() in text

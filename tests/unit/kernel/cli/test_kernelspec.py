@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 import capsule_kernel
-from capsule_durable import interpreter
-from capsule_kernel import kernelspec
-from capsule_kernel.cli import main
-from capsule_kernel.kernelspec import InvalidName, KernelspecError
+from capsule_durable.workers import interpreter
+from capsule_kernel.cli import kernelspec
+from capsule_kernel.cli.kernelspec import InvalidName, KernelspecError
+from capsule_kernel.cli.main import main
 from tests.support.waiting import poll_until
 
 FRONT = [sys.executable, "-E", "-P", "-m", "capsule_kernel", "-f", "{connection_file}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_kernel.options import parse
+from capsule_kernel.jupyter.arguments import parse
 
 
 def test_a_kernelspec_of_ipykernels_starts_this_kernel_as_well() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from capsule_kernel.connection import PORTS, ConnectionFileError, place, settle
+from capsule_kernel.jupyter.connection_file import PORTS, ConnectionFileError, place, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, Any]:
 def test_what_a_manager_has_written_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "kernel.json"
     path.write_text(json.dumps(WHOLE))
-    file = settle(str(path), {"ip": "0.0.0.0", "hb_port": 7})
+    file = resolve(str(path), {"ip": "0.0.0.0", "hb_port": 7})
     file.publish()
     file.close()
     assert file.values == read(path) == WHOLE
@@ -41,7 +41,7 @@ def test_what_a_manager_has_written_stays_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "mine.json", "folder/mine.json"])
 def test_a_file_that_is_not_there_is_made_for_us_alone_and_removed(runtime: Path, name: str | None) -> None:
-    file = settle(name, {})
+    file = resolve(name, {})
     known = {None: runtime / f"kernel-{os.getpid()}.json", "mine.json": runtime / "mine.json"}
     assert file.path.absolute() == known.get(name, runtime.parent / "work" / "folder" / "mine.json")
     assert not file.path.exists()
@@ -62,7 +62,7 @@ def test_ports_that_are_left_open_are_written_where_they_were_missing(tmp_path: 
     path = tmp_path / "kernel.json"
     path.write_text(json.dumps(WHOLE | {"shell_port": 0, "hb_port": 0, "more": 1}))
     before = path.stat().st_ino
-    file = settle(str(path), {"hb_port": 50_900})
+    file = resolve(str(path), {"hb_port": 50_900})
     assert (file.values["shell_port"], file.values["hb_port"]) == (0, 50_900)
     file.values["shell_port"] = 50_901
     file.publish()
@@ -73,7 +73,7 @@ def test_ports_that_are_left_open_are_written_where_they_were_missing(tmp_path: 
 
 def test_sockets_in_the_file_system_get_names_that_are_free(tmp_path: Path) -> None:
     (tmp_path / "kernel-ipc-2").touch()
-    values = settle(str(tmp_path / "kernel.json"), {"transport": "ipc"}).values
+    values = resolve(str(tmp_path / "kernel.json"), {"transport": "ipc"}).values
     assert values["ip"] == str(tmp_path / "kernel-ipc")
     assert sorted(values[port] for port in PORTS) == [1, 3, 4, 5, 6]
 
@@ -83,7 +83,7 @@ def test_a_file_that_is_none_is_said_to_be_none(tmp_path: Path, text: str) -> No
     path = tmp_path / "kernel.json"
     path.write_text(text)
     with pytest.raises(ConnectionFileError, match=str(path)):
-        settle(str(path), {})
+        resolve(str(path), {})
     assert path.read_text() == text
 
 

@@ -12,7 +12,7 @@ import zmq
 import zmq.asyncio
 from jupyter_client.session import Session
 
-from capsule_kernel.sockets import BATCH, IOPub, Router
+from capsule_kernel.jupyter.sockets import BATCH, IOPub, Router
 from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.asyncio
@@ -87,7 +87,7 @@ async def test_what_is_held_leaves_in_its_order_when_the_loop_goes_on(wires: Wir
     client.subscribe(b"")
     welcome = await asyncio.wait_for(client.recv_multipart(), DEADLINE)
     assert b"iopub_welcome" in b"".join(welcome)
-    iopub.hold()
+    iopub.cork()
     for kind in ("one", "two"):
         iopub.send(kind, {}, {})
     held = asyncio.ensure_future(client.recv_multipart())

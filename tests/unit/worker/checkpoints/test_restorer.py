@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from capsule_worker.checkpoints import definitions
-from capsule_worker.checkpoints.definitions import Definitions
-from capsule_worker.checkpoints.jobs import chunks_of
-from capsule_worker.checkpoints.packs import DamagedError, PackReader, pack_path
-from capsule_worker.checkpoints.placeholder import NotRestoredError, Placeholder, variable_of
+from capsule_worker.checkpoints.pickling import class_registry
+from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
+from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, Placeholder, variable_of
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.writer import Writer
+from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, pack_path
+from capsule_worker.checkpoints.writing.job import chunks_of
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.errors import ProtocolError
 from tests.support.saved_notebook import Notebook, forget_classes, manifest_paths, pack_paths
@@ -192,7 +192,7 @@ def test_a_pack_that_is_gone_costs_what_lay_in_it(saved, number):
 
 def test_the_state_of_the_interpreter_can_be_damaged_alone(saved):
     record = saved.manifest.shell.record
-    restorer = Restorer(saved.directory, saved.manifest, {}, Definitions())
+    restorer = Restorer(saved.directory, saved.manifest, {}, ClassRegistry())
     assert restorer.shell_state() == {"path": ["/somewhere"]}
     flip(pack_path(saved.directory, record.pack), record.offset)
     with pytest.raises(DamagedError, match=f"pack {record.pack} is damaged"):
@@ -523,7 +523,7 @@ def test_names_that_lie_beside_a_class_come_too(notebook, sizes):
 
 
 def test_another_class_at_the_same_address_is_not_mistaken_for_the_one_that_was_saved(notebook, monkeypatch):
-    monkeypatch.setattr(definitions, "id", lambda _: 1, raising=False)
+    monkeypatch.setattr(class_registry, "id", lambda _: 1, raising=False)
     notebook.run("class Thing:\n    kind = 'first'\nthing = Thing()")
     notebook.save()
     manifest = notebook.manifest
@@ -589,7 +589,7 @@ USES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_whoever_uses_a_placeholder_is_told_which_cell_to_run_again(use):
-    cell = mf.Cell(number=3, line="sock = connect()")
+    cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
     told = r"'sock' \(socket\) did not come back: it is open. Run In \[3\] again to make it anew: sock = connect\(\)"
     with pytest.raises(NotRestoredError, match=told):
@@ -626,7 +626,7 @@ def test_a_placeholder_stays_one_through_the_checkpoints_that_follow(notebook):
     assert standing is not None
     job = fresh.job()
     dirty = [[name for name in names if name != "sock"] for names in job.dirty]
-    fresh.take(fresh.carry_out(Writer(replace(job, dirty=dirty, gone={"sock": standing}))))
+    fresh.take(fresh.carry_out(Writer(replace(job, dirty=dirty, unsaveable={"sock": standing}))))
     again = fresh.restored()
     assert variable_of(again["sock"]) == standing
     assert again["held"] == [1]

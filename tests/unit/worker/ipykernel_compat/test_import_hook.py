@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 BEGIN = """
 import importlib, importlib.util, inspect, os, pickle, sys, traceback
 from importlib.machinery import PathFinder
-from capsule_worker import lookalikes
+from capsule_worker.ipykernel_compat import import_hook as lookalikes
 
 def run(*scripts):
     for script in scripts:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-from capsule_worker.checkpoints.strangers import hooks
-from capsule_worker.hooks import OfThread, Publisher
+from capsule_worker.checkpoints.analysis.background_activity import hooks
+from capsule_worker.output.publish_hooks import OfThread, Publisher
 
 SHELL = SimpleNamespace(client_debugger=None, user_ns={}, events=SimpleNamespace(callbacks={}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from capsule_worker.subshells import Subshells
+from capsule_worker.process.subshells import Subshells
 from tests.support.waiting import DEADLINE
 
 

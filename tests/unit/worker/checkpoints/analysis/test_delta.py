@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints.delta import Delta, delta
+from capsule_worker.checkpoints.analysis.delta import Delta, delta
 
 NAMES = "abcdefgh"
 CLASSES = ["C1", "C2", "C3", "C4"]

@@ -14,10 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from capsule_worker.checkpoints.reach import EVERY_MODULE, Groups, Links, Reach, keeps, reach, root_of
-from capsule_worker.checkpoints.touch import Touch, touch
-from capsule_worker.shell import ZMQInteractiveShell
-from capsule_worker.stand_ins import KernelOfShell
+from capsule_worker.checkpoints.analysis.name_usage import NameUsage, name_usage
+from capsule_worker.checkpoints.analysis.reachability import (
+    EVERY_MODULE,
+    GroupIndex,
+    HiddenReferences,
+    ReachableNames,
+    can_retain,
+    reachable_names,
+    root_of,
+)
+from capsule_worker.ipykernel_compat.kernel_proxy import KernelProxy
+from capsule_worker.shell.shell import ZMQInteractiveShell
 
 TRANSFORMER: Any = TransformerManager()  # type: ignore[no-untyped-call]  # IPython has no types
 
@@ -32,9 +40,9 @@ class Group:
     plain: bool = False
 
 
-def touch_of(cell: str) -> Touch:
+def touch_of(cell: str) -> NameUsage:
     """Return what a cell touches, as it was typed."""
-    return touch(TRANSFORMER.transform_cell(textwrap.dedent(cell)))
+    return name_usage(TRANSFORMER.transform_cell(textwrap.dedent(cell)))
 
 
 def notebook(setup: str) -> dict[str, Any]:
@@ -49,13 +57,13 @@ def reached(
     cell: str,
     space: dict[str, Any],
     groups: tuple[Group, ...] = (),
-    links: Links | None = None,
+    links: HiddenReferences | None = None,
     unsaveable: tuple[str, ...] = (),
-) -> Reach:
-    return reach([touch_of(cell)], space, Groups(groups), links or Links(), unsaveable)
+) -> ReachableNames:
+    return reachable_names([touch_of(cell)], space, GroupIndex(groups), links or HiddenReferences(), unsaveable)
 
 
-def names_of(found: Reach) -> set[str]:
+def names_of(found: ReachableNames) -> set[str]:
     assert found.names is not None
     return found.names
 
@@ -178,7 +186,7 @@ def test_the_modules_that_a_cell_imports_are_known_by_their_roots() -> None:
 @given(st.text(max_size=40))
 @settings(max_examples=150, deadline=None)
 def test_no_text_makes_it_fail(text: str) -> None:
-    touch(text)
+    name_usage(text)
 
 
 # -- what stands behind names, where nothing is saved yet ---------------------------------------------------------
@@ -261,7 +269,7 @@ def test_code_that_can_reach_anything_does_so_behind_a_name(setup: str) -> None:
     assert found.reason
 
 
-@pytest.mark.parametrize("kind", [ZMQInteractiveShell, KernelOfShell])
+@pytest.mark.parametrize("kind", [ZMQInteractiveShell, KernelProxy])
 def test_who_has_the_shell_can_reach_anything(kind: type) -> None:
     shell = kind.__new__(kind)
     assert reached("s.run_cell('x')", {"s": shell, "x": []}).names is None
@@ -330,8 +338,8 @@ def test_a_name_that_was_deleted_leads_to_what_it_was() -> None:
 # -- through hidden places ----------------------------------------------------------------------------------------
 
 
-def linked(key: str, *names: str) -> Links:
-    links = Links()
+def linked(key: str, *names: str) -> HiddenReferences:
+    links = HiddenReferences()
     links.join(key, names)
     return links
 
@@ -383,7 +391,7 @@ def test_a_module_leads_to_those_that_it_can_call(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("root", ["numpy", "pandas", "json", "math", "os", "IPython", "torch", "_private", "capsule"])
 def test_a_module_that_keeps_nothing_is_no_link(root: str) -> None:
-    assert not keeps(root)
+    assert not can_retain(root)
     found = reached(f"import {root}", {"x": []}, links=linked(root, "x"))
     assert found.names == set()
     assert found.joins == {}
@@ -391,7 +399,7 @@ def test_a_module_that_keeps_nothing_is_no_link(root: str) -> None:
 
 @pytest.mark.parametrize("root", ["sys", "logging", "builtins", "weakref", "somebodys_own", "matplotlib", "mlflow"])
 def test_a_module_that_may_keep_something_is_a_link(root: str) -> None:
-    assert keeps(root)
+    assert can_retain(root)
 
 
 def test_what_a_module_holds_spreads_to_what_is_near() -> None:
@@ -408,7 +416,7 @@ def test_what_was_shared_before_the_module_got_it_is_linked_as_well() -> None:
 
 def test_a_callback_that_a_module_keeps_is_followed() -> None:
     space = notebook("x = []\ndef f(): x.append(1)")
-    links = Links()
+    links = HiddenReferences()
     for key, names in reached("import hoard\nhoard.register(f)", space).joins.items():
         links.join(key, names)
     assert reached("import hoard\nhoard.call()", space, links=links).names == {"f", "x"}
@@ -416,7 +424,7 @@ def test_a_callback_that_a_module_keeps_is_followed() -> None:
 
 def test_lists_are_not_held_together_by_what_kind_of_thing_they_are() -> None:
     groups = (Group(names=["x"]), Group(names=["y"]))
-    links = Links()
+    links = HiddenReferences()
     for key, names in reached("x.append(1)", {"x": [], "y": []}, groups).joins.items():
         links.join(key, names)
     assert reached("y", {"x": [], "y": []}, groups, links).names == {"y"}
@@ -467,7 +475,7 @@ def test_a_cell_that_can_reach_anything_links_everything_with_every_module() -> 
 
 
 def test_links_are_found_from_both_ends() -> None:
-    links = Links()
+    links = HiddenReferences()
     links.join("hoard", {"x", "y"})
     links.join(":g", {"y"})
     assert links.held_by("hoard") == {"x", "y"}
@@ -497,17 +505,17 @@ def states(draw: st.DrawFn) -> Any:
         (draw(st.sampled_from(["hoard", "shelf", ":a", ":b", EVERY_MODULE])), draw(some()))
         for _ in range(draw(st.integers(0, 3)))
     ]
-    touches = [Touch(frozenset(draw(some())), frozenset(draw(st.sets(st.just("hoard"))))) for _ in range(2)]
+    touches = [NameUsage(frozenset(draw(some())), frozenset(draw(st.sets(st.just("hoard"))))) for _ in range(2)]
     return groups, links, draw(some()), touches
 
 
-def found_in(state: Any, touches: list[Touch], known: int | None = None) -> Reach:
+def found_in(state: Any, touches: list[NameUsage], known: int | None = None) -> ReachableNames:
     groups, joins, unsaveable, _ = state
-    links = Links()
+    links = HiddenReferences()
     for key, names in joins[:known]:
         links.join(key, names)
     space: dict[str, Any] = {name: [] for name in NAMES}
-    return reach(touches, space, Groups(groups), links, unsaveable)
+    return reachable_names(touches, space, GroupIndex(groups), links, unsaveable)
 
 
 @given(states())
@@ -528,7 +536,7 @@ def test_what_is_reached_is_closed(state: Any) -> None:
     first = found_in(state, touches)
     after = (groups, [*joins, *first.joins.items()], unsaveable, touches)
     roots = frozenset().union(*(each.modules for each in touches))
-    again = found_in(after, [Touch(frozenset(names_of(first)), roots)])
+    again = found_in(after, [NameUsage(frozenset(names_of(first)), roots)])
     assert again.names == first.names
     assert names_of(found_in(state, touches, known=0)) <= names_of(first)
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from capsule_worker.checkpoints.quiet import is_quiet
-from capsule_worker.checkpoints.touch import touch
+from capsule_worker.checkpoints.analysis.name_usage import name_usage
+from capsule_worker.checkpoints.analysis.read_only_cells import is_read_only
 
 NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None, "_": [1]}
 
@@ -17,7 +17,7 @@ NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None
     ["pass", "", "# nothing", "1 + 1", "print(n)", "print(n, text.upper(), len(text))", "if n > 0: print(abs(n))"],
 )
 def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
-    assert is_quiet(source, touch(source), NAMESPACE)
+    assert is_read_only(source, name_usage(source), NAMESPACE)
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
     ],
 )
 def test_in_doubt_a_cell_may_have_changed_something(source: str) -> None:
-    assert not is_quiet(source, touch(source), NAMESPACE)
+    assert not is_read_only(source, name_usage(source), NAMESPACE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints.partition import partition
+from capsule_worker.checkpoints.analysis.sharing import partition
 
 HOLDINGS = st.dictionaries(
     st.text("abcdefghijkl", min_size=1, max_size=2), st.frozensets(st.integers(0, 30), max_size=5), max_size=25

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_worker.checkpoints.pickling import NamespacePickler
-from capsule_worker.checkpoints.placeholder import NotRestoredError, variable_of
-from capsule_worker.checkpoints.rebuilding import make_class, make_function
+from capsule_worker.checkpoints.pickling.pickler import NamespacePickler
+from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, variable_of
+from capsule_worker.checkpoints.pickling.reconstruct import make_class, make_function
 from tests.support.saved_notebook import Notebook, forget_classes
 
 

@@ -8,8 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints.chunks import BLOCK, LONGEST, SHORTEST, blocks, cuts
-from capsule_worker.checkpoints.packs import ALIGNMENT
+from capsule_worker.checkpoints.storage.chunking import BLOCK, LONGEST, SHORTEST, blocks, cuts
+from capsule_worker.checkpoints.storage.packs import ALIGNMENT
 
 #: Sizes around everything that matters: nothing, one byte, the shortest and the longest chunk, several of them.
 SIZES = st.one_of(

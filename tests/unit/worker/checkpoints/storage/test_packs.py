@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints import packs
-from capsule_worker.checkpoints.chunks import BLOCK
-from capsule_worker.checkpoints.packs import (
+from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage.chunking import BLOCK
+from capsule_worker.checkpoints.storage.packs import (
     ALIGNMENT,
     Chunk,
     DamagedError,
@@ -172,7 +172,7 @@ def test_what_is_mapped_outlives_its_reader_and_its_file(session):
 
 
 def test_a_buffer_that_is_scattered_too_much_is_read(session, monkeypatch):
-    monkeypatch.setattr(packs, "MOST_RUNS", 3)
+    monkeypatch.setattr(packs, "MAX_RUNS", 3)
     pack = writer(session)
     content = b""
     chunks = []

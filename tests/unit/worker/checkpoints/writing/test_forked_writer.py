@@ -15,12 +15,13 @@ from typing import NoReturn
 
 import pytest
 
-from capsule_worker import children
-from capsule_worker.checkpoints import copies, packs
-from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.publishing import claim
-from capsule_worker.checkpoints.writer import Writer
-from capsule_worker.checkpoints.writes import WriteApart
+from capsule_worker.checkpoints.pickling.placeholder import variable_of
+from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.writing import forked_writer
+from capsule_worker.checkpoints.writing.publish import lease_packs
+from capsule_worker.checkpoints.writing.strategies import ForkedWrite
+from capsule_worker.checkpoints.writing.writer import Writer
+from capsule_worker.process import children
 from capsule_worker.protocol import manifest as mf
 from tests.support.saved_notebook import Notebook, pack_paths
 from tests.support.waiting import pass_time, poll_until
@@ -57,7 +58,7 @@ def wait_for_end(reading: int) -> None:
 def save_apart(notebook: Notebook, hang: float = HANG) -> list[str]:
     """Make a checkpoint as a worker does where objects may do anything; return how writers failed."""
     job = notebook.job()
-    progress = copies.Progress()
+    progress = forked_writer.Progress()
     reading, writing = os.pipe()
     telling, told = os.pipe()
 
@@ -72,13 +73,13 @@ def save_apart(notebook: Notebook, hang: float = HANG) -> list[str]:
             blamed[unit] = how
             os.write(told, f"{how}\n".encode())
 
-        copies.watch(progress, lambda: write(Writer(job, progress.step, blamed)), blame, hang)
+        forked_writer.watch(progress, lambda: write(Writer(job, progress.step, blamed)), blame, hang)
         os._exit(0)
 
     def write(writer: Writer) -> None:
         notebook.carry_out(writer)
 
-    copies.fork_guardian(guard)
+    forked_writer.fork_guardian(guard)
     os.close(writing)
     os.close(told)
     wait_for_end(reading)
@@ -192,8 +193,8 @@ def test_what_an_object_does_while_it_is_saved_stays_within_the_copy(notebook, c
 
 
 def test_what_takes_more_and_more_memory_is_stopped(notebook, monkeypatch):
-    monkeypatch.setattr(copies, "_ROOM", 64 * MB)
-    monkeypatch.setattr(copies, "_PART", 0.0)
+    monkeypatch.setattr(forked_writer, "_ROOM", 64 * MB)
+    monkeypatch.setattr(forked_writer, "_PART", 0.0)
     hostile(notebook, "hoard = [time.sleep(0.01) or b'x' * 1_000_000 * (n % 2 + 1) for n in range(1000)]")
     (failure, *_) = save_apart(notebook, hang=30)
     assert failure == "saving it took more than 67 MB of memory"
@@ -263,7 +264,7 @@ def test_large_data_is_progress_however_long_it_takes(notebook, monkeypatch):
 
 
 def test_a_writer_that_fails_for_no_object_is_not_tried_again():
-    progress = copies.Progress()
+    progress = forked_writer.Progress()
     blamed: list[str] = []
 
     def write() -> None:
@@ -271,14 +272,14 @@ def test_a_writer_that_fails_for_no_object_is_not_tried_again():
         os._exit(1)
 
     def act() -> int:
-        return int(copies.watch(progress, write, lambda unit, _: blamed.append(unit), HANG))
+        return int(forked_writer.watch(progress, write, lambda unit, _: blamed.append(unit), HANG))
 
     assert run(act) == 0
     assert blamed == []
 
 
 def test_what_is_blamed_twice_is_not_tried_for_ever():
-    progress = copies.Progress()
+    progress = forked_writer.Progress()
 
     def write() -> None:
         progress.step(5, "always the same")
@@ -286,7 +287,7 @@ def test_what_is_blamed_twice_is_not_tried_for_ever():
 
     def act() -> int:
         blamed: list[str] = []
-        done = copies.watch(progress, write, lambda unit, _: blamed.append(unit), HANG)
+        done = forked_writer.watch(progress, write, lambda unit, _: blamed.append(unit), HANG)
         return 2 if blamed == ["always the same"] and not done else 0
 
     assert run(act) == 2
@@ -307,7 +308,7 @@ def run(act: Callable[[], int]) -> int:
 
 def test_the_guardian_is_not_this_process_s_child():
     reading, writing = os.pipe()
-    copies.fork_guardian(lambda: pass_time(0.5) or os._exit(0))  # type: ignore[func-returns-value]
+    forked_writer.fork_guardian(lambda: pass_time(0.5) or os._exit(0))  # type: ignore[func-returns-value]
     os.close(writing)
     assert not children.others()
     while children.expected():
@@ -326,7 +327,7 @@ def test_what_fails_in_the_guardian_does_not_reach_the_code_that_forked(notebook
         raise KeyboardInterrupt
 
     reading, writing = os.pipe()
-    copies.fork_guardian(guard)
+    forked_writer.fork_guardian(guard)
     os.close(writing)
     wait_for_end(reading)
 
@@ -347,7 +348,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
 
     monkeypatch.setattr(Writer, "commit", end)
     job = notebook.job()
-    write = WriteApart(job, [], set())
+    write = ForkedWrite(job, [], set())
     assert write.wait(60)
     assert set(write.collect().unsaved) == set()
     write.close()
@@ -366,7 +367,7 @@ def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
     notebook.run("b = [4]")
     job = notebook.job()
     (kept,) = [one.name for one in (notebook.directory / mf.PACKS).iterdir()]
-    with claim(job):
+    with lease_packs(job):
         (path,) = (notebook.directory / mf.INCOMING).glob(f"*{mf.CLAIM_SUFFIX}")
         assert kept.removesuffix(mf.PACK_SUFFIX) in path.read_text().split()
         assert f"{job.head.number:08d}-{job.head.id[-8:]}" in path.read_text().split()
@@ -376,7 +377,7 @@ def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
 
 
 def test_progress_is_seen_by_whoever_shares_it():
-    progress = copies.Progress()
+    progress = forked_writer.Progress()
     assert progress.look() == (0, 0, "")
     progress.step(5, "a name")
     progress.step(7)

@@ -18,11 +18,13 @@ import pytest
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
-from capsule_worker.checkpoints import packs, writer
-from capsule_worker.checkpoints.jobs import Job, dump_outcome, load_outcome
-from capsule_worker.checkpoints.packs import StorageError
-from capsule_worker.checkpoints.placeholder import variable_of
-from capsule_worker.checkpoints.writer import Writer
+from capsule_durable.storage.process_identity import this_process
+from capsule_worker.checkpoints.pickling.placeholder import variable_of
+from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.writing import writer
+from capsule_worker.checkpoints.writing.job import CheckpointJob, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
 from tests.support.saved_notebook import Notebook, manifest_paths, pack_paths, size_on_disk
 
@@ -560,7 +562,7 @@ class Crash:
         raise AssertionError("not reached")
 
 
-def carry_out_until(notebook: Notebook, job: Job, crash: Crash) -> bool:
+def carry_out_until(notebook: Notebook, job: CheckpointJob, crash: Crash) -> bool:
     """Do a job in a process of its own; return whether it came to its end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that threads are not copied does no harm here
@@ -582,16 +584,16 @@ def home(tmp_path: Path) -> tuple[Path, Notebook]:
     """Return a home with a session, one checkpoint in its catalogue, and a namespace that has changed since."""
     home = tmp_path / "home"
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel", "a.ipynb", os.getpid()).id
+        session = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
         notebook = Notebook(catalogue.directory(session), session)
         notebook.run(MAKE.format(version=1))
         notebook.save()
-        assert len(catalogue.adopt(session)) == 1
+        assert len(catalogue.import_incoming(session)) == 1
     notebook.run(MAKE.format(version=2))
     return home, notebook
 
 
-def calls_of(notebook: Notebook, job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def calls_of(notebook: Notebook, job: CheckpointJob, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Do a job and return the names of the calls that it takes."""
     made = []
 
@@ -646,7 +648,7 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
         with Catalogue(tmp_path / "copy") as catalogue:
             if goes_on:
                 catalogue.finish(notebook.session)
-            new = catalogue.adopt(notebook.session)
+            new = catalogue.import_incoming(notebook.session)
             if goes_on:
                 # The data was handed over before the draft, so the front can do the rest once that is whole.
                 assert len(new) == (number > drafted)
@@ -656,7 +658,7 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
             assert version_of(place, catalogue.manifest(catalogue.checkpoints()[-1].id)) == 1
             # The next one is made from what its process knows: that the one before did not come to anything.
             notebook.carry_out(Writer(replace(next_job, directory=place.directory)))
-            assert len(catalogue.adopt(notebook.session)) == 1
+            assert len(catalogue.import_incoming(notebook.session)) == 1
             assert version_of(place, latest(catalogue, notebook)) == 2
             catalogue.collect(notebook.session, LATEST_ONLY, 0.0, writing=True)
             assert {path.stem for path in pack_paths(place.directory)} == latest(catalogue, notebook).packs

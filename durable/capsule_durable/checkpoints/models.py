@@ -1,0 +1,230 @@
+"""What the catalogue tells about sessions and checkpoints, and how people refer to them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from capsule_durable.errors import CapsuleError
+from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, state_of
+from capsule_worker.protocol.model import Model
+
+#: The fewest characters of an id that stand for it.
+SHORTEST_PREFIX = 4
+#: Of ids, as many as fit a line.
+_FIT = 5
+
+
+class SessionRow(Model):
+    """A session: the life of one kernel."""
+
+    id: str
+    kernel: str
+    notebook: str | None
+    #: The identity of its front, as text.
+    process: str
+    #: Seconds since the epoch.
+    started: float
+    #: Seconds since the epoch; None: nobody said that it ended.
+    ended: float | None
+    #: Id of the checkpoint at which it stands.
+    head: str | None
+    #: How many checkpoints it has.
+    checkpoints: int
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The identity of its front; None if the row does not contain one."""
+        return ProcessIdentity.parse(self.process)
+
+    @property
+    def pid(self) -> int:
+        """The pid of its front, in the pid namespace of that process; 0 if it is unknown."""
+        return self.identity.pid if self.identity is not None else 0
+
+    @property
+    def state(self) -> ProcessState:
+        """The state of its front. After the session was ended, only the front's lock tells whether it has closed."""
+        state = state_of(self.process)
+        return "unknown" if state == "running" and self.ended is not None else state
+
+
+class Entry(Model):
+    """A checkpoint, as lists show it."""
+
+    id: str
+    session: str
+    #: Counts the session's checkpoints.
+    number: int
+    parent: str | None
+    #: Seconds since the epoch at which its state was taken.
+    time: float
+    execution_count: int
+    code: str
+    name: str | None
+    description: str
+    tags: list[str]
+    #: Bytes of its content.
+    size: int
+    #: Bytes that were written for it; the rest was there already.
+    bytes_written: int
+    #: Seconds until all of it was on disk.
+    duration: float
+    #: Whether a session stands at it.
+    head: bool
+    #: How many variables it has, those that could not be saved included.
+    variables: int
+    #: How many could not be saved.
+    unsaved: int
+    #: The notebook of its session.
+    notebook: str | None
+
+
+class Collected(Model):
+    """What a collection removed, and what is left."""
+
+    #: Ids of the checkpoints that the policy dropped, oldest first.
+    dropped: list[str]
+    #: Bytes of files that were removed.
+    freed: int
+    #: Bytes of packs that are left.
+    kept: int
+
+
+class UnknownSession(CapsuleError):
+    """A reference stands for no session, or for more than one.
+
+    Args:
+        session_id: what was asked for.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, session_id: str, message: str = "") -> None:
+        super().__init__(message or f"there is no session {session_id!r}")
+        self.session_id = session_id
+
+
+class UnknownCheckpoint(CapsuleError):
+    """A reference stands for no checkpoint, or for more than one.
+
+    Args:
+        reference: what was asked for.
+        message: what is wrong with it.
+        closest: names and ids that may have been meant.
+    """
+
+    def __init__(self, reference: str, message: str, closest: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.reference = reference
+        self.closest = list(closest)
+
+
+def matches(entry: Entry, query: str) -> bool:
+    """Return whether all words of ``query`` occur in the entry's name, description, tags or id, in any case."""
+    text = "\n".join([entry.name or "", entry.description, *entry.tags, entry.id]).casefold()
+    return all(word in text for word in query.casefold().split())
+
+
+def resolve(reference: str, entries: Sequence[Entry], session: str | None = None) -> Entry:
+    """Return the checkpoint that ``reference`` stands for: a name, a number ("12", "#12"), an id or its beginning.
+
+    A name stands for the newest checkpoint that has it. Those of ``session`` come before all others; numbers stand for
+    its checkpoints only.
+
+    Args:
+        reference: what a person wrote.
+        entries: all checkpoints, newest first.
+        session: the id of the session in which it was written.
+
+    Raises:
+        UnknownCheckpoint: it stands for none, or for several.
+    """
+    reference = reference.strip()
+    if not entries:
+        raise UnknownCheckpoint(reference, "there are no checkpoints yet")
+    if not reference:
+        raise UnknownCheckpoint(reference, "say which checkpoint: its name, number or id")
+    ours = [entry for entry in entries if entry.session == session]
+    named = [entry for entry in [*ours, *entries] if entry.name == reference]
+    if named:
+        return named[0]
+    numbered = _by_number(reference, ours if session else entries)
+    if numbered:
+        return _only(reference, numbered, "is the number of")
+    begun = _by_id(reference, ours) or _by_id(reference, entries)
+    if begun:
+        return _only(reference, begun, "begins the ids of")
+    raise _unknown(reference, entries)
+
+
+def resolve_session(reference: str, sessions: Sequence[SessionRow]) -> SessionRow:
+    """Return the session that ``reference`` stands for: an id or its beginning, a notebook's path or the end of it.
+
+    A notebook stands for its newest session that has checkpoints, or else for its newest.
+
+    Args:
+        reference: what a person wrote.
+        sessions: all sessions, newest first.
+
+    Raises:
+        UnknownSession: it stands for none, or for several.
+    """
+    reference = reference.strip()
+    if not reference:
+        raise UnknownSession(reference, "say which session: its id, or its notebook")
+    begun = [session for session in sessions if session.id == reference] or [
+        session for session in sessions if session.id.startswith(reference) and len(reference) >= SHORTEST_PREFIX
+    ]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise UnknownSession(
+            reference,
+            f"{reference!r} is ambiguous: it begins the ids of {len(begun)} sessions "
+            f"({_listed([session.id for session in begun])}); give more of the id",
+        )
+    of_notebook = [
+        session
+        for session in sessions
+        if reference == session.kernel or (session.notebook and f"/{session.notebook}".endswith(f"/{reference}"))
+    ]
+    if not of_notebook:
+        raise UnknownSession(reference)
+    return next((session for session in of_notebook if session.checkpoints), of_notebook[0])
+
+
+def _by_number(reference: str, entries: Sequence[Entry]) -> list[Entry]:
+    number = reference.removeprefix("#")
+    if not (number.isascii() and number.isdigit()):
+        return []
+    return [entry for entry in entries if str(entry.number) == number]
+
+
+def _by_id(reference: str, entries: Sequence[Entry]) -> list[Entry]:
+    if len(reference) < SHORTEST_PREFIX:
+        return []
+    return [entry for entry in entries if entry.id == reference] or [
+        entry for entry in entries if entry.id.startswith(reference)
+    ]
+
+
+def _only(reference: str, found: Sequence[Entry], what: str) -> Entry:
+    if len(found) == 1:
+        return found[0]
+    ids = [entry.id for entry in found]
+    raise UnknownCheckpoint(
+        reference,
+        f"{reference!r} is ambiguous: it {what} {len(ids)} checkpoints ({_listed(ids)}); give more of the id",
+        ids,
+    )
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_FIT]) + (", ..." if len(ids) > _FIT else "")
+
+
+def _unknown(reference: str, entries: Sequence[Entry]) -> UnknownCheckpoint:
+    words = {word.casefold(): word for entry in reversed(entries) for word in (entry.id, entry.name) if word}
+    closest = [words[word] for word in difflib.get_close_matches(reference.casefold(), words, n=3, cutoff=0.5)]
+    hint = f"; the closest: {', '.join(closest)}" if closest else ""
+    return UnknownCheckpoint(reference, f"there is no checkpoint {reference!r}{hint}", closest)

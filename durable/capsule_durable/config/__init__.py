@@ -1,0 +1,1 @@
+"""The configuration, and the directories that Capsule uses."""

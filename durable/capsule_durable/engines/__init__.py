@@ -1,0 +1,1 @@
+"""Durable engines: where promises and tasks are stored."""

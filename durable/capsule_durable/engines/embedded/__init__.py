@@ -1,0 +1,1 @@
+"""The embedded engine: promises and tasks in a SQLite file."""

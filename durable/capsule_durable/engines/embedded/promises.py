@@ -1,0 +1,101 @@
+"""Requests about promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capsule_durable.engines.embedded import wire
+from capsule_durable.engines.embedded.transaction import DELAY, TARGET, TIMER, Promise, Transaction
+from capsule_durable.engines.embedded.wire import Answer, refusal
+
+#: How many promises one request looks at in search of some. A page can be short, or empty, and still not be the last.
+LOOKED_AT = 2000
+
+_ALL = "SELECT n, state, tags FROM promises WHERE n > :after ORDER BY n LIMIT :most"
+#: They are few, and have an index of their own.
+_PENDING = (
+    "SELECT n, state, tags FROM promises INDEXED BY promises_due"
+    " WHERE state = 'pending' AND n > :after ORDER BY n LIMIT :most"
+)
+_TAG = "EXISTS (SELECT 1 FROM json_each(tags) WHERE key = :name{0} AND value = :value{0})"
+
+
+def get(tx: Transaction, request: wire.GetPromise) -> Answer:
+    """Read a promise."""
+    promise = tx.promise(request.id)
+    return no_promise(request.id) if promise is None else _answer(200, promise)
+
+
+def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
+    """Make a promise, and its task if it has a target; one that is there stays as it is."""
+    promise = tx.promise(request.id)
+    if promise is not None:
+        return _answer(200, promise)
+    promise = tx.add(request)
+    if promise.state != "pending":
+        return _answer(200, promise)
+    target = request.tags.get(TARGET)
+    # A timer is settled by its time. It has a target for the sake of servers that know no other timers; the SDK
+    # drops its task, since there is nothing to run.
+    if target is not None and request.tags.get(TIMER) != "true":
+        delay = request.tags.get(DELAY, "")
+        tx.add_task(promise.n, promise.id, target, max(int(delay) if delay.isdecimal() else 0, tx.now))
+    return _answer(201, promise)
+
+
+def settle(tx: Transaction, request: wire.SettlePromise) -> Answer:
+    """Settle a promise; one that is settled stays as it is."""
+    promise = tx.promise(request.id)
+    if promise is None:
+        return no_promise(request.id)
+    if promise.state == "pending":
+        promise = tx.settle(promise, request.state, bytes(request.value).decode(), tx.now)
+    return _answer(200, promise)
+
+
+def listen(tx: Transaction, request: wire.Listen) -> Answer:
+    """Have an address told of the settlement, unless that has been."""
+    promise = tx.promise(request.awaited)
+    if promise is None:
+        return no_promise(request.awaited)
+    if promise.state == "pending":
+        if request.address in tx.here.addresses:
+            # Who listens here is gone when this process is: no row need tell of it.
+            tx.awaited.add(promise.id)
+        else:
+            tx.sql.execute("INSERT OR IGNORE INTO listeners VALUES (?, ?)", (promise.n, request.address))
+    return _answer(200, promise)
+
+
+def search(tx: Transaction, request: wire.SearchPromises) -> Answer:
+    """List promises by state and tags, page by page."""
+    cursor = request.cursor or "0"
+    if not cursor.isdecimal():
+        return refusal(400, f"not a cursor of this engine: {cursor!r}")
+    values: dict[str, Any] = {"after": int(cursor), "most": LOOKED_AT, "state": request.state, "limit": request.limit}
+    conditions = ["n > :after"] if request.state is None else ["state = :state"]
+    for number, (name, value) in enumerate(request.tags.items()):
+        values |= {f"name{number}": name, f"value{number}": value}
+        conditions.append(_TAG.format(number))
+    rows = _PENDING if request.state == "pending" else _ALL
+    where = " AND ".join(conditions)
+    last, looked_at = tx.sql.execute(f"SELECT max(n), count(*) FROM ({rows})", values).fetchone()  # noqa: S608
+    found = [
+        n
+        for (n,) in tx.sql.execute(f"SELECT n FROM ({rows}) WHERE {where} ORDER BY n LIMIT :limit", values)  # noqa: S608
+    ]
+    page: dict[str, Any] = {"promises": [tx.numbered(n).record() for n in found]}
+    if len(found) == request.limit:
+        page["cursor"] = str(found[-1])
+    elif looked_at == LOOKED_AT:
+        page["cursor"] = str(last)
+    return Answer(200, page)
+
+
+def no_promise(promise_id: str) -> Answer:
+    """Return the answer where there is none."""
+    return refusal(404, f"promise {promise_id} not found")
+
+
+def _answer(status: int, promise: Promise) -> Answer:
+    return Answer(status, {"promise": promise.record()})

@@ -1,0 +1,1 @@
+"""The execution of cells: durable functions, bridge, retries, runs."""

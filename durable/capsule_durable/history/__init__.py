@@ -1,0 +1,1 @@
+"""The history of cells: sources, outputs, outcomes, runs, and the ledger."""

@@ -1,0 +1,1 @@
+"""Messages between the front and a worker: transport, session, pending requests, capabilities."""

@@ -1,0 +1,49 @@
+"""What cells can ask of the front: show text, show objects, ask for input, end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from capsule_worker.protocol import Output
+from capsule_worker.protocol.messages import StreamOutput
+
+
+@dataclass(frozen=True, slots=True)
+class InputPrompt:
+    """An input that a cell waits for.
+
+    Args:
+        execution_id: the cell's execution.
+        answer_id: the promise that an answer at the client resolves (``Bridge.answer``).
+        prompt: what to show.
+        password: whether the answer must not be shown or kept.
+    """
+
+    execution_id: str
+    answer_id: str
+    prompt: str
+    password: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """The ways from a session to the people at its clients. None of them may block.
+
+    Args:
+        stream: shows text below the cell of an execution, which may have ended.
+        display: shows, updates or clears rich output there.
+        prompt: shows a question at the client.
+        leave: ends the kernel when no cell runs any more.
+        subshells: returns the ids of the subshells.
+    """
+
+    stream: Callable[[str, StreamOutput], None]
+    display: Callable[[str, Output], None]
+    prompt: Callable[[InputPrompt], None]
+    leave: Callable[[], None] = lambda: None
+    subshells: Callable[[], list[str]] = list
+
+
+#: Answers a cell's input: execution id, prompt, password -> the text.
+AskInput = Callable[[str, str, bool], Awaitable[str]]

@@ -1,0 +1,1 @@
+"""The front's half of the sandbox: policy, environment, resource limits."""

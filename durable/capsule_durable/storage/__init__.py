@@ -1,0 +1,1 @@
+"""Basics of all stores: the processes that data belongs to."""

@@ -1,0 +1,1 @@
+"""Worker processes: launching, supervising, replacing them."""

@@ -1,0 +1,1 @@
+"""The Jupyter side: sockets, messages, the kernel."""

@@ -1,0 +1,158 @@
+"""ZMQ sockets on asyncio's loop: what arrives is handed out at once, what is sent leaves at once.
+
+A socket's descriptor signals only that something has changed, and whatever is done with the socket swallows the signal:
+so after each use it is looked whether something has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+from jupyter_client.session import Session
+
+#: Messages that are handed out before others have their turn on the loop.
+BATCH = 100
+#: Flags as numbers: as members of an enumeration they cost more than to send a part of a message.
+_MORE, _NOW = int(zmq.SNDMORE), int(zmq.NOBLOCK)
+
+
+class _Socket:
+    """A socket as ``Session.send`` wants it.
+
+    Args:
+        socket: it is the object's from now on. No message that is sent may have to wait.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._looking = False
+
+    def look(self) -> None:
+        """Take what has arrived."""
+        raise NotImplementedError
+
+    def send_multipart(self, parts: Sequence[Any], copy: bool = True) -> None:
+        """Send a message."""
+        send = self.socket.send
+        for part in parts[:-1]:
+            send(part, _MORE, copy)
+        send(parts[-1], 0, copy)
+        if not self._looking and self._has_come():
+            self._looking = True
+            self._loop.call_soon(self._look_again)
+
+    def close(self, linger: int) -> None:
+        """Send what is queued, for so many milliseconds at most, and close. Idempotent."""
+        if not self.socket.closed:
+            self._loop.remove_reader(self._fd)
+            self.socket.close(linger=linger)
+
+    def _has_come(self) -> bool:
+        return not self.socket.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & 1)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._fd, self.look)
+        self._loop.call_soon(self.look)
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self.look()
+
+
+class Router(_Socket):
+    """Hands out the requests that arrive at a ROUTER socket, and sends the replies."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        super().__init__(socket)
+        self._receive: Callable[[list[zmq.Frame]], None] | None = None
+
+    def on_recv(self, receive: Callable[[list[zmq.Frame]], None]) -> None:
+        """Have each message given to ``receive``, as frames, on the loop."""
+        self._receive = receive
+        self._listen()
+
+    def look(self) -> None:
+        """Hand out what has arrived."""
+        if self._receive is None:
+            return
+        for _ in range(BATCH):
+            if not self._has_come():
+                return
+            self._receive(self.socket.recv_multipart(_NOW, copy=False))
+        self._loop.call_soon(self.look)
+
+
+class IOPub(_Socket):
+    """The publishing socket (XPUB). Greets each new subscription with ``iopub_welcome`` (JEP 65).
+
+    A subscription takes effect when it is greeted, not when it arrives: the welcome is the first message that a
+    client gets.
+
+    Args:
+        socket: it is the object's from now on; its subscriptions are manual (``XPUB_MANUAL``).
+        session: signs messages.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], session: Session) -> None:
+        super().__init__(socket)
+        self._session = session
+        #: Messages that are held back; None while they are sent at once.
+        self._held: list[tuple[Any, ...]] | None = None
+        self._listen()
+
+    def send(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        parent: Any,
+        metadata: Any = None,
+        topic: bytes = b"",
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        """Publish a message to everybody who has subscribed."""
+        if self._held is not None:
+            self._held.append((msg_type, content, parent, metadata, topic, buffers))
+            return
+        self.look()
+        self._session.send(
+            self,  # type: ignore[arg-type]  # what it needs of a socket
+            msg_type,
+            content,
+            parent=parent,
+            metadata=metadata,
+            ident=topic or msg_type.encode(),
+            buffers=list(buffers),
+        )
+
+    def cork(self) -> None:
+        """Send what is published from now on as soon as the loop goes on, in its order."""
+        if self._held is None:
+            self._held = []
+            self._loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        for message in held or ():
+            self.send(*message)
+
+    def look(self) -> None:
+        """Answer the subscriptions that have arrived."""
+        while self._has_come():
+            event = self.socket.recv(_NOW)
+            # The socket applies these to the client whose event was read last.
+            if event[:1] == b"\x01":
+                self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
+                content = {"subscription": event[1:].decode("utf-8", "replace")}
+                self._session.send(self.socket, "iopub_welcome", content, parent={}, ident=event[1:])
+            elif event[:1] == b"\x00":
+                self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
+
+    def close(self, linger: int) -> None:
+        """Send what is held back and queued, and close; see the base class."""
+        self._release()
+        super().close(linger)

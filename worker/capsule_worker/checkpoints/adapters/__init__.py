@@ -1,0 +1,1 @@
+"""Adapters: one module per library whose objects need special treatment."""

@@ -1,0 +1,1 @@
+"""Pure analysis of the namespace: what a cell used, what changed, what shares memory."""

@@ -1,0 +1,1 @@
+"""Pickling of the user's objects."""

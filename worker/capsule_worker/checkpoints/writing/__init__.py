@@ -1,0 +1,1 @@
+"""Writing a checkpoint: in the process, in threads, or in a fork."""

@@ -1,0 +1,1 @@
+"""Conversations with the client: comms, stdin, the debugger."""

@@ -1,0 +1,1 @@
+"""Stand-ins for ipykernel and the objects that its users expect."""

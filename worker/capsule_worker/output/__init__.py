@@ -1,0 +1,1 @@
+"""Outputs of cells: streams, file descriptors, displays."""

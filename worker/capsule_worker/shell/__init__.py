@@ -1,0 +1,1 @@
+"""IPython's shell, and the cells that run in it."""

@@ -1,0 +1,129 @@
+"""Magics that notebooks expect beyond IPython's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from IPython.core import page
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magics.code import CodeMagics, MacroToEdit
+from IPython.display import Javascript, display
+
+from capsule_worker.process.subshells import THREAD
+from capsule_worker.shell.ipython_config import IPKernelApp
+
+
+@magics_class
+class NotebookMagics(Magics):
+    """``%clear``, ``%less``, ``%more``, ``%man``, ``%edit``, ``%autosave``, ``%connect_info``, ``%subshell``, ..."""
+
+    def _shell(self) -> InteractiveShell:
+        assert self.shell is not None
+        return self.shell
+
+    def _zmq_shell(self) -> Any:
+        return self._shell()
+
+    @line_magic
+    def clear(self, _line: str) -> None:
+        """Clear the cell's output."""
+        self._shell().display_pub.clear_output()
+
+    @line_magic
+    def less(self, line: str) -> None:
+        """Show a file in the pager: ``%less FILE``. Python files are shown in colour."""
+        self._page_file(line)
+
+    def _page_file(self, line: str) -> None:
+        if not line.strip():
+            msg = "%less: which file? For example: %less notes.txt"
+            raise UsageError(msg)
+        path = Path(line.strip()).expanduser()
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            msg = f"%less: cannot read {path}: {error.strerror}"
+            raise UsageError(msg) from error
+        page.page(self._shell().pycolorize(text) if path.suffix == ".py" else text)
+
+    @line_magic
+    def more(self, line: str) -> None:
+        """Show a file in the pager, as ``%less`` does."""
+        self._page_file(line)
+
+    @line_magic
+    def man(self, line: str) -> None:
+        """Show a manual page in the pager: ``%man COMMAND``."""
+        found = subprocess.run(  # noqa: S603  # the user's own command, run as the user
+            ["man", *line.split()],  # noqa: S607  # found as a terminal would
+            capture_output=True,
+            text=True,
+            env={"MANPAGER": "cat", "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            check=False,
+        )
+        page.page(found.stdout if found.returncode == 0 else found.stderr)
+
+    @line_magic
+    def edit(self, line: str) -> None:
+        """Have the client open a file, or the one that an object comes from, in its editor: ``%edit FILE|NAME``.
+
+        What is edited does not run by itself. Clients without an editor do nothing.
+        """
+        shell = self._shell()
+        options, target = self.parse_options(line, "prn:")
+        try:
+            filename, number, _ = CodeMagics._find_edit_target(shell, target, options, ["", ""])  # noqa: SLF001  # no other
+        except MacroToEdit:
+            raise UsageError("%edit: a macro has no file; see %macro, and print(NAME)") from None
+        assert shell.payload_manager is not None
+        payload = {"source": "edit_magic", "filename": str(Path(filename).resolve()), "line_number": number}
+        shell.payload_manager.write_payload(payload)
+
+    @line_magic
+    def connect_info(self, _line: str) -> None:
+        """Say how other clients connect to this kernel."""
+        file = IPKernelApp.instance().connection_file
+        try:
+            print(Path(file).read_text(encoding="utf-8"))
+            print("\nA client elsewhere needs this in a file. In a terminal of this machine:")
+        except OSError:
+            print("Cells do not see the connection file, in which the key to their kernel is. In a terminal:")
+        print(f"    $> jupyter console --existing {file}")
+
+    @line_magic
+    def qtconsole(self, _line: str) -> None:
+        """Say how a console connects to this kernel."""
+        file = IPKernelApp.instance().connection_file
+        print(f"Cells cannot connect to their own kernel. In a terminal:\n    $> jupyter qtconsole --existing {file}")
+
+    @line_magic
+    def autosave(self, line: str) -> None:
+        """Have a classic notebook save itself every so many seconds: ``%autosave SECONDS``; 0 for never.
+
+        JupyterLab and others save as their own settings say.
+        """
+        try:
+            seconds = int(line)
+        except ValueError:
+            raise UsageError(f"%autosave requires an integer, got {line!r}") from None
+        script = Javascript(f"IPython.notebook.set_autosave_interval({1000 * seconds})")
+        display(script, include=["application/javascript"])
+        print(f"Autosaving every {seconds} seconds" if seconds else "Autosave disabled")
+
+    @line_magic
+    def subshell(self, _line: str) -> None:
+        """Say in which subshell this cell runs, and which there are: ``%subshell``."""
+        thread = threading.current_thread()
+        main = thread is threading.main_thread()
+        print(f"subshell id: {None if main else thread.name.removeprefix(THREAD)}")
+        print(f"thread id: {thread.ident}")
+        print(f"main thread id: {threading.main_thread().ident}")
+        print(f"pid: {os.getpid()}")
+        print(f"thread count: {threading.active_count()}")
+        print(f"subshell list: {self._zmq_shell().commands.ask('subshells').data['ids']}")
