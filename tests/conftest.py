@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
-# A process that compiles all of Capsule's modules again takes twice as long to start, and tests start hundreds.
+# Otherwise every process of tests compiles all tests and all of Capsule's modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
