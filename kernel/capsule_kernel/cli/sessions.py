@@ -225,7 +225,7 @@ def _session_id(reference: str) -> str:
     from capsule_kernel.cli.checkpoints import open_catalogue
 
     with open_catalogue() as catalogue:
-        rows = catalogue.sessions() if catalogue is not None else []
+        rows = catalogue.sessions.all() if catalogue is not None else []
     return resolve_session(reference, rows).id
 
 
