@@ -174,7 +174,7 @@ def gc(as_json: AsJson = False) -> None:
     """Remove what the settings do not keep: old checkpoints without a name, data that none needs, old sessions."""
     from capsule_durable.checkpoints import commands
     from capsule_durable.checkpoints.retention import Retention
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     settings, _ = load(os.environ, {}, Path.cwd())
     policy = Retention(
@@ -222,7 +222,7 @@ def open_catalogue() -> Iterator[Catalogue | None]:
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     settings, _ = load(os.environ, {}, Path.cwd())
     return Path(settings.home)

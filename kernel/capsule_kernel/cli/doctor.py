@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from capsule_durable.config.settings import ConfigurationError, load
+from capsule_durable.config.sources import DEFAULT, ConfigurationError, load, read
 from capsule_durable.sandbox import policy
 from capsule_durable.workers import interpreter
 from capsule_kernel import __version__
@@ -84,20 +84,22 @@ def versions() -> Finding:
 
 def configuration() -> Finding:
     """Read the configuration as a kernel started here would."""
-    try:
-        _, origins = load(os.environ, {}, Path.cwd())
-    except ConfigurationError as error:
-        return Finding("configuration", "problem", str(error), "correct that value; capsule config shows all")
-    changed = [f"{name} ({origin})" for name, origin in origins.items() if origin != "default"]
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
+        said = "\n".join([found.problem, *found.warnings])
+        return Finding("configuration", "problem", said, "correct that value; capsule config shows all")
+    if found.warnings:
+        return Finding("configuration", "warning", "\n".join(found.warnings), "correct the name, or remove the setting")
+    changed = [f"{name} ({origin})" for name, origin in found.origins.items() if origin != DEFAULT]
     return Finding("configuration", "ok", ", ".join(changed) or "all defaults")
 
 
 def isolation() -> Iterator[Finding]:
     """Find out which layers of the isolation that is asked for hold here."""
-    try:
-        settings, _ = load(os.environ, {}, Path.cwd())
-    except ConfigurationError:
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
         return  # said already
+    settings = found.settings
     where = policy.sandbox_paths(
         Path(jupyter_runtime_dir()) / "kernel.json",
         Path(settings.home),
@@ -258,7 +260,7 @@ def _reinstall(spec: Kernelspec, python: str | None) -> str:
 def _configured_python(spec: Kernelspec) -> str:
     settings, origins = load(os.environ, {}, Path.cwd())
     # The default is the front's own, which need not be the interpreter of this command.
-    return spec.front if origins["python"] == "default" else settings.python
+    return spec.front if origins["python"] == DEFAULT else settings.python
 
 
 def _version(distribution: str) -> str | None:

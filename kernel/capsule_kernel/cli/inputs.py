@@ -153,7 +153,7 @@ def _say(data: dict[str, str], text: str, as_json: bool) -> None:
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     return Path(load(os.environ, {}, Path.cwd())[0].home)
 

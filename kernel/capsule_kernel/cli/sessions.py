@@ -246,6 +246,6 @@ def _database() -> Iterator[Database]:
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     return Path(load(os.environ, {}, Path.cwd())[0].home)
