@@ -86,7 +86,7 @@ def _serve(
         connection: the connection file.
         options: options for IPython.
     """
-    from capsule_durable.sandbox.policy import enter
+    from capsule_durable.sandbox.setup import set_up
     from capsule_durable.workers.launcher import Launcher
 
     settings: FastDefaults | Settings
@@ -95,14 +95,14 @@ def _serve(
     else:
         assert configuration is not None
         settings, refusal = configuration.settings, configuration.problem
-    sandbox, session = enter(
+    sandbox, session = set_up(
         settings.profile,
         connection.path,
         Path(settings.home),
         os.environ,
         settings.rules,
         settings.python,
-        keep=settings.checkpoints != "off",
+        has_checkpoints=settings.checkpoints != "off",
     )
     launcher = Launcher(
         settings.python,

@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 from capsule_durable.config.sources import DEFAULT, ConfigurationError, load, read
 from capsule_durable.sandbox import policy
+from capsule_durable.sandbox.setup import detect
 from capsule_durable.workers import interpreter
 from capsule_kernel import __version__
 from capsule_kernel.cli import kernelspec
@@ -110,15 +111,15 @@ def isolation() -> Iterator[Finding]:
         settings.profile,
         settings.python,
     )
-    plan = policy.plan(settings.profile, where)
+    plan = detect(settings.profile, where)
     if plan.confinement is None:
         yield Finding("isolation", "ok", plan.summary())
         return
     for layer in (*plan.layers, *_given_up(plan, settings.python)):
-        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
+        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'active'}"
         # In this one nothing runs without all of them.
         missing: Literal["problem", "warning"] = "problem" if plan.profile == "restricted" else "warning"
-        yield Finding(check, "ok" if layer.enforced else missing, detail, layer.fix)
+        yield Finding(check, "ok" if layer.is_active else missing, detail, layer.fix)
 
 
 def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
@@ -129,9 +130,9 @@ def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
-        return [policy.Layer("system calls", enforced=False, why=said)]
+        return [policy.Layer("system calls", said)]
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [policy.layer(each["layer"], each["why"]) for each in told]
+    return [policy.reported_layer(each["layer"], each["why"]) for each in told]
 
 
 def runtime_directory(directory: Path) -> Finding:
