@@ -383,7 +383,7 @@ def test_a_worker_that_does_not_match_is_refused_with_the_command_that_mends_it(
 def findings(result: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str, str]]:
     """Return what the doctor found: for each check its status, what was found, and what mends it."""
     report = json.loads(result.stdout)
-    found = {each["check"]: (each["status"], each["detail"], each["mend"]) for each in report["findings"]}
+    found = {each["check"]: (each["status"], each["detail"], each["fix"]) for each in report["findings"]}
     assert report["ok"] is all(status != "problem" for status, _, _ in found.values())
     assert result.returncode == (0 if report["ok"] else 1), result.stderr
     return found
@@ -508,14 +508,21 @@ def test_the_configuration_is_shown_with_where_each_value_comes_from(user: Envir
     assert settings["drain_timeout"] == {"value": 7.0, "origin": "CAPSULE_DRAIN_TIMEOUT"}
     assert settings["profile"] == {"value": "notebook", "origin": "default"}
     table = user.capsule("config").stdout
-    for words in ("drain_timeout", "5.0", "capsule.toml", "How long a worker may take to leave"):
+    for words in ("drain_timeout", "5.0", "capsule.toml", "Seconds that a worker may take to exit"):
         assert words in table
 
 
 def test_a_wrong_configuration_is_told_by_config_and_by_the_doctor(user: Environment) -> None:
     result = user.capsule("config", CAPSULE_DRAIN_TIMEOUT="soon")
     assert result.returncode == 1
-    assert "drain_timeout (CAPSULE_DRAIN_TIMEOUT)" in result.stderr
+    assert '"drain_timeout" in CAPSULE_DRAIN_TIMEOUT' in result.stderr
     found = findings(user.capsule("doctor", "--json", CAPSULE_DRAIN_TIMEOUT="soon"))
     assert found["configuration"][0] == "problem"
-    assert "drain_timeout (CAPSULE_DRAIN_TIMEOUT)" in found["configuration"][1]
+    assert '"drain_timeout" in CAPSULE_DRAIN_TIMEOUT' in found["configuration"][1]
+
+
+def test_an_unknown_setting_is_a_warning_of_the_doctor(user: Environment) -> None:
+    (user.home / "capsule.toml").write_text("memry_limit = 1\n")
+    warning = f'Unknown setting "memry_limit" in {user.home}/capsule.toml. Did you mean "memory_limit"?'
+    found = findings(user.capsule("doctor", "--json"))
+    assert found["configuration"][:2] == ("warning", warning)

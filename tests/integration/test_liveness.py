@@ -41,15 +41,15 @@ def unshare() -> list[str]:
 FRONT = """
 import asyncio, sys
 from pathlib import Path
-from capsule_durable.checkpoints.service import Keeper
+from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
-from tests.unit.test_catalogue import checkpoint, publish
+from tests.support.catalogues import checkpoint, publish
 
 async def main():
-    keeper = Keeper(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
+    keeper = CheckpointService(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
     keeper.start()
     keep = await keeper.keeping()
-    inherited = await keeper.inheritance()
+    inherited = await keeper.at_start()
     if len(sys.argv) > 2:
         print(inherited and inherited.manifest and inherited.manifest.session)
     else:

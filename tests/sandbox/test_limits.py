@@ -197,5 +197,5 @@ def test_no_limit_is_none(sleeper: psutil.Popen) -> None:
 
 def test_the_system_counts_processes_only_where_they_are_apart() -> None:
     limits = Limits(memory=1, processes=2, file_size=3)
-    assert limits.enforced_by_system(apart=True) == {"memory": 1, "processes": 2, "file_size": 3}
-    assert limits.enforced_by_system(apart=False) == {"memory": 1, "file_size": 3}
+    assert limits.enforced_by_system(has_user_namespace=True) == {"memory": 1, "processes": 2, "file_size": 3}
+    assert limits.enforced_by_system(has_user_namespace=False) == {"memory": 1, "file_size": 3}

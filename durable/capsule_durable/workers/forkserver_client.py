@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.sandbox.policy import layer as told_of
+from capsule_durable.sandbox.policy import reported_layer
 from capsule_durable.workers.launcher import Forkserver, Process
 
 #: Ends of processes for which nobody has asked that are remembered.
@@ -119,7 +119,7 @@ class ForkserverEvents:
             case {"warden": int(inner)}:
                 self._warden.fd = Process.from_record(fds[0], inner, self._warden.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
-                self._warden.layers.append(told_of(name, why))
+                self._warden.layers.append(reported_layer(name, why))
             case {"refused": str(cookie), "reason": reason}:
                 self._future(cookie).set_exception(NotStarted(1, str(reason)))
             case {"ended": int(inner), "status": int(status), "peak": int(peak)}:

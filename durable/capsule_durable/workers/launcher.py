@@ -36,6 +36,10 @@ _F_SETPIPE_SZ = 1031
 HIDDEN_ENVIRONMENT, PROFILE = "CAPSULE_HIDDEN_ENVIRONMENT", "CAPSULE_ISOLATION"
 
 
+class LaunchRefused(OSError):
+    """No worker may be started, because the configuration is wrong. The message says what to correct."""
+
+
 class WorkerHandle(NamedTuple):
     """A worker that was just started, and the front's ends of what connects to it."""
 
@@ -214,6 +218,7 @@ class Launcher:
         pass_environment: variables that cells get beside the usual ones, by names and patterns.
         limits: what a worker and all that it starts may take.
         variables: what workers find in their environment beside it.
+        refusal: why no worker may be started; empty if workers may.
     """
 
     def __init__(
@@ -225,6 +230,7 @@ class Launcher:
         pass_environment: Sequence[str] = (),
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
+        refusal: str = "",
     ) -> None:
         self.python = python
         self.drain_timeout = drain_timeout
@@ -233,6 +239,7 @@ class Launcher:
         self.pass_environment = pass_environment
         self.limits = limits or Limits()
         self.variables = variables or {}
+        self._refusal = refusal
         #: The start of the cookie of every worker of this front.
         self.front_cookie = os.urandom(16).hex()
         self._count = 0
@@ -242,12 +249,15 @@ class Launcher:
         """Have a worker started, in a session of its own. Call it from the main thread.
 
         Raises:
+            LaunchRefused: the launcher was made to refuse.
             OSError: the interpreter cannot be started; ``SandboxRefused`` if the sandbox cannot be held.
         """
+        if self._refusal:
+            raise LaunchRefused(self._refusal)
         warden = self._get_forkserver()
         cookie = self._next_process_tag()
         ends = ChannelEnds.make()
-        limits = self.limits.enforced_by_system(apart=bool(self.sandbox.prefix))
+        limits = self.limits.enforced_by_system(has_user_namespace=bool(self.sandbox.prefix))
         request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from capsule_durable.errors import ExecutionFailed, ProtocolError, TransportClosed, WorkerDied, WorkerUnavailable
 from capsule_durable.messaging.session import Session
 from capsule_durable.sandbox.resource_monitor import LimitViolation, ResourceMonitor, RunningCell
-from capsule_durable.workers.launcher import Launcher, WorkerHandle
+from capsule_durable.workers.launcher import Launcher, LaunchRefused, WorkerHandle
 from capsule_durable.workers.lifecycle import WorkerEvent, WorkerState, next_worker_state
 from capsule_durable.workers.process import AttachedWorker, Exit
 from capsule_durable.workers.standby_pool import Standby, StandbyPool
@@ -191,7 +191,8 @@ class WorkerSupervisor:
             try:
                 worker = await self._next(launched)
             except OSError as error:
-                await self._give_up(f"{self._launcher.python} cannot be started: {error}")
+                is_refused = isinstance(error, LaunchRefused)
+                await self._give_up(str(error) if is_refused else f"{self._launcher.python} cannot be started: {error}")
                 continue
             finally:
                 launched = None

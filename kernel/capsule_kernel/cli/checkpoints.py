@@ -174,7 +174,7 @@ def gc(as_json: AsJson = False) -> None:
     """Remove what the settings do not keep: old checkpoints without a name, data that none needs, old sessions."""
     from capsule_durable.checkpoints import commands
     from capsule_durable.checkpoints.retention import Retention
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     settings, _ = load(os.environ, {}, Path.cwd())
     policy = Retention(
@@ -215,14 +215,14 @@ def open_catalogue() -> Iterator[Catalogue | None]:
     with Catalogue(home) as catalogue:
         # A kernel that was killed could not list its last checkpoints. What is listed can be shown in any case.
         try:
-            catalogue.import_all()
+            catalogue.incoming.import_all()
         except StoreError as error:
             note(str(error))
         yield catalogue
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     settings, _ = load(os.environ, {}, Path.cwd())
     return Path(settings.home)
@@ -237,7 +237,7 @@ def _there(catalogue: Catalogue | None) -> Catalogue:
 def _session(catalogue: Catalogue, reference: str) -> SessionRow:
     from capsule_durable.checkpoints.models import resolve_session
 
-    return resolve_session(reference, catalogue.sessions())
+    return resolve_session(reference, catalogue.sessions.all())
 
 
 def print_found(table: Table, as_json: bool) -> None:
@@ -292,13 +292,17 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
     from capsule_kernel.cli.kernel_client import connection_file_of
 
     with open_catalogue() as catalogue:
-        known = catalogue.sessions() if catalogue else []
+        known = catalogue.sessions.all() if catalogue else []
         if catalogue is not None and reference is not None:
             meant = _session(catalogue, reference)
             # Its notebook may have been opened again.
             again = [one for one in known if meant.notebook and one.notebook == meant.notebook]
             known = [meant] if meant.state == "running" else [meant, *again]
-        elsewhere = [one for one in known if one.state == "unknown" and catalogue is not None and catalogue.runs(one)]
+        elsewhere = [
+            one
+            for one in known
+            if one.state == "unknown" and catalogue is not None and catalogue.sessions.is_running(one)
+        ]
     # In this place, the pid of a process in another one belongs to another process or to none.
     files = {one.id: connection_file_of(one.pid) for one in known if one.state == "running"}
     running = [one for one in known if files.get(one.id)]

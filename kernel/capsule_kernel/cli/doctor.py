@@ -18,8 +18,9 @@ from typing import IO, Any, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from capsule_durable.config.settings import ConfigurationError, load
+from capsule_durable.config.sources import DEFAULT, ConfigurationError, load, read
 from capsule_durable.sandbox import policy
+from capsule_durable.sandbox.setup import detect
 from capsule_durable.workers import interpreter
 from capsule_kernel import __version__
 from capsule_kernel.cli import kernelspec
@@ -84,20 +85,22 @@ def versions() -> Finding:
 
 def configuration() -> Finding:
     """Read the configuration as a kernel started here would."""
-    try:
-        _, origins = load(os.environ, {}, Path.cwd())
-    except ConfigurationError as error:
-        return Finding("configuration", "problem", str(error), "correct that value; capsule config shows all")
-    changed = [f"{name} ({origin})" for name, origin in origins.items() if origin != "default"]
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
+        said = "\n".join([found.problem, *found.warnings])
+        return Finding("configuration", "problem", said, "correct that value; capsule config shows all")
+    if found.warnings:
+        return Finding("configuration", "warning", "\n".join(found.warnings), "correct the name, or remove the setting")
+    changed = [f"{name} ({origin})" for name, origin in found.origins.items() if origin != DEFAULT]
     return Finding("configuration", "ok", ", ".join(changed) or "all defaults")
 
 
 def isolation() -> Iterator[Finding]:
     """Find out which layers of the isolation that is asked for hold here."""
-    try:
-        settings, _ = load(os.environ, {}, Path.cwd())
-    except ConfigurationError:
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
         return  # said already
+    settings = found.settings
     where = policy.sandbox_paths(
         Path(jupyter_runtime_dir()) / "kernel.json",
         Path(settings.home),
@@ -108,15 +111,15 @@ def isolation() -> Iterator[Finding]:
         settings.profile,
         settings.python,
     )
-    plan = policy.plan(settings.profile, where)
+    plan = detect(settings.profile, where)
     if plan.confinement is None:
         yield Finding("isolation", "ok", plan.summary())
         return
     for layer in (*plan.layers, *_given_up(plan, settings.python)):
-        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
+        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'active'}"
         # In this one nothing runs without all of them.
         missing: Literal["problem", "warning"] = "problem" if plan.profile == "restricted" else "warning"
-        yield Finding(check, "ok" if layer.enforced else missing, detail, layer.fix)
+        yield Finding(check, "ok" if layer.is_active else missing, detail, layer.fix)
 
 
 def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
@@ -127,9 +130,9 @@ def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
-        return [policy.Layer("system calls", enforced=False, why=said)]
+        return [policy.Layer("system calls", said)]
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [policy.layer(each["layer"], each["why"]) for each in told]
+    return [policy.reported_layer(each["layer"], each["why"]) for each in told]
 
 
 def runtime_directory(directory: Path) -> Finding:
@@ -258,7 +261,7 @@ def _reinstall(spec: Kernelspec, python: str | None) -> str:
 def _configured_python(spec: Kernelspec) -> str:
     settings, origins = load(os.environ, {}, Path.cwd())
     # The default is the front's own, which need not be the interpreter of this command.
-    return spec.front if origins["python"] == "default" else settings.python
+    return spec.front if origins["python"] == DEFAULT else settings.python
 
 
 def _version(distribution: str) -> str | None:

@@ -153,7 +153,7 @@ def _say(data: dict[str, str], text: str, as_json: bool) -> None:
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     return Path(load(os.environ, {}, Path.cwd())[0].home)
 
@@ -164,7 +164,7 @@ def _sessions() -> dict[str, SessionRow]:
     from capsule_kernel.cli.checkpoints import open_catalogue
 
     with open_catalogue() as catalogue:
-        rows = catalogue.sessions() if catalogue is not None else []
+        rows = catalogue.sessions.all() if catalogue is not None else []
     found: dict[str, SessionRow] = {}
     for row in rows:
         found.setdefault(ids.slug(row.kernel), row)

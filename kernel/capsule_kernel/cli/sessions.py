@@ -225,7 +225,7 @@ def _session_id(reference: str) -> str:
     from capsule_kernel.cli.checkpoints import open_catalogue
 
     with open_catalogue() as catalogue:
-        rows = catalogue.sessions() if catalogue is not None else []
+        rows = catalogue.sessions.all() if catalogue is not None else []
     return resolve_session(reference, rows).id
 
 
@@ -246,6 +246,6 @@ def _database() -> Iterator[Database]:
 
 
 def _home() -> Path:
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     return Path(load(os.environ, {}, Path.cwd())[0].home)

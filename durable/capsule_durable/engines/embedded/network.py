@@ -108,7 +108,7 @@ class EmbeddedNetwork:
         #: Of the tasks that this process runs.
         self.heartbeat = Leases()
         self._clock = clock
-        self._database = Database(path, FORM, synchronous, patience=0)
+        self._database = Database(path, FORM, synchronous, timeout=0)
         self._upkeep = Maintenance(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
         #: Promises of whose settlement this process is to be told.
@@ -192,7 +192,7 @@ class EmbeddedNetwork:
         """Give up what this process holds, and close the file, after ``stop``. Idempotent."""
         self._upkeep.stop()
         with contextlib.suppress(StoreError):
-            self._database.wait(1.0)
+            self._database.set_timeout(1.0)
             self._transact(self._leave)
         self._database.close()
 

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule_durable.checkpoints import commands, session_locks
-from capsule_durable.checkpoints.catalogue import Catalogue, UnknownCheckpoint, UnknownSession
+from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.models import UnknownCheckpoint, UnknownSession
 from capsule_durable.checkpoints.retention import Retention
-from capsule_durable.checkpoints.schema import FORM
+from capsule_durable.checkpoints.schema import SCHEMA
 from capsule_durable.checkpoints.session_locks import SESSION_LOCK
 from capsule_durable.config.paths import home
 from capsule_durable.storage import sqlite
@@ -65,7 +66,7 @@ def catalogue(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
 
 @pytest.fixture
 def session(catalogue: Catalogue) -> str:
-    return catalogue.begin_session("kernel", "a.ipynb", this_process()).id
+    return catalogue.sessions.begin("kernel", "a.ipynb", this_process()).id
 
 
 # -- home ----------------------------------------------------------------------------------------------------
@@ -95,25 +96,25 @@ def test_a_session_has_an_id_that_sorts_by_time_and_directories(catalogue: Catal
     ids = []
     for _ in range(50):
         clock.now += 0.7
-        ids.append(catalogue.begin_session("k", None, this_process()).id)
+        ids.append(catalogue.sessions.begin("k", None, this_process()).id)
     assert ids == sorted(set(ids))
-    assert [row.id for row in catalogue.sessions()] == ids[::-1]
-    assert all((catalogue.directory(one) / part).is_dir() for one in ids for part in (mf.PACKS, mf.INCOMING))
+    assert [row.id for row in catalogue.sessions.all()] == ids[::-1]
+    assert all((catalogue.sessions.directory(one) / part).is_dir() for one in ids for part in (mf.PACKS, mf.INCOMING))
 
 
 def test_a_session_ends_once(catalogue: Catalogue, session: str, clock: Clock) -> None:
     clock.now += 5
-    catalogue.end_session(session)
+    catalogue.sessions.end(session)
     clock.now += 5
-    catalogue.end_session(session)
-    (row,) = catalogue.sessions()
+    catalogue.sessions.end(session)
+    (row,) = catalogue.sessions.all()
     assert row.ended == row.started + 5
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".", "UPPER"])
 def test_what_cannot_be_a_session_has_no_directory(catalogue: Catalogue, name: str) -> None:
     with pytest.raises(UnknownSession):
-        catalogue.directory(name)
+        catalogue.sessions.directory(name)
 
 
 def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints(
@@ -121,7 +122,7 @@ def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints
 ) -> None:
     def begin(kernel: str, notebook: str | None, saved: int) -> str:
         clock.now += 1
-        session = catalogue.begin_session(kernel, notebook, this_process()).id
+        session = catalogue.sessions.begin(kernel, notebook, this_process()).id
         for number in range(1, saved + 1):
             save(catalogue, session, number)
         return session
@@ -131,7 +132,7 @@ def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints
     empty = begin("k3", "a", 0)
     last = begin("k1", "a", 0)
     unknown = begin("k2", None, 1)
-    found = {one: catalogue.previous_session(one) for one in (first, other, empty, last, unknown)}
+    found = {one: catalogue.sessions.previous(one) for one in (first, other, empty, last, unknown)}
     assert {one: row and row.id for one, row in found.items()} == {
         first: None,
         other: None,
@@ -149,10 +150,10 @@ def test_the_previous_session_is_the_latest_of_the_notebook_that_has_checkpoints
 def test_manifests_are_taken_in_order_and_their_files_go(catalogue: Catalogue, session: str) -> None:
     manifests = [checkpoint(session, number) for number in (3, 1, 2)]
     for manifest in manifests:
-        publish(catalogue.directory(session), manifest)
-    assert [one.number for one in catalogue.import_incoming(session)] == [1, 2, 3]
+        publish(catalogue.sessions.directory(session), manifest)
+    assert [one.number for one in catalogue.incoming.import_session(session)] == [1, 2, 3]
     assert incoming_of(catalogue, session) == []
-    assert catalogue.import_incoming(session) == []
+    assert catalogue.incoming.import_session(session) == []
     assert catalogue.manifest(manifests[0].id) == manifests[0]
     (entry, *_) = catalogue.checkpoints()
     assert (entry.number, entry.head, entry.variables, entry.unsaved, entry.notebook) == (3, True, 2, 1, "a.ipynb")
@@ -164,8 +165,8 @@ def test_a_crash_between_row_and_file_does_no_harm(catalogue: Catalogue, session
     first = save(catalogue, session, 1)
     second = save(catalogue, session, 2)
     catalogue.set_head(session, first)
-    path = publish(catalogue.directory(session), checkpoint(session, 2))
-    assert catalogue.import_incoming(session) == []
+    path = publish(catalogue.sessions.directory(session), checkpoint(session, 2))
+    assert catalogue.incoming.import_session(session) == []
     assert not path.exists()
     assert [entry.id for entry in catalogue.checkpoints()] == [second, first]
     assert catalogue.head(session) == catalogue.find(first)
@@ -176,22 +177,22 @@ def test_a_crash_before_the_row_leaves_the_file_for_the_next_process(tmp_path: P
         pass
 
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, this_process()).id
-        path = publish(catalogue.directory(session), checkpoint(session, 1))
+        session = catalogue.sessions.begin("k", None, this_process()).id
+        path = publish(catalogue.sessions.directory(session), checkpoint(session, 1))
         with pytest.raises(Crash), catalogue._database.writing() as connection:
             connection.execute("UPDATE sessions SET head = 'nonsense'")
             raise Crash
         assert path.exists()
     with Catalogue(tmp_path) as catalogue:
         assert catalogue.head(session) is None
-        assert [one.number for one in catalogue.import_incoming(session)] == [1]
+        assert [one.number for one in catalogue.incoming.import_session(session)] == [1]
 
 
 def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
     catalogue: Catalogue, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = checkpoint(session, 1)
-    path = publish(catalogue.directory(session), manifest)
+    path = publish(catalogue.sessions.directory(session), manifest)
     load = mf.load
 
     def load_slowly(data: bytes) -> Manifest:
@@ -199,21 +200,21 @@ def test_one_that_another_process_took_and_dropped_meanwhile_does_not_come_back(
         return load(data)
 
     monkeypatch.setattr(mf, "load", load_slowly)
-    assert catalogue.import_incoming(session) == []
+    assert catalogue.incoming.import_session(session) == []
     assert catalogue.checkpoints() == []
 
 
 def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
     catalogue: Catalogue, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    directory = catalogue.directory(session)
+    directory = catalogue.sessions.directory(session)
     torn = publish(directory, checkpoint(session, 1))
     torn.write_bytes(torn.read_bytes()[:-20])
     strange = publish(directory, checkpoint("another", 2))
     publish(directory, checkpoint(session, 3))
     for number in (2, 4):
         (directory / mf.INCOMING / f"{number:08d}-x.draft").write_bytes(b"half")
-    assert [one.number for one in catalogue.import_incoming(session)] == [3]
+    assert [one.number for one in catalogue.incoming.import_session(session)] == [3]
     assert incoming_of(catalogue, session) == sorted(
         [f"{torn.name}.damaged", f"{strange.name}.damaged", "00000002-x.draft.damaged", "00000004-x.draft"]
     )
@@ -222,7 +223,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_taken(
 
 def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownSession, match="nowhere"):
-        catalogue.import_incoming("nowhere")
+        catalogue.incoming.import_session("nowhere")
 
 
 # -- finding -------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def test_a_session_that_is_not_there_adopts_nothing(catalogue: Catalogue) -> Non
 def library(catalogue: Catalogue, session: str, clock: Clock) -> dict[str, str]:
     """Two sessions with checkpoints, some with names."""
     clock.now += 1
-    later = catalogue.begin_session("kernel", "b.ipynb", this_process()).id
+    later = catalogue.sessions.begin("kernel", "b.ipynb", this_process()).id
     return {
         "early": save(catalogue, session, 1, id="abcd1111", name="Model", description="the first", tags=["good", "Ä"]),
         "named": save(catalogue, session, 2, id="abcd2222", name="Model"),
@@ -297,7 +298,7 @@ def test_a_reference_is_a_name_a_number_or_the_beginning_of_an_id(
         ("#7", "ours", "no checkpoint"),
         ("abcd", "ours", "begins the ids of 2"),
         ("#2", None, "the number of 2"),
-        ("", None, "say which"),
+        ("", None, "name a checkpoint"),
     ],
 )
 def test_a_reference_that_stands_for_nothing_or_too_much_is_refused(
@@ -314,7 +315,7 @@ def test_where_there_are_no_checkpoints_that_is_said(catalogue: Catalogue) -> No
 
 def test_packs_that_a_living_writer_has_claimed_are_left_alone(catalogue: Catalogue, session: str) -> None:
     """Its checkpoint may be older than the newest, where a copy of its worker has taken the worker's place."""
-    directory = catalogue.directory(session)
+    directory = catalogue.sessions.directory(session)
     save(catalogue, session, 5)
     pack = directory / mf.PACKS / f"00000002-abcdefgh{mf.PACK_SUFFIX}"
     pack.write_bytes(b"being written")
@@ -323,9 +324,9 @@ def test_packs_that_a_living_writer_has_claimed_are_left_alone(catalogue: Catalo
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("00000002-abcdefgh\n00000001-another")
         file.flush()
-        catalogue.collect(session, Retention(count=5, age=None, size=None), 0.0, writing=True)
+        catalogue.garbage.collect(session, Retention(count=5, age=None, size=None), 0.0, has_writers=True)
         assert pack.exists()
-    catalogue.collect(session, Retention(count=5, age=None, size=None), 0.0, writing=True)
+    catalogue.garbage.collect(session, Retention(count=5, age=None, size=None), 0.0, has_writers=True)
     assert not pack.exists()
     assert not claim.exists()
 
@@ -353,7 +354,7 @@ def test_an_id_that_is_not_there_is_refused(catalogue: Catalogue, session: str, 
 
 def test_collecting_removes_only_packs_that_nothing_needs(catalogue: Catalogue, session: str) -> None:
     ids = [save(catalogue, session, number, *older) for number, older in [(1, ()), (2, ()), (3, (1,)), (4, (3,))]]
-    collected = catalogue.collect(session, Retention(count=2, age=None, size=None), 0.0, writing=True)
+    collected = catalogue.garbage.collect(session, Retention(count=2, age=None, size=None), 0.0, has_writers=True)
     assert collected.dropped == ids[:2]
     assert (collected.freed, collected.kept) == (100, 300)
     assert packs_of(catalogue, session) == [1, 3, 4]
@@ -364,22 +365,22 @@ def test_head_newest_and_named_checkpoints_are_kept_by_every_policy(catalogue: C
     catalogue.annotate(ids[0], name="precious")
     catalogue.set_head(session, ids[2])
     policy = Retention(count=0, age=0.0, size=0)
-    assert catalogue.collect(session, policy, 1e12, writing=False).dropped == [ids[1], ids[3]]
+    assert catalogue.garbage.collect(session, policy, 1e12, has_writers=False).dropped == [ids[1], ids[3]]
     assert packs_of(catalogue, session) == [1, 3, 5]
 
 
 def test_a_checkpoint_at_which_another_session_stands_is_kept(catalogue: Catalogue, session: str) -> None:
     ids = [save(catalogue, session, number) for number in (1, 2)]
-    resumed = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
+    resumed = catalogue.sessions.begin("kernel", "a.ipynb", this_process()).id
     catalogue.set_head(resumed, ids[0])
-    assert catalogue.collect(session, KEEP_FEW, 0.0, writing=False).dropped == []
-    assert catalogue.forget(ids) == 0
-    catalogue.end_session(session)
-    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.garbage.collect(session, KEEP_FEW, 0.0, has_writers=False).dropped == []
+    assert catalogue.garbage.delete(ids) == 0
+    catalogue.sessions.end(session)
+    assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
 
 
 def test_what_a_writer_is_writing_is_left_alone(catalogue: Catalogue, session: str) -> None:
-    directory = catalogue.directory(session)
+    directory = catalogue.sessions.directory(session)
     save(catalogue, session, 3)
     for number in (2, 4):
         write_pack(directory, number)
@@ -387,11 +388,11 @@ def test_what_a_writer_is_writing_is_left_alone(catalogue: Catalogue, session: s
     draft.write_bytes(b"half")
     foreign = directory / mf.PACKS / "strange.pack"
     foreign.write_bytes(b"?")
-    assert catalogue.collect(session, KEEP_ALL, 0.0, writing=True).freed == 100
+    assert catalogue.garbage.collect(session, KEEP_ALL, 0.0, has_writers=True).freed == 100
     assert draft.exists()
     foreign.unlink()
     assert packs_of(catalogue, session) == [3, 4]
-    assert catalogue.collect(session, KEEP_ALL, 0.0, writing=False).freed == 104
+    assert catalogue.garbage.collect(session, KEEP_ALL, 0.0, has_writers=False).freed == 104
     assert not draft.exists()
     assert packs_of(catalogue, session) == [3]
 
@@ -400,60 +401,65 @@ def test_what_a_writer_is_writing_is_left_alone(catalogue: Catalogue, session: s
 def test_what_waits_to_be_adopted_is_needed(catalogue: Catalogue, session: str, writing: bool) -> None:
     save(catalogue, session, 1)
     save(catalogue, session, 2)
-    publish(catalogue.directory(session), checkpoint(session, 3, 1))
-    catalogue.collect(session, KEEP_FEW, 0.0, writing=writing)
+    publish(catalogue.sessions.directory(session), checkpoint(session, 3, 1))
+    catalogue.garbage.collect(session, KEEP_FEW, 0.0, has_writers=writing)
     assert packs_of(catalogue, session) == [1, 2, 3]
 
 
 def test_forgetting_drops_named_ones_but_not_what_a_running_session_needs(catalogue: Catalogue, session: str) -> None:
     ids = [save(catalogue, session, number, name="n") for number in range(1, 5)]
     catalogue.set_head(session, ids[1])
-    assert catalogue.forget([*ids, "nothing"]) == 2
+    assert catalogue.garbage.delete([*ids, "nothing"]) == 2
     assert [one.id for one in catalogue.checkpoints()] == [ids[3], ids[1]]
-    catalogue.end_session(session)
-    assert catalogue.forget([ids[1]]) == 1
+    catalogue.sessions.end(session)
+    assert catalogue.garbage.delete([ids[1]]) == 1
     assert catalogue.head(session) == catalogue.find(ids[3])
-    assert catalogue.forget(ids) == 1
+    assert catalogue.garbage.delete(ids) == 1
     assert catalogue.head(session) is None
 
 
 def test_sessions_that_nobody_needs_are_removed_with_their_data(catalogue: Catalogue, clock: Clock) -> None:
     def begin(process: ProcessIdentity, **fields) -> str:
-        session = catalogue.begin_session("k", None, process).id
+        session = catalogue.sessions.begin("k", None, process).id
         save(catalogue, session, 1, **fields)
         return session
 
     policy = Retention(age=DAY)
     gone, running, named = begin(ENDED), begin(this_process()), begin(ENDED, name="precious")
     ended = begin(this_process())
-    catalogue.end_session(ended)
-    waiting = catalogue.begin_session("k", None, ENDED).id
-    publish(catalogue.directory(waiting), checkpoint(waiting, 1, name="not adopted"))
-    assert catalogue.forget_sessions(policy, clock.now + DAY) == []
-    assert catalogue.forget_sessions(Retention(age=None), 1e12) == []
+    catalogue.sessions.end(ended)
+    waiting = catalogue.sessions.begin("k", None, ENDED).id
+    publish(catalogue.sessions.directory(waiting), checkpoint(waiting, 1, name="not adopted"))
+    assert catalogue.garbage.remove_sessions(policy, clock.now + DAY) == []
+    assert catalogue.garbage.remove_sessions(Retention(age=None), 1e12) == []
     recent = begin(ENDED, time=clock.now + 2 * DAY)
-    assert sorted(catalogue.forget_sessions(policy, clock.now + DAY + 10)) == sorted([gone, ended])
-    assert {row.id for row in catalogue.sessions()} == {running, named, waiting, recent}
-    assert [catalogue.directory(one).exists() for one in (gone, ended, running, named)] == [False, False, True, True]
+    assert sorted(catalogue.garbage.remove_sessions(policy, clock.now + DAY + 10)) == sorted([gone, ended])
+    assert {row.id for row in catalogue.sessions.all()} == {running, named, waiting, recent}
+    assert [catalogue.sessions.directory(one).exists() for one in (gone, ended, running, named)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert {one.session for one in catalogue.checkpoints()} == {running, named, waiting, recent}
 
 
 def test_a_removal_that_was_cut_short_is_finished_the_next_time(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = catalogue.begin_session("k", None, ENDED).id
+    session = catalogue.sessions.begin("k", None, ENDED).id
     save(catalogue, session, 1)
 
     def fail(path: Path) -> None:
         raise OSError(5, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("capsule_durable.checkpoints.catalogue.shutil.rmtree", fail)
+        patch.setattr("capsule_durable.checkpoints.garbage.shutil.rmtree", fail)
         with pytest.raises(StoreError, match=session):
-            catalogue.forget_sessions(Retention(age=DAY), 1e12)
-    assert catalogue.forget_sessions(Retention(age=DAY), 1e12) == [session]
-    assert not catalogue.directory(session).exists()
-    assert catalogue.sessions() == []
+            catalogue.garbage.remove_sessions(Retention(age=DAY), 1e12)
+    assert catalogue.garbage.remove_sessions(Retention(age=DAY), 1e12) == [session]
+    assert not catalogue.sessions.directory(session).exists()
+    assert catalogue.sessions.all() == []
 
 
 HISTORY = st.lists(
@@ -472,21 +478,21 @@ def test_a_collection_never_removes_what_a_kept_checkpoint_needs(
     history: list, policy: Retention, writing: bool, orphans: set[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, Catalogue(Path(directory)) as catalogue:
-        session = catalogue.begin_session("k", None, this_process()).id
+        session = catalogue.sessions.begin("k", None, this_process()).id
         waiting = list(itertools.takewhile(lambda one: not one[1][2], reversed(list(enumerate(history, 1)))))
         last = len(history) - len(waiting)
         needed = {}
         for number, (older, name, _) in enumerate(history, 1):
             manifest = checkpoint(session, number, *sorted(one for one in older if one < number), name=name)
-            publish(catalogue.directory(session), manifest)
+            publish(catalogue.sessions.directory(session), manifest)
             needed[number] = {int(pack[:8]) for pack in manifest.packs}
             if number == last:
-                catalogue.import_incoming(session)
+                catalogue.incoming.import_session(session)
         for number in orphans:
-            write_pack(catalogue.directory(session), number)
+            write_pack(catalogue.sessions.directory(session), number)
         before = set(packs_of(catalogue, session))
-        collected = catalogue.collect(session, policy, 1_000_000.0 + len(history), writing=writing)
-        catalogue.import_incoming(session)
+        collected = catalogue.garbage.collect(session, policy, 1_000_000.0 + len(history), has_writers=writing)
+        catalogue.incoming.import_session(session)
         after = set(packs_of(catalogue, session))
         kept = [entry.number for entry in catalogue.checkpoints()]
         wanted = set().union(*(needed[number] for number in kept))
@@ -509,7 +515,7 @@ def other(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
 
 def leave_draft(catalogue: Catalogue, session: str) -> Path:
     """Leave what a writer leaves that is killed, or still at work, and return the draft."""
-    directory = catalogue.directory(session)
+    directory = catalogue.sessions.directory(session)
     write_pack(directory, 9)
     draft = directory / mf.INCOMING / f"00000009-x{mf.DRAFT_SUFFIX}"
     draft.write_bytes(b"half")
@@ -520,20 +526,20 @@ def leave_draft(catalogue: Catalogue, session: str) -> Path:
 def test_a_session_that_runs_is_left_alone_wherever_it_runs(
     catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
 ) -> None:
-    session = other.begin_session("k", "a.ipynb", process)
+    session = other.sessions.begin("k", "a.ipynb", process)
     identity = save(other, session.id, 1)
     draft = leave_draft(other, session.id)
     clock.now += 1
-    assert catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id) is None
-    assert catalogue.runs(session)
+    assert catalogue.sessions.killed(catalogue.sessions.begin("k", "a.ipynb", this_process()).id) is None
+    assert catalogue.sessions.is_running(session)
     assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
-    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
-    assert catalogue.in_use() == {identity}
-    assert catalogue.forget([identity]) == 0
+    assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.garbage.in_use() == {identity}
+    assert catalogue.garbage.delete([identity]) == 0
     # It says that it ends, and is not done yet.
-    other.end_session(session.id)
+    other.sessions.end(session.id)
     assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
-    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
     assert draft.exists()
     assert packs_of(catalogue, session.id) == [1, 9]
 
@@ -542,41 +548,41 @@ def test_a_session_that_runs_is_left_alone_wherever_it_runs(
 def test_a_session_elsewhere_has_ended_when_its_locks_are_free(
     catalogue: Catalogue, other: Catalogue, clock: Clock, process: ProcessIdentity
 ) -> None:
-    session = other.begin_session("k", "a.ipynb", process)
+    session = other.sessions.begin("k", "a.ipynb", process)
     identity = save(other, session.id, 1)
     draft = leave_draft(other, session.id)
     clock.now += 1
     other.close()
-    with writer(catalogue.directory(session.id)):
+    with writer(catalogue.sessions.directory(session.id)):
         # Its last writer may write on.
         assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
-        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
-        with catalogue.access(session) as access:
+        assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
+        with catalogue.sessions.access(session) as access:
             assert not access.allows("recover")
         assert draft.exists()
-    assert not catalogue.runs(session)
-    assert catalogue.in_use() == set()
-    killed = catalogue.killed_session(catalogue.begin_session("k", "a.ipynb", this_process()).id)
+    assert not catalogue.sessions.is_running(session)
+    assert catalogue.garbage.in_use() == set()
+    killed = catalogue.sessions.killed(catalogue.sessions.begin("k", "a.ipynb", this_process()).id)
     assert killed is not None
     assert killed.id == session.id
-    with catalogue.access(session) as access:
+    with catalogue.sessions.access(session) as access:
         assert access.allows("recover")
     assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
     assert not draft.exists()
-    assert catalogue.forget([identity]) == 1
-    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == [session.id]
+    assert catalogue.garbage.delete([identity]) == 1
+    assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == [session.id]
 
 
 def test_a_session_whose_process_has_ended_needs_no_lock_but_its_writers_are_left_alone(
     catalogue: Catalogue, clock: Clock
 ) -> None:
-    session = catalogue.begin_session("k", "a.ipynb", ENDED)
+    session = catalogue.sessions.begin("k", "a.ipynb", ENDED)
     save(catalogue, session.id, 1)
     draft = leave_draft(catalogue, session.id)
-    write_pack(catalogue.directory(session.id), 0)
-    with writer(catalogue.directory(session.id)):
+    write_pack(catalogue.sessions.directory(session.id), 0)
+    with writer(catalogue.sessions.directory(session.id)):
         assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 100
-        assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+        assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
         assert draft.exists()
         assert packs_of(catalogue, session.id) == [1, 9]
     assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 104
@@ -585,19 +591,19 @@ def test_a_session_whose_process_has_ended_needs_no_lock_but_its_writers_are_lef
 
 def test_a_kernel_whose_pid_was_reused_was_killed(catalogue: Catalogue, clock: Clock) -> None:
     me = this_process()
-    session = catalogue.begin_session("k", None, replace(me, start=me.start + 1))
+    session = catalogue.sessions.begin("k", None, replace(me, start=me.start + 1))
     clock.now += 1
-    killed = catalogue.killed_session(catalogue.begin_session("k", None, me).id)
+    killed = catalogue.sessions.killed(catalogue.sessions.begin("k", None, me).id)
     assert killed is not None
     assert killed.id == session.id
 
 
 def test_a_session_elsewhere_whose_lock_is_gone_is_left_alone(catalogue: Catalogue, other: Catalogue) -> None:
-    session = other.begin_session("k", None, ELSEWHERE)
+    session = other.sessions.begin("k", None, ELSEWHERE)
     draft = leave_draft(other, session.id)
-    (other.directory(session.id) / SESSION_LOCK).unlink()
+    (other.sessions.directory(session.id) / SESSION_LOCK).unlink()
     assert commands.collecting(catalogue, KEEP_FEW).data["freed"] == 0
-    assert catalogue.forget_sessions(Retention(age=0.0), 1e12) == []
+    assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
     assert draft.exists()
 
 
@@ -608,23 +614,23 @@ def test_a_session_is_locked_before_others_can_see_it(
     hold = session_locks.hold
 
     def look(directory: Path) -> int:
-        seen.append(other.sessions())
+        seen.append(other.sessions.all())
         return hold(directory)
 
     monkeypatch.setattr(session_locks, "hold", look)
-    catalogue.begin_session("k", None, ELSEWHERE)
+    catalogue.sessions.begin("k", None, ELSEWHERE)
     assert seen == [[]]
 
 
 def test_what_another_process_collects_is_recovered_by_none_meanwhile(catalogue: Catalogue, other: Catalogue) -> None:
-    session = other.begin_session("k", None, ELSEWHERE)
-    (other.directory(session.id) / mf.LOCK).touch()
+    session = other.sessions.begin("k", None, ELSEWHERE)
+    (other.sessions.directory(session.id) / mf.LOCK).touch()
     other.close()
-    with Catalogue(catalogue.directory(session.id).parents[1]) as third:
-        with catalogue.access(session) as first, third.access(session) as second:
+    with Catalogue(catalogue.sessions.directory(session.id).parents[1]) as third:
+        with catalogue.sessions.access(session) as first, third.sessions.access(session) as second:
             assert first.allows("collect")
             assert not second.allows("recover")
-        with third.access(session) as second:
+        with third.sessions.access(session) as second:
             assert second.allows("recover")
 
 
@@ -641,7 +647,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path) -> None:
 
 def test_damage_that_is_met_later_is_named_as_well(tmp_path: Path) -> None:
     with Catalogue(tmp_path) as catalogue:
-        session = catalogue.begin_session("k", None, this_process()).id
+        session = catalogue.sessions.begin("k", None, this_process()).id
         for number in range(1, 30):
             save(catalogue, session, number, code="x" * 3000)
     path = tmp_path / "catalogue.sqlite3"
@@ -664,8 +670,8 @@ def test_a_manifest_that_is_damaged_in_the_catalogue_is_named(catalogue: Catalog
     ("statement", "message"),
     [
         ("PRAGMA user_version = 99", "newer version"),
-        ("CREATE TABLE sessions (theirs)", "somebody else's"),
-        ("PRAGMA application_id = 7", "somebody else's"),
+        ("CREATE TABLE sessions (theirs)", "belongs to another program"),
+        ("PRAGMA application_id = 7", "belongs to another program"),
     ],
 )
 def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, statement: str, message: str) -> None:
@@ -698,9 +704,9 @@ def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_p
 
 
 def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
-    made_by(FORM.version, tmp_path)
+    made_by(SCHEMA.version, tmp_path)
     with Catalogue(tmp_path) as catalogue:
-        (session,) = catalogue.sessions()
+        (session,) = catalogue.sessions.all()
         assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
             (2, None, "b = 2"),
             (1, "first", "a = 1"),
@@ -712,7 +718,7 @@ def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
-    assert [old.stem for old in sorted(OLD.iterdir())] == [f"version_{number + 1}" for number in range(FORM.version)]
+    assert [old.stem for old in sorted(OLD.iterdir())] == [f"version_{number + 1}" for number in range(SCHEMA.version)]
 
 
 def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(catalogue: Catalogue) -> None:
@@ -755,14 +761,14 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_listed(catalogue: Catalo
     identity = save(catalogue, session, 1)
     with catalogue._database.using() as connection:
         connection.execute("PRAGMA max_page_count = 1")
-    path = publish(catalogue.directory(session), checkpoint(session, 2, code="x" * 100_000))
-    with pytest.raises(StoreError, match=r"no room for .*catalogue\.sqlite3"):
-        catalogue.import_incoming(session)
+    path = publish(catalogue.sessions.directory(session), checkpoint(session, 2, code="x" * 100_000))
+    with pytest.raises(StoreError, match=r"no space left for .*catalogue\.sqlite3"):
+        catalogue.incoming.import_session(session)
     assert path.exists()
     assert [one.id for one in catalogue.checkpoints()] == [identity]
     with catalogue._database.using() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
-    assert [one.number for one in catalogue.import_incoming(session)] == [2]
+    assert [one.number for one in catalogue.incoming.import_session(session)] == [2]
 
 
 def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
@@ -770,7 +776,7 @@ def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
     catalogue.close()
     catalogue.close()
     with pytest.raises(StoreError, match="closed"):
-        catalogue.sessions()
+        catalogue.sessions.all()
 
 
 # -- company -------------------------------------------------------------------------------------------------
@@ -778,13 +784,13 @@ def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
 
 def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None:
     for number in range(1, 41):
-        publish(catalogue.directory(session), checkpoint(session, number))
+        publish(catalogue.sessions.directory(session), checkpoint(session, number))
     adopted: list[int] = []
     start = threading.Barrier(4)
 
     def adopt() -> None:
         start.wait()
-        adopted.extend(one.number for one in catalogue.import_incoming(session))
+        adopted.extend(one.number for one in catalogue.incoming.import_session(session))
 
     threads = [threading.Thread(target=adopt) for _ in range(4)]
     for thread in threads:
@@ -806,14 +812,14 @@ from tests.support.catalogues import save
 input()
 for round in range(3):
     with Catalogue(Path(sys.argv[1])) as catalogue:
-        session = catalogue.begin_session("kernel", None, this_process()).id
+        session = catalogue.sessions.begin("kernel", None, this_process()).id
         for number in range(1, 21):
             identity = save(catalogue, session, number, *range(max(1, number - 3), number))
             catalogue.annotate(identity, description="described", tags=[str(number)])
-            catalogue.collect(session, Retention(count=5), 1_000_000.0, writing=True)
+            catalogue.garbage.collect(session, Retention(count=5), 1_000_000.0, has_writers=True)
             assert catalogue.head(session).number == number
-            for other in catalogue.sessions():
-                catalogue.adopt(other.id)
+            for other in catalogue.sessions.all():
+                catalogue.incoming.import_session(other.id)
             assert catalogue.checkpoints("described")
         assert [one.number for one in catalogue.checkpoints(session=session)] == [20, 19, 18, 17, 16]
 print("done")
@@ -841,5 +847,5 @@ def test_processes_share_one_catalogue_and_never_find_it_locked(tmp_path: Path) 
     said = [process.communicate(timeout=100) for process in processes]
     assert said == [("done\n", "")] * 3
     with Catalogue(tmp_path / "home") as catalogue:
-        assert len(catalogue.sessions()) == 9
+        assert len(catalogue.sessions.all()) == 9
         assert len(catalogue.checkpoints()) == 9 * 5

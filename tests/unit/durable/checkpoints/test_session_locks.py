@@ -16,9 +16,10 @@ import pytest
 
 from capsule_durable.checkpoints.session_locks import SESSION_LOCK, SessionLocks, acquired, hold, session_lock
 from capsule_worker.protocol.manifest import LOCK as WRITERS_LOCK
+from tests.support import PROGRAMS
 
 FREE = SessionLocks("free", "free")
-WITHOUT_LOCKS = [sys.executable, str(Path(__file__).parents[1] / "faults" / "without.py"), "locks", sys.executable]
+WITHOUT_LOCKS = [sys.executable, str(PROGRAMS / "without.py"), "locks", sys.executable]
 
 
 def found(directory: Path, **options: float) -> SessionLocks:
@@ -99,13 +100,13 @@ def test_the_last_writers_are_waited_for(tmp_path: Path) -> None:
     os.close(hold(tmp_path))
     began = time.monotonic()
     with writer(tmp_path):
-        assert found(tmp_path, patience=0.1) == SessionLocks("free", "held")
+        assert found(tmp_path, timeout=0.1) == SessionLocks("free", "held")
         assert time.monotonic() - began >= 0.1
         lock = os.open(tmp_path / WRITERS_LOCK, os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_SH)
     timer = threading.Timer(0.1, os.close, [lock])
     timer.start()
-    assert found(tmp_path, patience=30.0) == FREE
+    assert found(tmp_path, timeout=30.0) == FREE
     timer.join()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capsule_durable.config.fast_defaults import load_fast_defaults
-from capsule_durable.config.settings import load
+from capsule_durable.config.sources import load
 
 NOTHING = {"python": None, "profile": None}
 

@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.process
 
 CLAIM = (
-    "import sys, pathlib; from capsule_durable.storage.kernel_lock import claim\n"
-    "print(claim(pathlib.Path(sys.argv[1]), sys.argv[2]), flush=True); sys.stdin.read()"
+    "import sys, pathlib; from capsule_durable.storage.kernel_lock import lock_name\n"
+    "print(lock_name(pathlib.Path(sys.argv[1]), sys.argv[2]), flush=True); sys.stdin.read()"
 )
 
 

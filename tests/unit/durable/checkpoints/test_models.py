@@ -1,4 +1,4 @@
-"""Which session a reference means."""
+"""References of users to sessions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_session_is_meant_by_its_id_or_by_its_notebook(reference: str, found: 
         ("abc", "there is no session 'abc'"),
         ("b.ipynb", "no session"),
         (".ipynb", "no session"),
-        ("", "say which"),
+        ("", "name a session"),
     ],
 )
 def test_a_session_that_nobody_or_several_may_be_is_refused(reference: str, message: str) -> None:
