@@ -48,7 +48,7 @@ def capsule(home: Path, *words: str, text: str | None = None) -> subprocess.Comp
 def pending(home: Path) -> list[dict[str, Any]]:
     done = capsule(home, "pending", "--json")
     assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    return list(json.loads(done.stdout)["inputs"])
 
 
 def wait_for_input(home: Path) -> dict[str, Any]:
@@ -70,11 +70,14 @@ def test_an_input_is_answered_from_another_terminal(home: Path, one: Kernel) -> 
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["status"] == "ok"
     assert exchange.text() == "Hello Ada\n"
-    assert "waits for an input: 'Who? '" in exchange.text("stderr")
+    assert short == f"{found['id'].removeprefix('exec.')[:8]}-1.1"
+    assert f'Waiting for input: "Who?". Answer with: capsule answer {short} VALUE' in exchange.text("stderr")
     assert pending(home) == []
     late = capsule(home, "answer", short, "Bob")
     assert late.returncode == 1
-    assert "no input waits" in late.stderr
+    assert f"{short} was already answered at " in late.stderr
+    late = capsule(home, "answer", short, "Bob", "--json")
+    assert (late.returncode, json.loads(late.stdout)["state"]) == (1, "already_answered")
 
 
 def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
@@ -104,7 +107,7 @@ def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kern
 def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
     request = one.talk.client.execute("input('Who? ')", allow_stdin=False)
     done = capsule(home, "cancel", wait_for_input(home)["id"], "--json")
-    assert json.loads(done.stdout)["state"] == "rejected_canceled"
+    assert json.loads(done.stdout)["state"] == "cancelled"
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["ename"] == "EOFError"
     assert pending(home) == []
@@ -122,8 +125,8 @@ def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
     one.ok("pass")
     done = capsule(home, "cancel", "unknown")
     assert done.returncode != 0
-    assert "no input waits with the id 'unknown'" in done.stderr
-    assert "there is no session 'unknown'" in done.stderr
+    assert 'No input "unknown". No pending inputs.' in done.stderr
+    assert 'No session "unknown" either.' in done.stderr
 
 
 def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
@@ -146,8 +149,8 @@ def test_the_input_of_a_kernel_that_was_killed_waits_no_more(home: Path, one: Ke
 
 
 def test_without_a_store_nothing_waits(home: Path) -> None:
-    assert capsule(home, "pending").stdout == "No input waits.\n"
+    assert capsule(home, "pending").stdout == "No pending inputs.\n"
     done = capsule(home, "answer", "abcd", "x")
     assert done.returncode == 1
-    assert "none waits at all" in done.stderr
+    assert "No pending inputs." in done.stderr
     assert not home.exists()

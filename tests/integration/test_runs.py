@@ -255,9 +255,10 @@ def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Pa
     book.codes[2] = "print(b, 1 / 0)"
     status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
     assert status == 1
-    assert states(report) == ["ran", "ran", "failed", "not reached"]
+    assert states(report) == ["ran", "ran", "failed", "not run"]
     assert "ZeroDivisionError" in report["cells"][2]["error"]
-    assert "--id weekly" in said
+    assert f"Run weekly started. To continue it after an interruption: {report['command']}" in said
+    assert "--id weekly" in report["command"]
     # What there is is in the file, the failure included.
     kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
     assert _shown(kept.cells[1]) == "[1, 2]"
@@ -265,7 +266,7 @@ def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Pa
     book.codes[2] = "print(b)"
     status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
     assert status == 0
-    assert states(report) == ["recorded", "recorded", "ran", "ran"]
+    assert states(report) == ["replayed", "replayed", "ran", "ran"]
     assert "cell 3 of run 'weekly' was changed" in said
     kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
     assert [_shown(cell) for cell in kept.cells] == ["", "[1, 2]", "[1, 2]", "2"]
@@ -288,7 +289,7 @@ def test_the_command_reads_what_a_cell_s_metadata_say(book: Notebook) -> None:
     book.codes = [f"if len(open({str(book.log)!r}).read()) < 6: raise OSError", "1 / 0", "pass"]
     status, report, said = capsule_run(book)
     assert status == 1
-    assert states(report) == ["ran", "failed", "not reached"]
+    assert states(report) == ["ran", "failed", "not run"]
     assert book.traces == "1 1 1 2 "
     assert "the cell's metadata is ignored: capsule.retry: " in said
 
@@ -303,8 +304,9 @@ def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--param", "1a=2"], 2, "--param takes NAME=VALUE"),
+        (["--param", "1a=2"], 2, "--param needs NAME=VALUE"),
         (["--retries", "-1"], 2, "--retries"),
+        (["--kernel", "nope"], 2, 'capsule: No kernel named "nope" (choose from capsule, python3).'),
         (["--on-input", "perhaps"], 2, "--on-input"),
     ],
 )
@@ -327,5 +329,5 @@ def test_what_is_no_notebook_is_said(book: Notebook, tmp_path: Path) -> None:
         timeout=DEADLINE,
     )
     assert done.returncode == 1
-    assert "is no notebook" in done.stderr
+    assert "is not a notebook" in done.stderr
     assert not (tmp_path / "none.out.ipynb").exists()
