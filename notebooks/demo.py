@@ -180,13 +180,13 @@ def _batch(console: Console, kernel: str, out: Path) -> list[str]:
         "counted",
         "finished",
     ]:
-        return ["the batch run did not go on where it was killed"]
+        return ["the batch run was not continued where it was killed"]
     return []
 
 
 def _question(console: Console, kernel: str, out: Path) -> list[str]:
-    """Answer the question of a batch run from elsewhere; return what is wrong."""
-    console.rule("[bold]8  A batch run that asks, and somebody who answers from another terminal")
+    """Answer the input of a batch run from another process; return the problems."""
+    console.rule("[bold]8  A batch run requests an input, and another terminal answers it")
     path = out / "human_in_the_loop.executed.ipynb"
     process = subprocess.Popen(_capsule("run", HERE / "human_in_the_loop.ipynb", "--kernel", kernel, "-o", path))
     pending: list[Any] = []
@@ -194,7 +194,7 @@ def _question(console: Console, kernel: str, out: Path) -> list[str]:
     while not pending and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
         found = subprocess.run(_capsule("pending", "--json"), capture_output=True, text=True, check=False)
-        pending = json.loads(found.stdout or "[]")
+        pending = json.loads(found.stdout)["inputs"] if found.returncode == 0 else []
     if not pending:
         _kill(process)
         return ["the batch run did not ask"]
@@ -206,8 +206,13 @@ def _question(console: Console, kernel: str, out: Path) -> list[str]:
 
 
 def _capsule(*words: object) -> list[str]:
-    """Return the command line of ``capsule`` with some words."""
-    return [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())", *map(str, words)]
+    """Return the command line of ``capsule`` with some arguments."""
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from capsule_kernel.cli.main import main; sys.exit(main())",
+        *map(str, words),
+    ]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -66,13 +66,13 @@ def short_input_ids(input_id: str, cell: int | None) -> list[str]:
     the cell's source can follow: ``da66e9c5-3-1f0a.1``.
 
     Args:
-        input_id: the input's promise id.
+        input_id: the input's promise id, or that of a step of its function.
         cell: the number of the cell, as in ``In [cell]``; None if it has none. In a run, the cell's position counts.
     """
     key, _, step = input_id.removeprefix(EXECUTION).partition(":")
     name, *rest = key.split("-")
     place, attempt = rest if len(rest) == 2 else (cell, *rest, None)[:2]  # noqa: PLR2004  # a run's: cell and source
-    number = step.removeprefix(INPUT)
+    number = step.removeprefix(INPUT).partition(".")[0]
     short = name[:_SHORT] if place is None else f"{name[:_SHORT]}-{place}"
     longer = [f"{short}-{attempt[:_SHORT_SOURCE]}.{number}"] if isinstance(attempt, str) else []
     return [f"{short}.{number}", *longer, input_id.removeprefix(EXECUTION)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -299,6 +300,50 @@ def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:
     status, report, _ = capsule_run(book, "--timeout", "0.5")
     assert status == 1
     assert "TimeoutError: the limit of 0.5 s for a cell is exceeded" in report["cells"][0]["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_has_written_its_outputs_and_can_be_continued(
+    book: Notebook, tmp_path: Path, number: signal.Signals
+) -> None:
+    go = str(tmp_path / "go")
+    book.codes[2] = f"import os, time\nif not os.path.exists({go!r}): time.sleep(100)\n" + book.codes[2]
+    path, output = tmp_path / "book.ipynb", tmp_path / "done.ipynb"
+    nbformat.write(book.content(), path)
+    command = [str(Path(sys.executable).with_name("capsule")), "run", str(path), "--id", "weekly", "-o", str(output)]
+    process = subprocess.Popen(
+        [*command, "--json"],
+        env={**os.environ, "CAPSULE_HOME": str(book.home), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    poll_until(lambda: book.traces == "1 2 3 ", "the third cell")
+    process.send_signal(number)
+    out, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    report = json.loads(out)
+    assert (report["state"], states(report)) == ("interrupted", ["ran", "ran", "interrupted", "not run"])
+    assert report["command"] == f"capsule run {path} --id weekly --output {output}"
+    assert said.count(report["command"]) == 2
+    assert [_shown(cell) for cell in nbformat.read(output, as_version=4).cells[:3]] == [
+        "",
+        "[1, 2]",
+        "KeyboardInterrupt",
+    ]
+    runs = subprocess.run(
+        [command[0], "runs", "--json"],
+        env={**os.environ, "CAPSULE_HOME": str(book.home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (run,) = json.loads(runs.stdout)["runs"]
+    assert (run["id"], run["state"], run["cells"], run["done"]) == ("weekly", "failed", 3, 2)
+    (tmp_path / "go").touch()
+    assert states(capsule_run(book, "--id", "weekly")[1]) == ["replayed", "replayed", "ran", "ran"]
+    assert book.traces == "1 2 3 3 4 "
 
 
 @pytest.mark.parametrize(
