@@ -49,7 +49,7 @@ def run(
         str | None, typer.Option("--id", metavar="RUN", help="Continue this run, or start it. Default: a new id.")
     ] = None,
     param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable to set, as JSON or else as text.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable to set; the value is JSON or else text.")
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="How often to retry a cell that fails.")] = 0,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Time limit of a cell in seconds.")] = None,

@@ -13,7 +13,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def with_schema(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data with the name of its form, as ``"schema": "capsule.cells/1"``.
+    """Return data with the name of its form, for example ``"schema": "capsule.cells/1"``.
 
     Args:
         kind: what the data is, in one word.
