@@ -211,7 +211,7 @@ def test_install_below_a_prefix_says_how_jupyter_finds_it(user: Environment) -> 
     result = user.capsule("install", "--prefix", "below")
     assert result.returncode == 0
     assert kernel_json(user.home / "below/share/jupyter/kernels/capsule")["argv"][0] == str(user.python)
-    assert f"Note: the Jupyter of this environment takes {user.kernels / 'capsule'}" in result.stdout
+    assert f"Note: the Jupyter of this environment uses {user.kernels / 'capsule'}" in result.stdout
     result = user.capsule("install", "--prefix", "below", "--name", "other")
     assert f"JUPYTER_PATH={user.home / 'below/share/jupyter'}" in result.stdout
 
@@ -322,7 +322,7 @@ def test_a_program_that_is_no_python_is_refused_with_what_it_said(user: Environm
 
 
 def test_a_python_that_is_too_old_is_refused(user: Environment) -> None:
-    # The real interpreter that is made to believe that it is older: nobody needs a Python 3.9 for this test.
+    # The real interpreter, which is made to report an older version: this test needs no Python 3.9.
     old = script(
         user.home / "python3.9",
         "for program; do :; done",
