@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_kernel.console.terminal import note, plain, print_json, print_table
+from capsule_kernel.cli.config import home
+from capsule_kernel.console.json_output import AsJson, print_json
+from capsule_kernel.console.terminal import note, plain, print_table
 
 if TYPE_CHECKING:
     from capsule_durable.checkpoints.catalogue import Catalogue
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 # As in `cli`, every command imports what it needs.
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfSession = Annotated[
     str | None, typer.Option(metavar="SESSION", help="Only of this session: its id, or its notebook.")
 ]
@@ -208,11 +209,11 @@ def open_catalogue() -> Iterator[Catalogue | None]:
     from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue
     from capsule_durable.storage.errors import StoreError
 
-    home = _home()
-    if not (home / FILE_NAME).exists():
+    directory = home()
+    if not (directory / FILE_NAME).exists():
         yield None
         return
-    with Catalogue(home) as catalogue:
+    with Catalogue(directory) as catalogue:
         # A kernel that was killed could not list its last checkpoints. What is listed can be shown in any case.
         try:
             catalogue.incoming.import_all()
@@ -221,16 +222,9 @@ def open_catalogue() -> Iterator[Catalogue | None]:
         yield catalogue
 
 
-def _home() -> Path:
-    from capsule_durable.config.sources import load
-
-    settings, _ = load(os.environ, {}, Path.cwd())
-    return Path(settings.home)
-
-
 def _there(catalogue: Catalogue | None) -> Catalogue:
     if catalogue is None:
-        raise CapsuleError(f"there are no checkpoints in {_home()}; CAPSULE_HOME, or the setting `home`, says where")
+        raise CapsuleError(f"there are no checkpoints in {home()}; CAPSULE_HOME, or the setting `home`, says where")
     return catalogue
 
 

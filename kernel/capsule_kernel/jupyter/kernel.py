@@ -213,7 +213,7 @@ class CapsuleKernel(Kernel):
         count = request.execution_count or 0
         if self.runtime.settings.on_input == "wait":
             request = request.model_copy(update={"allow_stdin": True})
-        self._remember(request.id, parent)
+        self._remember(request.id, parent, count)
         self._idents[request.id] = ident
         if not request.silent:
             self._channels.iopub.send(
@@ -294,9 +294,10 @@ class CapsuleKernel(Kernel):
             buffers=buffers,
         )
 
-    def _remember(self, execution_id: str, parent: Any) -> None:
+    def _remember(self, execution_id: str, parent: Any, count: int | None = None) -> None:
         asks = bool(parent["content"].get("allow_stdin", False))
-        self._parents[execution_id] = {"header": parent["header"], "content": {"allow_stdin": asks}}
+        content = {"allow_stdin": asks, "execution_count": count}
+        self._parents[execution_id] = {"header": parent["header"], "content": content}
         if len(self._parents) > REMEMBERED:
             self._parents.popitem(last=False)
 
@@ -307,8 +308,9 @@ class CapsuleKernel(Kernel):
         ident = self._idents.get(question.execution_id)
         if ident is None:
             return
-        if not self._parents[question.execution_id]["content"].get("allow_stdin", False):
-            self._publish_output(question.execution_id, contents.awaited_input(question))
+        asking = self._parents[question.execution_id]["content"]
+        if not asking["allow_stdin"]:
+            self._publish_output(question.execution_id, contents.awaited_input(question, asking["execution_count"]))
             return
         self._questions.append((question, ident))
         self._channels.session.send(
