@@ -44,5 +44,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-#: The first catalogues were made without an application id, so there is none.
-FORM = DatabaseSchema(application_id=0, migrations=MIGRATIONS, unreleased=1)
+#: Catalogues that were made before the first release have no application id.
+FORM = DatabaseSchema(application_id=0x43617043, migrations=MIGRATIONS, unreleased_id=0)

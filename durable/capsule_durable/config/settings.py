@@ -77,8 +77,10 @@ class Settings(Model):
     checkpoint_count: int = Field(30, ge=1, description="How many checkpoints without a name are kept")
     checkpoint_days: float | None = Field(14.0, gt=0, description="For how many days they are kept")
     checkpoint_size: int | None = Field(20 * 10**9, gt=0, description="How many bytes a session's may take")
-    history_days: float = Field(30.0, gt=0, description="For how many days it is kept what cells have shown")
-    history_size: int = Field(2 * 10**9, gt=0, description="How many bytes of that are kept")
+    history_days: float = Field(
+        30.0, ge=0, description="How many days cells and their outputs are kept; 0 turns the history off"
+    )
+    history_size: int = Field(2 * 10**9, gt=0, description="How many bytes the history may take")
     resume: Literal["offer", "auto", "never"] = Field(
         "offer", description="When a notebook is opened again: say that its variables can come back, bring them, or not"
     )

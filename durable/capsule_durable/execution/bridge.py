@@ -38,6 +38,7 @@ from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_durable.messaging.pending_requests import PendingRequests
 from capsule_durable.messaging.session import Session
 from capsule_durable.sandbox.resource_monitor import RunningCell
+from capsule_durable.telemetry import events
 from capsule_durable.workers.lifecycle import CellEvent, CellState, next_cell_state
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -138,6 +139,7 @@ class Bridge:
         input_timeout: how long an input may stay unanswered.
         unkept: told that the engine cannot keep what came of an execution.
         abandoned: told, in words, of a cell of an earlier process that no outcome will come of.
+        publish: publishes an event, given its type, an execution id and its other fields.
     """
 
     def __init__(
@@ -148,10 +150,14 @@ class Bridge:
         input_timeout: timedelta = timedelta(days=30),
         unkept: Callable[[str], None] = lambda _id: None,
         abandoned: Callable[[str], None] = lambda _text: None,
+        publish: Callable[..., None] = lambda *_args, **_fields: None,
     ) -> None:
         self._engine = engine
         self._unkept = unkept
         self._abandoned = abandoned
+        self._publish = publish
+        #: The promises that the client has answered.
+        self._from_client: set[str] = set()
         self._capabilities = capabilities
         self._worker_ready = worker_ready
         self._input_timeout = input_timeout
@@ -402,16 +408,23 @@ class Bridge:
             },
         )
         self._inputs[execution_id].append(input_id)
+        self._publish(events.InputRequested, execution_id, input_id=input_id, password=password)
         if promise.state == "pending" and promise.tags.get("resonate:target") != self._engine.target:
             # It was asked for by an earlier process, whose function would show it.
             self._capabilities.prompt(InputPrompt(execution_id, input_id, prompt, password))
         try:
             answer = await self._engine.result_of(input_id)
         except ApplicationError as error:
+            self._publish(events.InputCancelled, execution_id, input_id=input_id)
             msg = f"the input was not answered: {error}"
             raise InputCancelled(msg) from error
         finally:
             self._forget_input(execution_id, input_id)
+        from_client = {one for one in self._from_client if one == input_id or one.startswith(f"{input_id}.")}
+        self._from_client -= from_client
+        self._publish(
+            events.InputAnswered, execution_id, input_id=input_id, source="client" if from_client else "external"
+        )
         if isinstance(answer, dict) and "secret" in answer:
             return self._secrets.pop(str(answer["secret"]), "")
         return str(answer["value"] if isinstance(answer, dict) and "value" in answer else answer)
@@ -422,6 +435,7 @@ class Bridge:
 
     def answer(self, question: InputPrompt, value: str) -> None:
         """Take the client's answer. A password stays in this process's memory; its promise gets a token."""
+        self._from_client.add(question.answer_id)
         record: dict[str, str] = {"value": value}
         if question.password:
             token = uuid.uuid4().hex

@@ -33,20 +33,20 @@ class DatabaseSchema:
         migrations: the statements that make tables of version n + 1 from those of version n; from nothing, for the
             first. Never changed once released. Processes of the older version may have the file open: add what they do
             not see, and take nothing from them.
-        unreleased: how many versions there were before the first release. Files of these are refused.
-        has_upkeep: whether a thread of ours moves the log into the file, which takes a sync of the disk; otherwise
+        unreleased_id: the application id of files that were made before the first release. These are refused.
+        has_maintenance: whether a thread of ours moves the log into the file, which takes a sync of the disk; otherwise
             SQLite does so, at the end of some transactions.
     """
 
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
-    unreleased: int = 0
+    unreleased_id: int | None = None
     has_maintenance: bool = False
 
     @property
     def version(self) -> int:
         """The version of the tables, in SQLite's ``user_version``."""
-        return self.unreleased + len(self.migrations)
+        return len(self.migrations)
 
 
 class Database:
@@ -189,11 +189,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, form: DatabaseSchema) -
     """Bring a file to the form that is used here. One that is not ours, newer, or was never released stays as it is."""
     application, version = _state(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application == form.unreleased_id and version > 0:
+        raise StoreUnreleased.at(path, f"its application id is {application}, not {form.application_id}")
     is_ours = application == form.application_id and version > 0
     if not is_ours and (application or version or tables):
         raise StoreForeign.at(path, f"its application id is {application}, and its tables are of version {version}")
-    if 0 < version <= form.unreleased:
-        raise StoreUnreleased.at(path, f"its tables are of version {version}, not {form.version}")
     if version > form.version:
         raise StoreTooNew.at(path, f"its tables are of version {version}, not {form.version}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -215,9 +215,7 @@ def _set_up(connection: sqlite3.Connection, form: DatabaseSchema, synchronous: S
 def _migrate(connection: sqlite3.Connection, form: DatabaseSchema, version: int) -> None:
     """Bring tables up to date, all at once or not at all."""
     with _transaction(connection):
-        for statement in (
-            statement for step in form.migrations[max(version - form.unreleased, 0) :] for statement in step
-        ):
+        for statement in (statement for step in form.migrations[version:] for statement in step):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {form.application_id}")
         connection.execute(f"PRAGMA user_version = {form.version}")

@@ -200,7 +200,7 @@ def _print_event(event: StoredEvent, as_json: bool) -> None:
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-    print(f"{event.n:6} {when} {event.session} {event.actor}: {event.what} {visible(facts)}".rstrip(), flush=True)
+    print(f"{event.n:6} {when} {event.session_id} {event.actor}: {event.type} {visible(facts)}".rstrip(), flush=True)
 
 
 def _first_line(code: str) -> str:
@@ -231,14 +231,13 @@ def _session_id(reference: str) -> str:
 
 @contextlib.contextmanager
 def _database() -> Iterator[Database]:
-    from capsule_durable.engines.base import FILE
-    from capsule_durable.engines.embedded.schema import FORM
+    from capsule_durable.history.schema import FILE, SCHEMA
     from capsule_durable.storage.sqlite import Database
 
     path = _home() / FILE
     if not path.exists():
         raise NothingKept(f"nothing is kept yet: there is no {path}")
-    database = Database(path, FORM)
+    database = Database(path, SCHEMA)
     try:
         yield database
     finally:
