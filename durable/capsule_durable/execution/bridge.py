@@ -14,13 +14,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from resonate.error import ApplicationError, ConnectorError, ResonateError, ServerError
-from resonate.send import PromiseSearchResult
-from resonate.types import PromiseRecord, TaskData, Value
+from resonate.types import TaskData, Value
 
 from capsule_durable import ids
+from capsule_durable.engines.base import Engine
 from capsule_durable.errors import (
     ExecutionFailed,
     InputCancelled,
@@ -51,40 +51,8 @@ REQUEST_INPUT = "request_input"
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
 #: Seconds that functions may take to end whose outcomes are known.
 _LAST_STEPS = 2.0
-#: Promises that are asked for at a time.
-_PAGE = 100
 #: The largest outcome that is kept whole with its promise, in bytes of JSON.
 MAX_OUTCOME = 4 * 1024 * 1024
-
-
-class Promises(Protocol):
-    """The part of ``resonate.promises.Promises`` that the bridge uses."""
-
-    async def create(self, id: str, timeout_at: int, param: Value, tags: dict[str, str]) -> PromiseRecord: ...  # noqa: A002, D102
-    async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def get(self, id: str) -> PromiseRecord: ...  # noqa: A002, D102
-    async def search(  # noqa: D102
-        self, state: str | None, tags: dict[str, str] | None, limit: int | None, cursor: str | None
-    ) -> PromiseSearchResult: ...
-
-
-class Engine(Protocol):
-    """The part of an engine that the bridge uses."""
-
-    #: The address at which it delivers this process's work: where the input function is to run.
-    target: str
-
-    @property
-    def promises(self) -> Promises:
-        """Its promises."""
-
-    def preallocate(self, root_id: str, timeout_at: int) -> None:
-        """Say that an execution's root is about to be made."""
-
-    async def result_of(self, promise_id: str) -> Any:
-        """Wait for a promise and return its value."""
 
 
 @dataclass(slots=True)
@@ -258,23 +226,18 @@ class Bridge:
         Raises:
             ResonateError: the engine does not answer.
         """
-        promises, cursor = self._engine.promises, None
-        while True:
-            page = await promises.search("pending", {"resonate:target": self._engine.target}, _PAGE, cursor)
-            for promise in page.promises:
-                execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
-                if not promise.id.startswith(ids.EXECUTION) or execution_id in self._begun:
-                    continue
-                # What is settled meanwhile, or was not made yet, is seen to by its function.
-                with contextlib.suppress(ServerError):
-                    if step:
-                        await promises.cancel(promise.id, Value())
-                    else:
-                        task: Any = promise.param.data
-                        await self._abandon(task["args"][0], ids.outcome(promise.id))
-            cursor = page.cursor
-            if cursor is None:
-                return
+        engine = self._engine
+        async for promise in engine.search_all("pending", {"resonate:target": engine.target}):
+            execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
+            if not promise.id.startswith(ids.EXECUTION) or execution_id in self._begun:
+                continue
+            # What is settled meanwhile, or was not made yet, is seen to by its function.
+            with contextlib.suppress(ServerError):
+                if step:
+                    await engine.promises.cancel(promise.id, Value())
+                else:
+                    task: Any = promise.param.data
+                    await self._abandon(task["args"][0], ids.outcome(promise.id))
 
     async def _abandon(self, request: dict[str, Any], outcome_id: str) -> None:
         """Reject the outcome of an execution that ended with its process, and tell of it, once; if it has none."""

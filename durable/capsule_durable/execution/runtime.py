@@ -19,7 +19,9 @@ from capsule_durable import ids
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.service import CheckpointService, RecoveredState
 from capsule_durable.config.settings import Settings
-from capsule_durable.engines.base import MEMORY, Engine, MemoryEngine, open_engine
+from capsule_durable.engines.base import Engine, EngineContext
+from capsule_durable.engines.memory import MemoryEngine
+from capsule_durable.engines.registry import open_engine
 from capsule_durable.errors import (
     CapsuleError,
     EngineUnavailable,
@@ -99,7 +101,7 @@ class Runtime:
         self._launcher = launcher
         #: What the person is told with the next cell.
         self._notices: list[str] = []
-        self._kernel = ids.slug(session_id)
+        self._engine_context = EngineContext(Path(settings.home), ids.slug(session_id))
         self._name = session_id
         self._notebook = os.environ.get("JPY_SESSION_NAME") or None
         self.keeper = CheckpointService(
@@ -139,7 +141,7 @@ class Runtime:
 
     def start(self, first: WorkerHandle | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
-        self._engine.resonate.start()
+        self._engine.start()
         self.keeper.start()
         self.workers.start(first)
         loop = asyncio.get_running_loop()
@@ -268,8 +270,8 @@ class Runtime:
     def _open_engine(self) -> Engine:
         """Open the engine that is configured; where its store cannot be used, one that keeps nothing."""
         try:
-            return open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
-        except StoreError as error:
+            return open_engine(self.settings.engine, self._engine_context)
+        except (StoreError, EngineUnavailable) as error:
             self._do_without(error)
             return MemoryEngine()
 
@@ -290,15 +292,15 @@ class Runtime:
         before, self._engine = self._engine, engine
         self._furnish(engine)
         self.bridge.use(engine)
-        engine.resonate.start()
-        self.publish(EngineChanged, url=self.settings.engine if engine.durable else MEMORY, durable=engine.durable)
+        engine.start()
+        self.publish(EngineChanged, url=engine.url, durable=engine.durable)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(before.close(), self.settings.shutdown_timeout)
 
     async def _try_engine_again(self) -> None:
         try:
-            engine = open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
-        except StoreError:
+            engine = open_engine(self.settings.engine, self._engine_context)
+        except (StoreError, EngineUnavailable):
             self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
             return
         self._retry_engine = None
