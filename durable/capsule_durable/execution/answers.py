@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from resonate.types import PromiseRecord, Value
 
-from capsule_durable.engines.client import open_client
+from capsule_durable.config.settings import Settings
+from capsule_durable.engines.client import connect
 from capsule_durable.errors import CapsuleError
 
 
@@ -26,11 +26,11 @@ class AlreadySettled(CapsuleError):
         self.at = at
 
 
-async def answer(home: Path, input_id: str, value: str) -> None:
+async def answer(settings: Settings, input_id: str, value: str) -> None:
     """Answer an input.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, which names the engine.
         input_id: the id of its promise.
         value: the answer. Not for secrets: it is stored as it is.
 
@@ -38,7 +38,7 @@ async def answer(home: Path, input_id: str, value: str) -> None:
         AlreadySettled: it is not pending.
         StoreError, EngineUnavailable: the engine's file cannot be written.
     """
-    async with open_client(home) as engine:
+    async with connect(settings) as engine:
         if engine is None:
             raise AlreadySettled(is_answered=False)
         # The time distinguishes this answer from another one with the same text.
@@ -48,18 +48,18 @@ async def answer(home: Path, input_id: str, value: str) -> None:
             raise _already(settled)
 
 
-async def cancel(home: Path, input_id: str) -> None:
+async def cancel(settings: Settings, input_id: str) -> None:
     """Cancel an input: its cell gets ``EOFError``.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, which names the engine.
         input_id: the id of its promise.
 
     Raises:
         AlreadySettled: it is not pending.
         StoreError, EngineUnavailable: the engine's file cannot be written.
     """
-    async with open_client(home) as engine:
+    async with connect(settings) as engine:
         if engine is None:
             raise AlreadySettled(is_answered=False)
         settled = await engine.promises.cancel(input_id, Value())

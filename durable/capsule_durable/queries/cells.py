@@ -9,7 +9,8 @@ from typing import Literal
 from resonate.types import PromiseRecord
 
 from capsule_durable import ids
-from capsule_durable.engines.client import open_client, search_all
+from capsule_durable.config.settings import Settings
+from capsule_durable.engines.client import connect
 from capsule_durable.history.cells import CellRecord, CellStore
 from capsule_durable.queries.history import NotRecorded, open_history
 from capsule_durable.queries.inputs import is_input
@@ -90,21 +91,21 @@ def list_cells(home: Path, session: str) -> list[Cell]:
     return [_cell(record) for record in read_cells(home, session)]
 
 
-async def list_promises(home: Path, execution_id: str) -> list[TraceStep]:
+async def list_promises(settings: Settings, execution_id: str) -> list[TraceStep]:
     """Return the promises of an execution, in the order in which they were created; the execution's own is the first.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, which names the engine.
         execution_id: the execution.
 
     Raises:
         StoreError, EngineUnavailable: the engine's file cannot be read.
     """
     root = ids.execution(execution_id)
-    async with open_client(home) as engine:
+    async with connect(settings) as engine:
         if engine is None:
             return []
-        return [_step(promise, root) async for promise in search_all(engine, None, {"resonate:origin": root})]
+        return [_step(promise, root) async for promise in engine.search_all(None, {"resonate:origin": root})]
 
 
 def _cell(record: CellRecord) -> Cell:

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from capsule_durable.engines.base import FILE
-from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.errors import CapsuleError
+from capsule_durable.history.schema import FILE, SCHEMA
 from capsule_durable.storage.sqlite import Database
 
 
@@ -30,7 +29,7 @@ def open_history(home: Path) -> Iterator[Database]:
     path = home / FILE
     if not path.exists():
         raise NotRecorded(f"Nothing is recorded yet ({path} does not exist).")
-    database = Database(path, FORM)
+    database = Database(path, SCHEMA)
     try:
         with database.using() as sql:
             sql.execute("PRAGMA query_only = ON")

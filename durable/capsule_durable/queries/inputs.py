@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from resonate.error import ServerError
@@ -13,8 +12,9 @@ from resonate.types import PromiseRecord
 
 from capsule_durable import ids
 from capsule_durable.checkpoints.models import SessionRow
+from capsule_durable.config.settings import Settings
 from capsule_durable.engines.base import GROUP
-from capsule_durable.engines.client import open_client, search_all
+from capsule_durable.engines.client import connect
 from capsule_durable.errors import CapsuleError
 from capsule_worker.protocol.model import Model
 
@@ -54,12 +54,12 @@ class Input(Model):
 
 
 async def list_inputs(
-    home: Path, sessions: Sequence[SessionRow] = (), state: Literal["pending"] | None = "pending"
+    settings: Settings, sessions: Sequence[SessionRow] = (), state: Literal["pending"] | None = "pending"
 ) -> list[Input]:
     """Return inputs, oldest first.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, which names the engine.
         sessions: all sessions, newest first.
         state: ``pending`` for those without an answer; None for all that are stored.
 
@@ -69,10 +69,10 @@ async def list_inputs(
     kernels: dict[str, SessionRow] = {}
     for session in sessions:
         kernels.setdefault(ids.slug(session.kernel), session)
-    async with open_client(home) as engine:
+    async with connect(settings) as engine:
         if engine is None:
             return []
-        promises = [each async for each in search_all(engine, None, _TAGS) if is_input(each.id)]
+        promises = [each async for each in engine.search_all(None, _TAGS) if is_input(each.id)]
         roots: dict[str, PromiseRecord | None] = {}
         for root_id in map(_root_id, promises):
             if root_id not in roots:

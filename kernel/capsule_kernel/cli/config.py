@@ -34,12 +34,12 @@ def config(as_json: AsJson = False) -> None:
     from capsule_durable.config.sources import ConfigurationError, read
     from capsule_durable.text import visible
 
-    settings, origins, warnings, problem = read(os.environ, {}, Path.cwd())
+    effective_settings, origins, warnings, problem = read(os.environ, {}, Path.cwd())
     for warning in warnings:
         note(warning)
     if problem:
         raise ConfigurationError(problem)
-    values = effective(settings)
+    values = effective(effective_settings)
     if as_json:
         print_json({"settings": {name: {"value": v, "origin": origins[name]} for name, v in values.items()}}, "config")
         return
@@ -90,13 +90,21 @@ def use_home(directory: Path) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def home() -> Path:
-    """Return the directory of data: that of ``--home``, or else of the setting ``home``.
+def settings() -> Settings:
+    """Return the settings that are effective in this directory.
 
     Raises:
         ConfigurationError: the settings cannot be used.
     """
     from capsule_durable.config.sources import load
 
-    settings, _ = load(os.environ, {}, Path.cwd())
-    return Path(settings.home)
+    return load(os.environ, {}, Path.cwd())[0]
+
+
+def home() -> Path:
+    """Return the directory of data: that of ``--home``, or else of the setting ``home``.
+
+    Raises:
+        ConfigurationError: the settings cannot be used.
+    """
+    return Path(settings().home)

@@ -6,19 +6,19 @@ import asyncio
 import getpass
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.text import visible
-from capsule_kernel.cli.config import home
+from capsule_kernel.cli.config import settings
 from capsule_kernel.console.json_output import AsJson, print_json
 from capsule_kernel.console.terminal import WrongUsage, duration, plain, print_table
 
 if TYPE_CHECKING:
     from capsule_durable.checkpoints.models import SessionRow
+    from capsule_durable.config.settings import Settings
     from capsule_durable.queries.inputs import Input
 
 # Each command imports what it needs.
@@ -52,7 +52,7 @@ def pending(as_json: AsJson = False) -> None:
     """List pending inputs, oldest first."""
     from capsule_durable.queries import inputs
 
-    found = asyncio.run(inputs.list_inputs(home(), _sessions()))
+    found = asyncio.run(inputs.list_inputs(settings(), _sessions()))
     if as_json:
         now = time.time()
         print_json({"inputs": [one.model_dump() | {"age": now - one.asked} for one in found]}, "inputs")
@@ -85,8 +85,8 @@ def answer(
     """Answer a pending input. A secret is sent to its kernel and never stored; other answers are kept with the cell."""
     from capsule_durable.execution import answers
 
-    directory = home()
-    one = _find(directory, reference)
+    configuration = settings()
+    one = _find(configuration, reference)
     try:
         _check_pending(one)
         if value is None:
@@ -95,9 +95,9 @@ def answer(
             _send_secret(one, value)
         else:
             try:
-                asyncio.run(answers.answer(directory, one.id, value))
+                asyncio.run(answers.answer(configuration, one.id, value))
             except answers.AlreadySettled:
-                _check_pending(_find(directory, one.id))
+                _check_pending(_find(configuration, one.id))
                 raise
     except InputSettled as settled:
         if as_json:
@@ -119,9 +119,9 @@ def cancel(
     from capsule_kernel.cli import kernel_client
     from capsule_kernel.cli.checkpoints import running_kernel
 
-    directory = home()
+    configuration = settings()
     try:
-        one = _find(directory, reference)
+        one = _find(configuration, reference)
     except UnknownInput as unknown:
         try:
             file, _ = running_kernel(reference)
@@ -132,18 +132,18 @@ def cancel(
         return
     _check_pending(one)
     try:
-        asyncio.run(answers.cancel(directory, one.id))
+        asyncio.run(answers.cancel(configuration, one.id))
     except answers.AlreadySettled:
-        _check_pending(_find(directory, one.id))
+        _check_pending(_find(configuration, one.id))
         raise
     _report({"id": one.id, "state": "cancelled"}, f"Cancelled {one.short}.", as_json)
 
 
-def _find(directory: Path, reference: str) -> Input:
+def _find(configuration: Settings, reference: str) -> Input:
     """Return the input that a person names, among all that are stored."""
     from capsule_durable.queries import inputs
 
-    return inputs.find(asyncio.run(inputs.list_inputs(directory, _sessions(), None)), reference)
+    return inputs.find(asyncio.run(inputs.list_inputs(configuration, _sessions(), None)), reference)
 
 
 def _check_pending(one: Input) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.text import coloured, visible
-from capsule_kernel.cli.config import home
+from capsule_kernel.cli.config import home, settings
 from capsule_kernel.console.json_output import AsJson, print_json, with_schema
 from capsule_kernel.console.terminal import first_line, plain, print_table
 
@@ -87,7 +87,7 @@ def trace(session: Session, cell: CellNumber = None, as_json: AsJson = False) ->
 
     directory = home()
     found = [
-        (record, asyncio.run(cells.list_promises(directory, record.execution_id)))
+        (record, asyncio.run(cells.list_promises(settings(), record.execution_id)))
         for record in cells.read_cells(directory, _session_id(session), cell)
     ]
     if as_json:
@@ -183,7 +183,7 @@ def _print_event(event: StoredEvent, as_json: bool) -> None:
         print(json.dumps(with_schema("event", vars(event))), flush=True)
         return
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-    line = f"{event.n:6} {_time(event.at)} {event.session} {event.actor}: {event.what} {visible(facts)}"
+    line = f"{event.n:6} {_time(event.at)} {event.session_id} {event.actor}: {event.type} {visible(facts)}"
     print(line.rstrip(), flush=True)
 
 

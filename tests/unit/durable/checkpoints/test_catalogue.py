@@ -669,7 +669,7 @@ def test_a_manifest_that_is_damaged_in_the_catalogue_is_named(catalogue: Catalog
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("PRAGMA user_version = 99", "newer version"),
+        (f"PRAGMA application_id = {SCHEMA.application_id}; PRAGMA user_version = 99", "newer version"),
         ("CREATE TABLE sessions (theirs)", "belongs to another program"),
         ("PRAGMA application_id = 7", "belongs to another program"),
     ],
@@ -677,7 +677,7 @@ def test_a_manifest_that_is_damaged_in_the_catalogue_is_named(catalogue: Catalog
 def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, statement: str, message: str) -> None:
     path = tmp_path / "catalogue.sqlite3"
     connection = sqlite3.connect(path)
-    connection.execute(statement)
+    connection.executescript(statement)
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StoreError, match=message):
@@ -686,17 +686,18 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(tmp_path: Path, stateme
     assert [one.name for one in tmp_path.iterdir()] == ["catalogue.sqlite3"]
 
 
-def made_by(version: int, directory: Path) -> bytes:
+def made_by(version: str, directory: Path) -> bytes:
     """Make a catalogue as a version left it, and return its content."""
     path = directory / "catalogue.sqlite3"
     connection = sqlite3.connect(path)
-    connection.executescript((OLD / f"version_{version}.sql").read_text(encoding="utf-8"))
+    connection.executescript((OLD / f"{version}.sql").read_text(encoding="utf-8"))
     connection.close()
     return path.read_bytes()
 
 
-def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    before = made_by(1, tmp_path)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path, number: int) -> None:
+    before = made_by(f"unreleased_{number}", tmp_path)
     refusal = r"catalogue\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME"
     with pytest.raises(StoreUnreleased, match=refusal):
         Catalogue(tmp_path)
@@ -704,7 +705,7 @@ def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_p
 
 
 def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
-    made_by(SCHEMA.version, tmp_path)
+    made_by(f"version_{SCHEMA.version}", tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions.all()
         assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
@@ -718,7 +719,8 @@ def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
-    assert [old.stem for old in sorted(OLD.iterdir())] == [f"version_{number + 1}" for number in range(SCHEMA.version)]
+    released = [f"version_{number + 1}" for number in range(SCHEMA.version)]
+    assert [old.stem for old in sorted(OLD.glob("version_*"))] == released
 
 
 def test_what_is_listed_survives_a_loss_of_power_and_sqlite_keeps_the_log_short(catalogue: Catalogue) -> None:

@@ -12,7 +12,9 @@ from resonate.types import TaskData, Value
 
 from capsule_durable import ids
 from capsule_durable.checkpoints.models import SessionRow
-from capsule_durable.engines.base import FILE, GROUP, EmbeddedEngine
+from capsule_durable.config.settings import Settings
+from capsule_durable.engines.base import EngineContext
+from capsule_durable.engines.registry import open_engine
 from capsule_durable.execution import answers
 from capsule_durable.execution.answers import AlreadySettled
 from capsule_durable.queries.inputs import UnknownInput, find, list_inputs
@@ -26,8 +28,8 @@ class Asking:
     """A kernel whose cells request inputs."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.engine = EmbeddedEngine(home / FILE, f"{GROUP}.{ids.slug(KERNEL)}")
+        self.settings = Settings(home=str(home))
+        self.engine = open_engine(self.settings.engine, EngineContext(home, ids.slug(KERNEL)))
 
     async def _create(self, promise_id: str, function: str, *arguments: object) -> None:
         task = TaskData(func=function, args=arguments, kwargs={}, version=1)
@@ -48,7 +50,7 @@ class Asking:
         await self._create(f"{input_id}.1", "show_prompt", execution_id)
 
     async def shown(self) -> list[str]:
-        return [one.short for one in await list_inputs(self.home)]
+        return [one.short for one in await list_inputs(self.settings)]
 
 
 @pytest_asyncio.fixture
@@ -59,7 +61,7 @@ async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
 
 
 async def test_without_a_store_no_input_is_pending(tmp_path: Path) -> None:
-    assert await list_inputs(tmp_path / "home") == []
+    assert await list_inputs(Settings(home=str(tmp_path / "home"))) == []
     assert not (tmp_path / "home").exists()
     with pytest.raises(UnknownInput, match=r'No input "abcd". No pending inputs.'):
         find([], "abcd")
@@ -70,7 +72,7 @@ async def test_a_pending_input_is_described(asking: Asking) -> None:
     await asking.input("da66e9c5aa", 1)
     row = {"process": "", "ended": None, "head": None, "checkpoints": 0, "notebook": KERNEL, "started": 1.0}
     sessions = [SessionRow(id=name, kernel=KERNEL, **row) for name in ("new", "old")]  # type: ignore[arg-type]
-    (one,) = await list_inputs(asking.home, sessions)
+    (one,) = await list_inputs(asking.settings, sessions)
     assert (one.id, one.short, one.prompt, one.password) == ("exec.da66e9c5aa:input.1", "da66e9c5-3.1", "Who?", False)
     assert (one.session, one.notebook, one.cell, one.code_head) == ("new", KERNEL, 3, "input('Who?')")
     assert (one.state, one.settled) == ("pending", None)
@@ -84,16 +86,16 @@ async def test_an_input_is_answered_once(asking: Asking) -> None:
     await asking.input("da66e9c5aa", 1)
     await asking.input("da66e9c5aa", 2)
     first = "exec.da66e9c5aa:input.1"
-    await answers.answer(asking.home, first, "Ada")
-    for settle in (answers.answer(asking.home, first, "Ada"), answers.cancel(asking.home, first)):
+    await answers.answer(asking.settings, first, "Ada")
+    for settle in (answers.answer(asking.settings, first, "Ada"), answers.cancel(asking.settings, first)):
         with pytest.raises(AlreadySettled, match="was already answered") as refused:
             await settle
         assert refused.value.is_answered
         assert refused.value.at is not None
-    await answers.cancel(asking.home, "exec.da66e9c5aa:input.2")
+    await answers.cancel(asking.settings, "exec.da66e9c5aa:input.2")
     with pytest.raises(AlreadySettled, match="was cancelled"):
-        await answers.answer(asking.home, "exec.da66e9c5aa:input.2", "Ada")
-    known = await list_inputs(asking.home, state=None)
+        await answers.answer(asking.settings, "exec.da66e9c5aa:input.2", "Ada")
+    known = await list_inputs(asking.settings, state=None)
     assert [(one.short, one.state) for one in known] == [("da66e9c5-3.1", "answered"), ("da66e9c5-3.2", "cancelled")]
     assert await asking.shown() == []
     # The id of a settled input does not name another one.
@@ -108,9 +110,9 @@ async def test_the_inputs_of_a_run_whose_cell_was_changed_have_longer_ids(asking
         await asking.input(f"da66e9c5aa-3-{turn}", 1, key=f"da66e9c5aa-3-{source}")
         if turn == 1:
             assert await asking.shown() == ["da66e9c5-3.1"]
-            await answers.answer(asking.home, "exec.da66e9c5aa-3-1f0a99:input.1", "Ada")
+            await answers.answer(asking.settings, "exec.da66e9c5aa-3-1f0a99:input.1", "Ada")
     assert await asking.shown() == ["da66e9c5-3-9c41.1"]
-    known = await list_inputs(asking.home, state=None)
+    known = await list_inputs(asking.settings, state=None)
     with pytest.raises(UnknownInput, match=r"da66e9c5-3-1f0a.1 \(answered\), da66e9c5-3-9c41.1 \(pending\)"):
         find(known, "da66e9c5-3.1")
     assert find(known, "da66e9c5-3-9c41.1").state == "pending"
