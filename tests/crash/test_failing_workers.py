@@ -47,7 +47,7 @@ class House:
 
     async def run(self, code: str) -> m.ResultMessage:
         request = m.ExecuteMessage(id=ids.new_execution_id(), code=code)
-        return await asyncio.wait_for(self.runtime.execute(request), DEADLINE)
+        return await asyncio.wait_for(self.runtime.cells.execute(request), DEADLINE)
 
 
 @pytest_asyncio.fixture
@@ -91,7 +91,7 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(house: House) -> No
     worker, session = house.runtime.workers.current, house.runtime.session
     assert worker is not None
     worker.kill()
-    while session.attached:
+    while session.transport is not None:
         await asyncio.sleep(0)
     result = await house.run("import os; print(os.getpid())")
     assert result.status == "ok"
@@ -106,7 +106,7 @@ async def test_cells_go_on_though_the_parent_of_their_process_is_killed(house: H
     with pytest.raises(WorkerDied):
         await house.run("os.kill(os.getpid(), signal.SIGKILL)")
     assert (await house.run("2")).status == "ok"
-    cookie = house.runtime._launcher.front_cookie
+    cookie = house.runtime._launcher.front_tag
     await house.runtime.close()
     async with asyncio.timeout(DEADLINE):
         while _marked(cookie):
@@ -130,7 +130,7 @@ async def test_twenty_deaths_in_a_row_leave_no_process(house: House) -> None:
         with pytest.raises(WorkerDied):
             await house.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
         assert (await house.run(f"{n}")).status == "ok"
-    cookie = house.runtime._launcher.front_cookie
+    cookie = house.runtime._launcher.front_tag
     await house.runtime.close()
     async with asyncio.timeout(DEADLINE):
         while _marked(cookie):

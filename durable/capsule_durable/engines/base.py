@@ -119,7 +119,7 @@ class EmbeddedEngine(Engine):
 class MemoryEngine(Engine):
     """The SDK's in-process engine: promises end with this process."""
 
-    remembers = False
+    durable = False
 
     def __init__(self) -> None:
         pid = uuid.uuid4().hex
@@ -138,7 +138,7 @@ class MemoryEngine(Engine):
         super().__init__(resonate, self.network.resolve_target(GROUP))
         self._finished: deque[str] = deque()
 
-    def retire(self, root_id: str) -> None:
+    def forget(self, root_id: str) -> None:
         self._finished.append(root_id)
         if len(self._finished) > RETAINED:
             self._forget(self._finished.popleft())
