@@ -85,7 +85,7 @@ class ConnectedBridge:
         self.log = EventLog(self.bus)
         self.notices = Notices()
         self.notices.connect(self.capabilities.stream)
-        self.failover = FailoverEngine("test:", lambda: engine, self.notices, self.bus, "s")
+        self.failover = FailoverEngine(lambda: engine, self.notices, self.bus, "s")
         self.inputs = InputBroker(self.failover, self.capabilities.prompt, self.bus, "s")
         self.session = Session("s", self.capabilities, self.inputs.ask)
         self.bridge = Bridge(self.failover, self, self.inputs, self.capabilities, self.notices)

@@ -28,8 +28,11 @@ class ConfigurationError(CapsuleError):
 class Settings(Model):
     """Everything that can be configured. Times are in seconds."""
 
-    engine: Literal["embedded:", "memory:"] = Field(
-        "embedded:", description="Where promises are kept: embedded: (a file in `home`), memory: (nowhere)"
+    engine: str = Field(
+        "embedded:",
+        pattern=r"^[a-z][a-z0-9+.-]*:",
+        description="The engine that stores promises, as a URL: embedded: (a file in `home`) or memory: (the kernel's"
+        " memory)",
     )
     python: str = Field(
         default_factory=lambda: sys.executable,

@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that durable functions may take to end after their outcomes are known.
 _END_TIMEOUT_SECONDS = 2.0
-#: Promises that are read at a time.
-_PAGE = 100
 #: The largest outcome that is stored whole with its promise, in bytes of JSON.
 MAX_OUTCOME = 4 * 1024 * 1024
 
@@ -304,23 +302,18 @@ class Bridge:
         Raises:
             ResonateError: the engine does not answer.
         """
-        engine, cursor = self._engine.current, None
-        while True:
-            page = await engine.promises.search("pending", {"resonate:target": engine.target}, _PAGE, cursor)
-            for promise in page.promises:
-                execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
-                if not promise.id.startswith(ids.EXECUTION) or execution_id in self.executions:
-                    continue
-                # What is settled meanwhile, or was not created yet, its function settles.
-                with contextlib.suppress(ServerError):
-                    if step:
-                        await engine.promises.cancel(promise.id, Value())
-                    else:
-                        task: Any = promise.param.data
-                        await self._abandon(task["args"][0], ids.outcome(promise.id))
-            cursor = page.cursor
-            if cursor is None:
-                return
+        engine = self._engine.current
+        async for promise in engine.search_all("pending", {"resonate:target": engine.target}):
+            execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
+            if not promise.id.startswith(ids.EXECUTION) or execution_id in self.executions:
+                continue
+            # What is settled meanwhile, or was not created yet, its function settles.
+            with contextlib.suppress(ServerError):
+                if step:
+                    await engine.promises.cancel(promise.id, Value())
+                else:
+                    task: Any = promise.param.data
+                    await self._abandon(task["args"][0], ids.outcome(promise.id))
 
     async def _abandon(self, request: dict[str, Any], outcome_id: str) -> None:
         """Reject the outcome of an execution that ended with its process, if it has none, and tell the user once."""

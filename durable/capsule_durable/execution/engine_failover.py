@@ -12,7 +12,9 @@ from typing import Any, Literal
 from resonate.error import ConnectorError, ResonateError
 from resonate.types import Value
 
-from capsule_durable.engines.base import MEMORY, Engine, MemoryEngine
+from capsule_durable.engines.base import Engine
+from capsule_durable.engines.memory import MemoryEngine
+from capsule_durable.errors import EngineUnavailable
 from capsule_durable.execution import functions
 from capsule_durable.messaging.notices import Notices
 from capsule_durable.storage.errors import StoreError
@@ -31,8 +33,7 @@ class FailoverEngine:
     """Opens the configured engine; falls back to memory where its store cannot be used, and tries again later.
 
     Args:
-        url: names the configured engine, for events.
-        open_engine: opens it; raises ``StoreError`` where its store cannot be used.
+        open_engine: opens it; raises ``StoreError`` or ``EngineUnavailable`` if it cannot be used.
         notices: tells the user what is not recorded.
         bus: gets ``EngineChanged`` and ``StoreFailed``.
         session_id: the session, for events.
@@ -42,7 +43,6 @@ class FailoverEngine:
 
     def __init__(
         self,
-        url: str,
         open_engine: Callable[[], Engine],
         notices: Notices,
         bus: EventBus,
@@ -50,7 +50,6 @@ class FailoverEngine:
         close_timeout: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = url
         self._open = open_engine
         self._notices = notices
         self._bus = bus
@@ -63,7 +62,7 @@ class FailoverEngine:
         self.current: Engine
         try:
             self.current = open_engine()
-        except StoreError as error:
+        except (StoreError, EngineUnavailable) as error:
             self._report(error)
             self.current = MemoryEngine()
 
@@ -82,11 +81,11 @@ class FailoverEngine:
             return
         try:
             engine = self._open()
-        except StoreError:
+        except (StoreError, EngineUnavailable):
             self.retry_at = self._clock() + RETRY_SECONDS
             return
         self.retry_at = None
-        await self._change(engine, self._url)
+        await self._change(engine)
         self._notices.add("Results are being recorded again.")
 
     async def fall_back(self, error: Exception) -> None:
@@ -96,7 +95,7 @@ class FailoverEngine:
             error: why the current engine cannot be used.
         """
         self._report(error)
-        await self._change(MemoryEngine(), MEMORY)
+        await self._change(MemoryEngine())
 
     async def settle(self, how: Literal["resolve", "reject", "cancel"], promise_id: str, record: Any = None) -> bool:
         """Settle a promise, after several attempts if necessary; return whether it is settled.
@@ -131,17 +130,17 @@ class FailoverEngine:
             " kernel dies."
         )
 
-    async def _change(self, engine: Engine, url: str) -> None:
+    async def _change(self, engine: Engine) -> None:
         before, self.current = self.current, engine
         self._start(engine)
-        self._bus.publish(EngineChanged(session_id=self._session_id, url=url, durable=engine.durable))
+        self._bus.publish(EngineChanged(session_id=self._session_id, url=engine.url, durable=engine.durable))
         await self._close(before)
 
     def _start(self, engine: Engine) -> None:
         for dependency in self._dependencies:
             engine.resonate.with_dependency(dependency)
         functions.register(engine.resonate)
-        engine.resonate.start()
+        engine.start()
 
     async def _close(self, engine: Engine) -> None:
         with contextlib.suppress(TimeoutError):

@@ -20,7 +20,8 @@ from resonate.error import ResonateError
 from capsule_durable import ids
 from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
-from capsule_durable.engines.base import open_engine
+from capsule_durable.engines.base import EngineContext
+from capsule_durable.engines.registry import open_engine
 from capsule_durable.errors import CapsuleError, ExecutionFailed, TransportClosed
 from capsule_durable.execution.background import BackgroundTasks
 from capsule_durable.execution.bridge import Bridge
@@ -80,8 +81,7 @@ class Runtime:
         capabilities = self._recorder.capabilities
         self._notices.connect(capabilities.stream)
         self._engine = FailoverEngine(
-            settings.engine,
-            partial(open_engine, settings.engine, Path(settings.home), ids.slug(kernel)),
+            partial(open_engine, settings.engine, EngineContext(Path(settings.home), ids.slug(kernel))),
             self._notices,
             self.bus,
             self.session_id,

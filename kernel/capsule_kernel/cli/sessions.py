@@ -16,6 +16,7 @@ from capsule_durable.text import coloured, visible
 from capsule_kernel.console.terminal import plain, print_json, print_table
 
 if TYPE_CHECKING:
+    from capsule_durable.config.settings import Settings
     from capsule_durable.history.cells import CellRecord
     from capsule_durable.history.ledger import StoredEvent
     from capsule_durable.storage.sqlite import Database
@@ -102,7 +103,7 @@ def tree(
     from capsule_durable.queries import inputs
 
     found = _cells(session, cell)
-    trees = [(one, asyncio.run(inputs.trace(_home(), one.execution_id))) for one in found]
+    trees = [(one, asyncio.run(inputs.trace(_settings(), one.execution_id))) for one in found]
     if as_json:
         print_json([{"cell": one.number, "promises": [vars(step) for step in steps]} for one, steps in trees])
         return
@@ -234,7 +235,7 @@ def _database() -> Iterator[Database]:
     from capsule_durable.history.schema import FILE, SCHEMA
     from capsule_durable.storage.sqlite import Database
 
-    path = _home() / FILE
+    path = Path(_settings().home) / FILE
     if not path.exists():
         raise NothingKept(f"nothing is kept yet: there is no {path}")
     database = Database(path, SCHEMA)
@@ -244,7 +245,7 @@ def _database() -> Iterator[Database]:
         database.close()
 
 
-def _home() -> Path:
+def _settings() -> Settings:
     from capsule_durable.config.settings import load
 
-    return Path(load(os.environ, {}, Path.cwd())[0].home)
+    return load(os.environ, {}, Path.cwd())[0]

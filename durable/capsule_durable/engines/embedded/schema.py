@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from capsule_durable.storage.sqlite import DatabaseSchema
 
+#: The file, in the user's directory.
+FILE = "engine.sqlite3"
+
 #: As in ``DatabaseSchema``. The first version may change until the first release.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (

@@ -30,6 +30,8 @@ def test_a_wrong_setting_is_named_with_its_place(tmp_path: Path, text: str) -> N
         load({}, {}, tmp_path, tmp_path / "none")
 
 
-def test_an_engine_that_this_version_does_not_have_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"engine \(CAPSULE_ENGINE\).*'embedded:' or 'memory:'"):
-        load({"CAPSULE_ENGINE": "postgresql://somewhere"}, {}, tmp_path, tmp_path)
+def test_an_engine_is_any_url_with_a_scheme(tmp_path: Path) -> None:
+    settings, _ = load({"CAPSULE_ENGINE": "postgresql://somewhere"}, {}, tmp_path, tmp_path)
+    assert settings.engine == "postgresql://somewhere"
+    with pytest.raises(ConfigurationError, match=r"engine \(CAPSULE_ENGINE\)"):
+        load({"CAPSULE_ENGINE": "embedded"}, {}, tmp_path, tmp_path)
