@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from capsule_kernel.jupyter.arguments import Arguments, parse
+from capsule_kernel.jupyter.deferred_imports import defer
 from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _serve(
         first = None  # tried again, and reported, when there is a client to tell
 
     _hide_memory()
-    _put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
+    defer("aiohttp", "IPython", "ipykernel", "jupyter_client")
     from capsule_kernel.jupyter.bound_sockets import BoundSockets
 
     endpoints = BoundSockets(connection.values)
@@ -164,37 +163,6 @@ def _hide_memory() -> None:
 
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-
-
-def _put_off(*packages: str) -> None:
-    """Have packages imported when something of theirs is used; what lies in them can be imported without.
-
-    The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one speaks to none. ipykernel imports
-    an error of IPython's, and with it all of IPython (100 ms), which is the workers' business. Of ipykernel and
-    jupyter_client modules are used that need nothing of what else is imported with these packages (30 ms).
-    """
-    import importlib.util  # as above
-
-    for name in packages:
-        spec = importlib.util.find_spec(name) if name not in sys.modules else None
-        if spec is not None:
-            module = sys.modules[name] = _Later(name)
-            module.__spec__, module.__file__ = spec, spec.origin
-            module.__path__ = list(spec.submodule_search_locations or ())
-
-
-class _Later(ModuleType):
-    """Stands for a package until something of it is used (``importlib.util.LazyLoader`` is undone by ``import``)."""
-
-    def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-            package = importlib.import_module(self.__name__)
-            # Modules of it that had been imported before do not get there by themselves.
-            for there, module in vars(self).items():
-                if isinstance(module, ModuleType) and not hasattr(package, there):
-                    setattr(package, there, module)
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pathlib import Path
 from capsule_durable.config.sources import Configuration
 from capsule_durable.execution.runtime import Runtime
 from capsule_durable.storage.kernel_lock import lock_name
-from capsule_durable.workers.launcher import Launcher, WorkerHandle
+from capsule_durable.workers.channels import WorkerHandle
+from capsule_durable.workers.launcher import Launcher
 from capsule_kernel.jupyter.bound_sockets import BoundSockets
 from capsule_kernel.jupyter.channels import Channels, watch_parent
 from capsule_kernel.jupyter.connection_file import ConnectionFile
@@ -70,7 +71,7 @@ async def _serve(
     watch_parent(kernel.stopped.set)
     kernel.runtime.start(first)
     for warning in configuration.warnings:
-        kernel.runtime.warn(warning)
+        kernel.runtime.notices.add(warning)
     kernel.start()
     # What was imported stays: the garbage collector need not look at it again and again.
     gc.freeze()

@@ -47,7 +47,7 @@ class RunningRuntime:
 
     async def run(self, code: str) -> m.ResultMessage:
         request = m.ExecuteMessage(id=ids.new_execution_id(), code=code)
-        return await asyncio.wait_for(self.runtime.execute(request), DEADLINE)
+        return await asyncio.wait_for(self.runtime.cells.execute(request), DEADLINE)
 
 
 @pytest_asyncio.fixture
@@ -91,7 +91,7 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(setup: RunningRunti
     worker, session = setup.runtime.workers.current, setup.runtime.session
     assert worker is not None
     worker.kill()
-    while session.attached:
+    while session.transport is not None:
         await asyncio.sleep(0)
     result = await setup.run("import os; print(os.getpid())")
     assert result.status == "ok"
@@ -106,7 +106,7 @@ async def test_cells_go_on_though_the_parent_of_their_process_is_killed(setup: R
     with pytest.raises(WorkerDied):
         await setup.run("os.kill(os.getpid(), signal.SIGKILL)")
     assert (await setup.run("2")).status == "ok"
-    cookie = setup.runtime._launcher.front_cookie
+    cookie = setup.runtime._launcher.front_tag
     await setup.runtime.close()
     await poll_until_async(lambda: not _marked(cookie), "no process left")
 
@@ -128,7 +128,7 @@ async def test_twenty_deaths_in_a_row_leave_no_process(setup: RunningRuntime) ->
         with pytest.raises(WorkerDied):
             await setup.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
         assert (await setup.run(f"{n}")).status == "ok"
-    cookie = setup.runtime._launcher.front_cookie
+    cookie = setup.runtime._launcher.front_tag
     await setup.runtime.close()
     await poll_until_async(lambda: not _marked(cookie), "no process left")
 
