@@ -134,7 +134,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         ),
         "a worker": (
             "import json\nfor one in others:\n"
-            f"    socket.send_fds(one, [json.dumps(dict(warden={sleeper.pid})).encode()], {handed})\n"
+            f"    socket.send_fds(one, [json.dumps(dict(forkserver={sleeper.pid})).encode()], {handed})\n"
             f"    socket.send_fds(one, [json.dumps(dict(started='x', pid={sleeper.pid})).encode()], {handed})\n"
         ),
     }[way]

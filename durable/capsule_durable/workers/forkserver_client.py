@@ -116,7 +116,7 @@ class ForkserverEvents:
         match json.loads(data):
             case {"started": str(cookie), "pid": int(inner)}:
                 self._begin(cookie, fds[0], inner)
-            case {"warden": int(inner)}:
+            case {"forkserver": int(inner)}:
                 self._warden.fd = Process.from_record(fds[0], inner, self._warden.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
                 self._warden.layers.append(told_of(name, why))

@@ -116,7 +116,7 @@ class ChannelEnds(NamedTuple):
         sock = socket.socketpair()
         for end in sock:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
-        journal = os.memfd_create("capsule-journal")
+        journal = os.memfd_create("capsule-output")
         os.ftruncate(journal, JOURNAL_SIZE)
         standby = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         crash = os.memfd_create("capsule-crash")
@@ -124,7 +124,7 @@ class ChannelEnds(NamedTuple):
 
     @property
     def theirs(self) -> list[int]:
-        """The worker's ends, in the order in which it is handed them (``capsule_worker.process.forkserver.HANDED``)."""
+        """The worker's ends, in the order of ``capsule_worker.process.forkserver.PASSED_FDS``."""
         return [
             self.sock[1].fileno(),
             *self.stdout,
@@ -248,7 +248,7 @@ class Launcher:
         cookie = self._next_process_tag()
         ends = ChannelEnds.make()
         limits = self.limits.enforced_by_system(apart=bool(self.sandbox.prefix))
-        request = {"cookie": cookie, "drain_timeout": self.drain_timeout, "limits": limits}
+        request = {"process_tag": cookie, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(warden.control, [json.dumps(request).encode()], ends.theirs)
         except OSError:
@@ -316,12 +316,19 @@ class Launcher:
         self.close()
         self.sandbox.check()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        said = os.memfd_create("capsule-warden")
+        said = os.memfd_create("capsule-forkserver")
         fd = theirs.fileno()
         cookie = f"{self.front_cookie}."
-        command = [*self.sandbox.prefix, self.python, "-m", "capsule_worker", f"--warden={fd}", f"--cookie={cookie}"]
+        command = [
+            *self.sandbox.prefix,
+            self.python,
+            "-m",
+            "capsule_worker",
+            f"--control={fd}",
+            f"--process-tag={cookie}",
+        ]
         if self.sandbox.confinement is not None:
-            command.append(f"--confine={self.sandbox.confinement}")
+            command.append(f"--confinement={self.sandbox.confinement}")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,
