@@ -445,7 +445,7 @@ def test_what_a_cell_cannot_send_or_have_of_its_kernel_is_an_error_that_says_why
     kernel.run("kernel = get_ipython().kernel")
     for code, name, text in (
         ("kernel.session.send(None, 'shutdown_reply', {})", "ValueError", "cannot send a message of the type"),
-        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "not 'out'"),
+        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "unknown stream 'out'"),
         ("kernel.shell_handlers['execute_request']", "AttributeError", "another process handles requests"),
         ("kernel._parent_ident", "AttributeError", "another process handles requests"),
         ("kernel.nothing", "AttributeError", "has no attribute 'nothing'"),

@@ -100,8 +100,7 @@ class Takeover:
         """Fork a standby. In the standby this returns when the front asks it to take over.
 
         Returns:
-            Whether this process is a standby that has taken over. Its threads, except those of output and of the
-            channel's reader, are not there; the caller starts them again.
+            Whether this process is a standby that has taken over. Its output threads run; the caller starts the reader.
         """
         self.is_due = False
         if not self._checkpointer.is_enabled:

@@ -61,7 +61,7 @@ class VariableExplorer:
         self._tracker.track("namespace", pydevd_frame_utils.create_frames_list_from_frame(self._frame))
 
     def children(self, reference: int = 0) -> list[DapMessage]:
-        """Return the user's variables in another variable, as DAP describes them.
+        """Return the user's variables in another variable, in the form of DAP.
 
         Args:
             reference: that of the other variable; 0 for the namespace.
@@ -74,7 +74,7 @@ def without_internal(variables: list[DapMessage]) -> list[DapMessage]:
     """Return the variables that are the user's.
 
     Args:
-        variables: as DAP describes them.
+        variables: in the form of DAP.
     """
     return [each for each in variables if not _NOT_SHOWN.fullmatch(each["name"])]
 
@@ -112,7 +112,7 @@ def rich_inspect(shell: Any, request: DapMessage, connection: DebugConnection | 
 
 
 def representation(value: Any) -> str:
-    """Return the representations of a value in a stopped frame, and their metadata, as JSON.
+    """Return the representations of a value in a stopped frame, and their metadata, in JSON.
 
     Args:
         value: any object.

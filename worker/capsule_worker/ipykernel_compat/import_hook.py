@@ -1,8 +1,8 @@
 """Imports of ipykernel from cells: its own modules, adapted, where it is installed, and small replacements elsewhere.
 
-In ipykernel's kernel these modules are there before the first cell; programs recognise a notebook by them, and the
-shell and the streams are of classes in them. So they are there in a worker too, but as ``LazyModule``: no file of
-ipykernel is read before code needs more of a module than its place.
+ipykernel's kernel has imported these modules before the first cell: programs recognise a notebook by them, and the
+classes of the shell and the streams are in them. So a worker has them too, but as ``LazyModule``: no file of ipykernel
+is read before code needs more of a module than its place.
 """
 
 from __future__ import annotations

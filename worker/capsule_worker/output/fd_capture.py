@@ -113,7 +113,7 @@ class FdCapture:
         """Send what child processes and C code have written to the pipes so far."""
         with self._lock:
             for pipe in self._current:
-                # Not more than is there now: a process may write without end.
+                # Only what has been written so far: a process may write without end.
                 waiting = _waiting(pipe.fd)
                 while waiting > 0:
                     got = self._read(pipe)

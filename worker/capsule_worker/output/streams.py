@@ -35,7 +35,7 @@ class OutStream(Publisher, io.TextIOBase):
         self._of_thread = OfThread()
         self._registered = 0
         self.buffer = _Bytes(self)
-        # Without a method of ours in between, since every ``print`` calls this twice.
+        # No method in between, since every ``print`` calls this twice.
         self._write = self.write = partial(output.write, name)  # type: ignore[method-assign]
 
     def register_hook(self, hook: Hook) -> None:

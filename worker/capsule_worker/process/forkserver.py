@@ -63,7 +63,7 @@ def serve(
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
         process_tag: the beginning of the tags of all workers.
-        confinement: what to give up, as JSON of ``self_sandboxing.Confinement``; None for nothing.
+        confinement: what to give up, a ``self_sandboxing.Confinement`` in JSON; None for nothing.
         prepare: imports the modules of workers, once all that is given up.
 
     Returns:

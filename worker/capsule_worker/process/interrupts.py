@@ -26,7 +26,7 @@ class InterruptGate:
     As a context manager it is a shield: an interrupt that arrives inside is delivered at the end of the outermost
     section. Other threads may enter too; they are never interrupted, so it does nothing for them.
 
-    Outside of sections the handler is Python's own, which adds no frame of ours to tracebacks.
+    Outside of sections the handler is Python's own, which adds no frame to tracebacks.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class InterruptGate:
         self._is_pending = False
 
     async def run(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Await user code such that an interrupt reaches it while it is suspended, as ``KeyboardInterrupt``.
+        """Await user code such that an interrupt raises ``KeyboardInterrupt`` in it while it is suspended.
 
         Args:
             coro: the user code.

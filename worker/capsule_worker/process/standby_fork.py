@@ -84,7 +84,7 @@ def fork_standby(
         front: the socket by which the front learns of the standby.
         note: what the front is told: the state that the standby has.
         own: descriptors that belong to the worker and not to the notebook.
-        quiet: entered during the fork, so that no thread of ours is in the middle of anything.
+        quiet: entered during the fork, so that none of our threads is in the middle of anything.
         close_inherited: closes, in the standby, what only the original uses.
 
     Returns:

@@ -34,7 +34,7 @@ class GuiEventLoop:
             gui: the toolkit, as in ``%gui``; None for no toolkit any more.
 
         Raises:
-            UsageError: no such toolkit is known, or no display is there; the text says what to do.
+            UsageError: the toolkit is unknown, or no display was found; the text says what to do.
         """
         if gui is None:
             self._steps.clear()

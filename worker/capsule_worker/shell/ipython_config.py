@@ -18,7 +18,7 @@ from IPython.extensions import storemagic as _storemagic  # noqa: F401  # every 
 from traitlets import Any as AnyTrait
 from traitlets import Unicode
 
-#: Environment variables: options of IPython that the kernel was started with, as JSON; and its connection file.
+#: Environment variables: options of IPython that the kernel was started with, in JSON; and its connection file.
 OPTIONS, CONNECTION_FILE = "CAPSULE_IPYTHON_OPTIONS", "CAPSULE_CONNECTION_FILE"
 
 

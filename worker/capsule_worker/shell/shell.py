@@ -172,7 +172,7 @@ class ZMQInteractiveShell(ErrorShell):
             gui: the toolkit, as in ``%gui``; None for no toolkit.
 
         Raises:
-            UsageError: no such toolkit is known, or no display is there.
+            UsageError: the toolkit is unknown, or no display was found.
         """
         self._gui_event_loop.enable(gui)
         self.active_eventloop = gui
