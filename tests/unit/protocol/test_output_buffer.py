@@ -1,4 +1,4 @@
-"""Text waits in shared memory, in order, whole, until it is sent; a reader trusts nothing that it finds there."""
+"""The output buffer keeps text in order and undamaged until it is sent; a reader checks everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _runs(writes) -> list[tuple[str, str, str]]:
 
 
 @given(WRITES)
-def test_what_is_taken_is_what_was_written_run_by_run(writes) -> None:
+def test_a_batch_has_the_text_that_was_written_run_by_run(writes) -> None:
     buffer, _ = _buffer()
     for write in writes:
         assert buffer.write(*write) == len(buffer)
@@ -36,7 +36,7 @@ def test_what_is_taken_is_what_was_written_run_by_run(writes) -> None:
 
 
 @given(WRITES, WRITES)
-def test_a_reader_finds_what_is_being_sent_and_what_waits_behind_it(sending, waiting) -> None:
+def test_a_reader_finds_the_batch_that_is_sent_and_the_text_after_it(sending, waiting) -> None:
     buffer, memory = _buffer()
     for write in sending:
         buffer.write(*write)
@@ -49,7 +49,7 @@ def test_a_reader_finds_what_is_being_sent_and_what_waits_behind_it(sending, wai
     assert read(bytes(memory)) == [(name, text) for _, name, text in _runs(waiting)]
 
 
-def test_a_text_without_room_is_refused_whole() -> None:
+def test_text_without_room_is_refused_as_a_whole() -> None:
     buffer, memory = _buffer()
     assert buffer.write("a", "stdout", "x" * ROOM) == len(buffer)
     assert buffer.write("a", "stdout", "y") == -1
