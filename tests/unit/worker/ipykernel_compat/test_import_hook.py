@@ -54,7 +54,8 @@ READING = [
     "import ipykernel\nassert {'connect_qtconsole', '__version__'} <= {*dir(ipykernel)}",
     "from ipykernel.kernelbase import Kernel\nfrom ipykernel.ipkernel import IPythonKernel\nimport ipykernel.kernelapp",
     "from ipykernel.iostream import IOPubThread, OutStream\nassert OutStream is import_hook.OutStream",
-    "from ipykernel.zmqshell import KernelMagics, ZMQDisplayPublisher as P\nassert P is import_hook.ZMQDisplayPublisher",
+    "from ipykernel.zmqshell import KernelMagics, ZMQDisplayPublisher as P\n"
+    "assert P is import_hook.ZMQDisplayPublisher",
     "import ipykernel\nassert ipykernel.ipkernel.IPythonKernel.__module__ == 'ipykernel.ipkernel'",
     "from ipykernel.displayhook import *\nassert ZMQDisplayHook and ZMQShellDisplayHook.finish_displayhook",
 ]
