@@ -6,7 +6,6 @@ import contextvars
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Union
 
 from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.frontend.comms import Comms
@@ -22,7 +21,7 @@ from capsule_worker.shell.cell_runner import CellRunner
 from capsule_worker.shell.shell import ZMQInteractiveShell
 
 #: How a cell ended: its result, or an error of Capsule's own.
-Result = Union[m.ResultMessage, m.ErrorMessage]
+Result = m.ResultMessage | m.ErrorMessage
 
 
 @dataclass

@@ -107,8 +107,8 @@ class MessageLoop:
         output.read_pipes = capture.read_available
         stdin = Stdin(self._channel)
         stdin.install()
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._loop = new_event_loop()
+        context = contextvars.copy_context()
         app = IPKernelApp.read()
         self._shell = app.shell = ZMQInteractiveShell.instance(
             output_writer=output,
@@ -135,15 +135,7 @@ class MessageLoop:
         self._shell.checkpointer, self._shell.commands = self._checkpointer, self._requests
         runner = CellRunner(self._shell, self._gate, self._checkpointer)
         self._services = CellServices(
-            self._shell,
-            runner,
-            self._channel,
-            output,
-            capture,
-            stdin,
-            comms,
-            contextvars.copy_context(),
-            drain_timeout,
+            self._shell, runner, self._channel, output, capture, stdin, comms, context, drain_timeout
         )
         self._history = HistoryFlush(self._shell.history_manager, self._loop)
         subshells = Subshells()
@@ -157,6 +149,7 @@ class MessageLoop:
         #: The latest cell of the main shell, from the arrival of its message on.
         self._cell: CellTask | None = None
         self._questions: queue.SimpleQueue[Message] | None = None
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     def run(self, started: float) -> None:
         """Report that this worker is ready, and serve until the front asks it to leave, or is gone.

@@ -106,7 +106,7 @@ def serve(
                     os.close(fd)
                 control.close()
                 resource_limits.impose(request["limits"])
-                named = dict(zip(PASSED_FDS, fds))  # noqa: B905  # 3.9 has no strict
+                named = dict(zip(PASSED_FDS, fds, strict=True))
                 return WorkerStart(_become_worker(request["process_tag"], named), request["drain_timeout"], started)
             for fd in fds:
                 os.close(fd)
