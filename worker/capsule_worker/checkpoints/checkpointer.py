@@ -40,7 +40,6 @@ from capsule_worker.checkpoints.writing.writer import Writer, describe
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import CheckpointSavedMessage, ConfigureCheckpointsMessage, Message
-from capsule_worker.protocol.source_line import first_line
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
 FATAL = forked_writer.FAULT
@@ -237,7 +236,8 @@ class Checkpointer:
             self._await_staged()
             self._save_unhurried()
             self._await_staged()
-        self._cell = mf.SavedCell(number=number, line=first_line(code, 200))
+        lines = [line for line in code.splitlines() if line.strip()]
+        self._cell = mf.SavedCell(number=number, line=lines[0][:200] if lines else "")
         self._code, self._execution_id = code, execution_id
         self._new = False
         self.before_code(source)
