@@ -20,8 +20,8 @@ HELD = """
 import gc, msgpack, os, socket, struct, sys, time
 from capsule_worker.protocol import encode, messages as m
 sys.stdout.flush()
-server = next(o for o in gc.get_objects() if type(o).__name__ == 'Server')
-sock, running = server._channel._sock, server._executing
+loop = next(o for o in gc.get_objects() if type(o).__name__ == 'MessageLoop')
+sock, running = loop._channel._sock, loop._running_id
 others = [socket.socket(fileno=os.dup(int(fd))) for fd in os.listdir('/proc/self/fd')
           if os.path.exists(f'/proc/self/fd/{fd}') and os.readlink(f'/proc/self/fd/{fd}').startswith('socket:')]
 others = [one for one in others if one.family == socket.AF_UNIX and one.type == socket.SOCK_SEQPACKET]
@@ -59,7 +59,7 @@ IGNORED = {
         " python_version='', ipython_version='', executable='', banner='', startup_time=0)))"
     ),
     "checkpoints that are none": (
-        "for number in (-1, 0, 10 ** 18): push(encode(m.SavedMessage(checkpoint_id='../..', number=number)))"
+        "for number in (-1, 0, 10 ** 18): push(encode(m.CheckpointSavedMessage(checkpoint_id='../..', number=number)))"
     ),
     "commands that are none": (
         "for words in ('', '__class__', 'restore', 'undo'):\n    push(encode(m.CommandMessage(id='c', "
@@ -133,7 +133,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         ),
         "a worker": (
             "import json\nfor one in others:\n"
-            f"    socket.send_fds(one, [json.dumps(dict(warden={sleeper.pid})).encode()], {handed})\n"
+            f"    socket.send_fds(one, [json.dumps(dict(forkserver={sleeper.pid})).encode()], {handed})\n"
             f"    socket.send_fds(one, [json.dumps(dict(started='x', pid={sleeper.pid})).encode()], {handed})\n"
         ),
     }[way]

@@ -124,7 +124,7 @@ class ForkserverEvents:
         match json.loads(data):
             case {"started": str(process_tag), "pid": int(inner)}:
                 self._begin(process_tag, fds[0], inner)
-            case {"warden": int(inner)}:
+            case {"forkserver": int(inner)}:
                 self._forkserver.fd = Process.from_record(fds[0], inner, self._forkserver.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
                 self._forkserver.layers.append(reported_layer(name, why))

@@ -117,7 +117,7 @@ class Launcher:
         process_tag = self._next_process_tag()
         ends = ChannelEnds.make()
         limits = self.limits.enforced_by_system(has_user_namespace=bool(self.sandbox.prefix))
-        request = {"cookie": process_tag, "drain_timeout": self.drain_timeout, "limits": limits}
+        request = {"process_tag": process_tag, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(forkserver.control, [json.dumps(request).encode()], ends.worker_ends)
         except OSError:
@@ -185,7 +185,7 @@ class Launcher:
         self.close()
         self.sandbox.check()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        output = os.memfd_create("capsule-warden")
+        output = os.memfd_create("capsule-forkserver")
         fd = theirs.fileno()
         process_tag = f"{self.front_tag}."
         command = [
@@ -193,11 +193,11 @@ class Launcher:
             self.python,
             "-m",
             "capsule_worker",
-            f"--warden={fd}",
-            f"--cookie={process_tag}",
+            f"--control={fd}",
+            f"--process-tag={process_tag}",
         ]
         if self.sandbox.confinement is not None:
-            command.append(f"--confine={self.sandbox.confinement}")
+            command.append(f"--confinement={self.sandbox.confinement}")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,
