@@ -19,6 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 from capsule_worker.checkpoints.analysis.name_usage import names_used
 from capsule_worker.checkpoints.analysis.sharing import partition
 from capsule_worker.checkpoints.pickling.pickler import NamespacePickler, PlainPickler, Unit
+from capsule_worker.checkpoints.pickling.reducers import stand_in
 from capsule_worker.checkpoints.storage.chunking import cuts
 from capsule_worker.checkpoints.storage.packs import (
     Chunk,
@@ -286,7 +287,7 @@ class Writer:
         pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
         ready = self._job.ready
         values = {
-            name: ready.get(id(value)) or _stand_in(value, self._job.namespace) for name, value in unit.values.items()
+            name: ready.get(id(value)) or stand_in(value, self._job.namespace) for name, value in unit.values.items()
         }
         pickler.dump((values, unit.classes))
         only_in(self._process)
@@ -471,23 +472,6 @@ class _Stream:
         for start, end in cuts(data, last=last):
             self._chunks.append(self._pack.chunk(data[start:end], compress=True))
         del self._data[:end]
-
-
-class NamespaceItself:
-    """Stands for ``globals()`` in a variable."""
-
-    def __reduce__(self) -> Any:
-        return _globals_of_main, ()
-
-
-def _globals_of_main() -> Any:
-    import sys
-
-    return sys.modules["__main__"].__dict__
-
-
-def _stand_in(value: Any, namespace: dict[str, Any]) -> Any:
-    return NamespaceItself() if value is namespace else value
 
 
 def label_of(unit: Unit) -> str:
