@@ -24,7 +24,7 @@ import IPython
 from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker.checkpoints.analysis.background_activity import background_activity
+from capsule_worker.checkpoints.analysis.background_activity import background_activity, fork_unsafe_threads
 from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.frontend.comms import Comms
 from capsule_worker.frontend.debug_session import Debugger, available
@@ -488,6 +488,7 @@ class MessageLoop:
         self._copying = True
         try:
             strange = "a debugger is attached" if self._debugger.attached else background_activity(self._loop)
+            strange = strange or fork_unsafe_threads()
             if strange is not None:
                 raise standby.CannotFork(strange)
             succession = standby.fork_standby(self._standby, note, self._own(), self._quiet(), self._close_inherited)
