@@ -127,7 +127,7 @@ class MessageLoop:
         sys.stderr = OutStream("stderr", self._outlet)
         #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
         self._banner = self._shell.banner
-        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
+        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn)
         self._channel.on_lost = self._leave_alone
         self._commands = KernelRequests(self._channel)
         self._comms = Comms(self._outlet)
@@ -180,10 +180,10 @@ class MessageLoop:
                 # it, the cell gets its own, and the loop goes on.
                 continue
             # The loop was stopped for this: a copy of this process must not find itself in the middle of it.
-            if self._checkpointer.is_due:
+            if self._checkpointer.schedule.is_due:
                 self._checkpointer.begin()
             if self._withheld is not None:
-                self._checkpointer.wait()
+                self._checkpointer.writes.wait()
                 self._finish(self._withheld)
             if self._copy_due:
                 self._fork_standby()
@@ -222,9 +222,11 @@ class MessageLoop:
         deadline = time.monotonic() + LAST_WRITES
         if threading.current_thread() is not threading.main_thread():
             # What the cell before has changed may be about to be saved, there.
-            while self._executing is None and self._checkpointer.has_unsaved_work and time.monotonic() < deadline:
+            while (
+                self._executing is None and self._checkpointer.schedule.has_unsaved_work and time.monotonic() < deadline
+            ):
                 time.sleep(0.001)
-        self._checkpointer.let_write(deadline)
+        self._checkpointer.writes.wait_for_threads(deadline)
         leave()
 
     def _take(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
@@ -329,15 +331,15 @@ class MessageLoop:
         if sys.version_info < (3, 11):
             self._context = contextvars.copy_context()  # the task had one of its own
         self._checkpointer.after_cell(result.execution_time)
-        if self._checkpointer.synchronous:
+        if self._checkpointer.is_synchronous:
             self._withheld = result
         else:
             self._finish(result)
         self._begun = False
-        if self._checkpointer.is_due and self._checkpointer.should_fork_standby:
+        if self._checkpointer.schedule.is_due and self._checkpointer.should_fork_standby:
             # What this cell has changed is in no checkpoint before long.
             self._copy_due = True
-        if self._checkpointer.is_due or self._withheld is not None:
+        if self._checkpointer.schedule.is_due or self._withheld is not None:
             self._loop.stop()
 
     def _take_comm(self, message: m.CommMessage) -> None:
@@ -376,7 +378,7 @@ class MessageLoop:
     def _save_after_comms(self) -> None:
         self._comm_timer = None
         self._checkpointer.after_comm()
-        if self._checkpointer.is_due:
+        if self._checkpointer.schedule.is_due:
             self._loop.stop()
         self._fork_standby_soon()
 
@@ -384,7 +386,7 @@ class MessageLoop:
 
     def _beside(self, subshell: str, job: Callable[[], Awaitable[None]]) -> None:
         """Have a subshell do something; when all variables are there, where the main thread has time to see to that."""
-        if self._executing is None and (self._checkpointer.incomplete or not self._shell.application.begun):
+        if self._executing is None and (self._checkpointer.loading.is_active or not self._shell.application.begun):
 
             def begin() -> None:
                 self._shell.begin()
@@ -468,7 +470,7 @@ class MessageLoop:
         self._copy_timer = None
         if self._executing is not None:
             return
-        if not self._checkpointer.settled:
+        if not self._checkpointer.is_settled:
             self._copy_timer = self._loop.call_later(STANDBY_DELAY, self._consider_copy)
             return
         self._copy_due = True
@@ -482,8 +484,8 @@ class MessageLoop:
         note = {
             "execution_id": self._ended,
             "execution_count": self._cells,
-            "checkpoint": self._checkpointer.head,
-            "current": self._checkpointer.is_up_to_date,
+            "checkpoint": self._checkpointer.changes.head,
+            "current": self._checkpointer.changes.is_up_to_date,
         }
         self._copying = True
         try:
@@ -517,7 +519,7 @@ class MessageLoop:
         code = "pass\n"
         try:
             exec(compile(TransformerManager().transform_cell(code), "<rehearsal>", "exec"), {})  # noqa: S102  # ours
-            self._checkpointer.rehearse(code)
+            self._checkpointer.prewarm(code)
         # It was in vain anyway.
         except Exception:
             traceback.print_exc(file=sys.__stderr__)
@@ -563,7 +565,7 @@ class MessageLoop:
         self._questions = self._executing = None
         self._subshells.forget()
         self._shell.renew_history()
-        self._checkpointer.renew(self._writers)
+        self._checkpointer.renew()
         self._say_ready(0.0)
         self._fork_standby_soon()
 

@@ -73,7 +73,7 @@ def pickled(values: dict[str, Any], namespace: dict[str, Any]) -> set[str]:
         os.write(writing, json.dumps(sorted(names_of(values, namespace))).encode())
         os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         data = pipe.read()
     os.waitpid(pid, 0)
     return set(json.loads(data or b"[]"))

@@ -1,7 +1,7 @@
 """Finds the adapters: one module in this package for each library, named as the library in lower case.
 
-An adapter is loaded when its library is imported, or when a cell or a checkpoint names the library. An adapter that raises while
-it is loaded is reported once and skipped; cloudpickle then saves the objects of its library without help.
+An adapter is loaded when its library is imported, or when a cell or a checkpoint names the library. An adapter that
+raises while it is loaded is reported once and skipped; cloudpickle then saves the objects of its library without help.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class ReachableNames:
 
 
 def reachable_names(
-    touches: Sequence[NameUsage],
+    usages: Sequence[NameUsage],
     namespace: Mapping[str, Any],
     index: GroupIndex,
     links: HiddenReferences,
@@ -120,14 +120,14 @@ def reachable_names(
     """Return what cells can have changed.
 
     Args:
-        touches: what the source of each may touch.
+        usages: what the source of each uses.
         namespace: the variables as they are now.
         index: what shares objects with what, as far as it was saved.
         links: what is held where.
         unsaveable: names whose values cannot be looked into.
     """
     walk = _Walk(namespace, index, links, unsaveable)
-    for each in touches:
+    for each in usages:
         if each.anything is not None:
             walk.reason = each.anything
         walk.use(each.names)

@@ -52,9 +52,10 @@ class CheckpointJob:
         definitions: the classes.
         plain: names whose values share nothing with others and are told apart by themselves, though saved together.
         same: those of them that are what they were, as they were described then.
-        gone: variables that are known to be unsaveable.
+        unsaveable: variables that are known to be unsaveable.
         required: classes that kept groups refer to and that are to be saved again, by id.
         ready: what stands for values that are pickled already, by their addresses.
+        reachable: names that the cells since the checkpoint before could reach.
     """
 
     directory: Path
@@ -71,6 +72,7 @@ class CheckpointJob:
     unsaveable: dict[str, mf.Variable] = field(default_factory=dict)
     required: dict[str, type] = field(default_factory=dict)
     ready: dict[int, Prepickled] = field(default_factory=dict)
+    reachable: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

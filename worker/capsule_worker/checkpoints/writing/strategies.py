@@ -41,14 +41,12 @@ class PendingWrite(ABC):
 
     Args:
         job: what is to be written.
-        touches: what the cells since the checkpoint before may have touched.
-        near: what these cells could reach.
+        usages: what the code of the cells since the checkpoint before uses.
     """
 
-    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage]) -> None:
         self.job = job
-        self.touches = touches
-        self.near = near
+        self.usages = usages
         self.started = time.time()
         #: What comes of it if it does not fail.
         self.outcome: Outcome | None = None
@@ -91,14 +89,12 @@ class InProcessWrite(PendingWrite):
     """One that is pickled at once, and written by threads.
 
     Args:
-        job: see ``Write``; so are ``touches`` and ``near``.
+        job: see `PendingWrite`; so is ``usages``.
         previous: the one that it builds on, if that may still fail.
     """
 
-    def __init__(
-        self, job: CheckpointJob, touches: list[NameUsage], near: set[str], previous: InProcessWrite | None
-    ) -> None:
-        super().__init__(job, touches, near)
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage], previous: InProcessWrite | None) -> None:
+        super().__init__(job, usages)
         self._writer = Writer(job, everywhere=False)
         self._previous = previous
         self._tell: Callable[[], object] | None = None
@@ -171,14 +167,14 @@ class ForkedWrite(PendingWrite):
     """One that a copy of this process pickles and writes.
 
     Args:
-        job: see ``Write``; so are ``touches`` and ``near``.
+        job: see `PendingWrite`; so is ``usages``.
 
     Raises:
         OSError: no process can be started.
     """
 
-    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
-        super().__init__(job, touches, near)
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage]) -> None:
+        super().__init__(job, usages)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = forked_writer.Progress()
         self._result = os.memfd_create("capsule-outcome")

@@ -6,6 +6,7 @@ import importlib
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from tests.support.saved_notebook import Notebook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LIBRARY = """
 seed = 1
@@ -141,8 +141,7 @@ def test_its_threads_do_not_survive_a_fork(make: Callable[..., AdapterRegistry])
     stop, named = threading.Event(), threading.Event()
 
     def wait() -> None:
-        with open("/proc/thread-self/comm", "w") as comm:
-            comm.write("madeup-pool-12")
+        Path("/proc/thread-self/comm").write_text("madeup-pool-12")
         named.set()
         stop.wait()
 
