@@ -1,6 +1,6 @@
-"""Prints the names of the worker's functions in the pickles of all kinds of objects, as JSON: ``{name: kinds}``.
+"""Writes the names of the worker's functions in the pickles of all kinds of objects to a file, as JSON.
 
-The cells of a table run in one shell. Each kind is pickled in a process of its own: some hang, or end the process.
+The cells run in one shell. Kinds that cannot be saved are pickled in a process of their own: some hang, or end it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def main(scratch: Path) -> dict[str, list[str]]:
                     for name, value in shell.user_ns.items()
                     if before.get(name) is not value and not (name[:1] == "_" or name in {"In", "Out"})
                 }
-                for name in pickled(space, shell.user_ns):
+                look = pickled if kind.unsaved else names_of
+                for name in look(space, shell.user_ns):
                     found.setdefault(name, []).append(kind.name)
     return found
 
@@ -104,6 +105,6 @@ def main(scratch: Path) -> dict[str, list[str]]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         names = main(Path(folder))
-    print(json.dumps(names), flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(names), encoding="utf-8")
     # Without waiting for what the cells have left behind.
     os._exit(0)

@@ -25,9 +25,8 @@ from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
 from capsule_worker.checkpoints.pickling.prepickled import PrepickledCache
 from capsule_worker.checkpoints.writing import forked_writer
-from capsule_worker.checkpoints.writing.job import CheckpointJob, SavedGroup
+from capsule_worker.checkpoints.writing.job import CheckpointJob, SavedGroup, describe
 from capsule_worker.checkpoints.writing.strategies import LastCheckpoint, PendingWrite
-from capsule_worker.checkpoints.writing.writer import describe
 from capsule_worker.protocol import manifest as mf
 
 

@@ -21,7 +21,7 @@ from capsule_worker.checkpoints.pending_writes import PendingWrites
 from capsule_worker.checkpoints.restorer import Restorer
 from capsule_worker.checkpoints.schedule import Schedule
 from capsule_worker.checkpoints.shell_state import ShellState
-from capsule_worker.checkpoints.storage.packs import DamagedError, StorageError
+from capsule_worker.checkpoints.storage.pack_format import DamagedError, StorageError
 from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf

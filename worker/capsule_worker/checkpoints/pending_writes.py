@@ -10,10 +10,9 @@ from collections.abc import Callable
 from capsule_worker.checkpoints.analysis.small_values import are_small
 from capsule_worker.checkpoints.change_tracker import ChangeTracker
 from capsule_worker.checkpoints.schedule import Schedule
-from capsule_worker.checkpoints.storage.packs import StorageError
-from capsule_worker.checkpoints.writing.job import CheckpointJob
+from capsule_worker.checkpoints.storage.pack_format import StorageError
+from capsule_worker.checkpoints.writing.job import CheckpointJob, describe
 from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcessWrite, PendingWrite
-from capsule_worker.checkpoints.writing.writer import describe
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol.messages import CheckpointSavedMessage, Message
 

@@ -60,7 +60,7 @@ class GroupIndex:
                     for key in keys:
                         if found.get(key) is group:
                             del found[key]
-        self._add(group for group in after if id(group) not in were)
+        self._add([group for group in after if id(group) not in were])
 
     def _add(self, groups: Iterable[Group]) -> None:
         for group in groups:

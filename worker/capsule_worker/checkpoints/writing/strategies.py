@@ -16,11 +16,18 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from capsule_worker.checkpoints.analysis.name_usage import NameUsage
-from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.storage.pack_format import StorageError
 from capsule_worker.checkpoints.writing import forked_writer
-from capsule_worker.checkpoints.writing.job import CheckpointJob, Outcome, SavedGroup, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writing.job import (
+    CheckpointJob,
+    Outcome,
+    SavedGroup,
+    describe,
+    dump_outcome,
+    load_outcome,
+)
 from capsule_worker.checkpoints.writing.publish import finish_staged, lease_packs
-from capsule_worker.checkpoints.writing.writer import Writer, describe
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
 
@@ -97,7 +104,8 @@ class InProcessWrite(PendingWrite):
         super().__init__(job, usages)
         self._writer = Writer(job, everywhere=False)
         self._previous = previous
-        self._tell: Callable[[], object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tell: Callable[[PendingWrite], None] | None = None
         #: Set when the end of this process does not matter to it any more.
         self.staged = threading.Event()
         self._done = threading.Event()
@@ -139,16 +147,17 @@ class InProcessWrite(PendingWrite):
 
     def _end(self) -> None:
         self._done.set()
-        tell = self._tell
-        if tell is not None:
-            tell()
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._report)
+
+    def _report(self) -> None:
+        """Report the end, unless `unwatch` was called meanwhile. Runs on the loop."""
+        if self._tell is not None:
+            self._tell(self)
 
     def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
-        def told() -> None:
-            if self._tell is not None:
-                tell(self)
-
-        self._tell = lambda: loop.call_soon_threadsafe(told)
+        self._loop, self._tell = loop, tell
 
     def wait(self, seconds: float | None) -> bool:
         return self._done.wait(seconds)
@@ -160,7 +169,7 @@ class InProcessWrite(PendingWrite):
         return self.outcome
 
     def unwatch(self) -> None:
-        self._tell = None
+        self._loop = self._tell = None
 
 
 class ForkedWrite(PendingWrite):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import xml.dom.minidom
+from pathlib import Path
 
 import pytest
 
@@ -73,10 +77,20 @@ def names(value, namespace=None) -> set[str]:
 
 @pytest.mark.process
 @pytest.mark.timeout(300)
-def test_pickles_of_all_kinds_name_what_is_listed() -> None:
-    program = [sys.executable, "-m", "tests.support.programs.pickle_names"]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = {name.removeprefix(CHECKPOINTS): kinds for name, kinds in json.loads(done.stdout).items()}
+def test_pickles_of_all_kinds_name_what_is_listed(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.support.programs.pickle_names", str(tmp_path / "names.json")]
+    process = subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert process.wait(280) == 0
+    finally:
+        # With all that the cells have started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    names = json.loads((tmp_path / "names.json").read_text(encoding="utf-8"))
+    found = {name.removeprefix(CHECKPOINTS): kinds for name, kinds in names.items()}
     assert {name: kinds for name, kinds in found.items() if name not in OF_KINDS | OF_OTHERS} == {}
     if all(map(is_installed, KINDS)) and sys.version_info >= (3, 12):
         assert OF_KINDS - found.keys() == set()
