@@ -33,7 +33,8 @@ from capsule_durable.errors import WorkerDied
 from capsule_durable.execution.runtime import Runtime
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.workers.launcher import Launcher
-from capsule_worker.checkpoints.storage.packs import PackReader, unpack_chunks
+from capsule_worker.checkpoints.storage.pack_format import unpack_chunks
+from capsule_worker.checkpoints.storage.pack_reader import PackReader
 from capsule_worker.process import orphan_cleanup
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m

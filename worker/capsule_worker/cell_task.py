@@ -126,7 +126,7 @@ class CellTask:
         services.capture.before_cell()
         self._result = await services.run(self._message, services.runner.run)
         checkpointer.after_cell(self._result.execution_time)
-        self.awaits_checkpoint = checkpointer.synchronous
+        self.awaits_checkpoint = checkpointer.is_synchronous
         if not self.awaits_checkpoint:
             self.send_result()
 

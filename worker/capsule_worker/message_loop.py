@@ -122,7 +122,7 @@ class MessageLoop:
         sys.stderr = OutStream("stderr", output)
         #: Kept, since its tip of the day is drawn with the notebook's random numbers.
         self._banner = self._shell.banner
-        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
+        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn)
         self._channel.on_lost = self._leave_after_writes
         self._requests = KernelRequests(self._channel)
         comms = Comms(output)
@@ -166,11 +166,11 @@ class MessageLoop:
                 # cell gets its own interrupt.
                 continue
             # The loop stops for the following: a fork must not start in the middle of it.
-            if self._checkpointer.is_due:
+            if self._checkpointer.schedule.is_due:
                 self._checkpointer.begin()
             cell = self._cell
             if cell is not None and cell.awaits_checkpoint:
-                self._checkpointer.wait()
+                self._checkpointer.writes.wait()
                 cell.send_result()
                 self._history.schedule()
             if self._takeover.is_due and self._takeover.fork():
@@ -216,9 +216,13 @@ class MessageLoop:
         deadline = time.monotonic() + LAST_WRITES_SECONDS
         if threading.current_thread() is not threading.main_thread():
             # The main thread may be about to begin the checkpoint of the cell that has just ended.
-            while self._running_id is None and self._checkpointer.has_unsaved_work and time.monotonic() < deadline:
+            while (
+                self._running_id is None
+                and self._checkpointer.schedule.has_unsaved_work
+                and time.monotonic() < deadline
+            ):
                 time.sleep(POLL_INTERVAL_SECONDS)
-        self._checkpointer.let_write(deadline)
+        self._checkpointer.writes.wait_for_threads(deadline)
         leave()
 
     def _handle(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
@@ -324,7 +328,7 @@ class MessageLoop:
         self._takeover.after_cell(cell)
         if cell.is_done:
             self._history.schedule()
-        if self._checkpointer.is_due or not cell.is_done:
+        if self._checkpointer.schedule.is_due or not cell.is_done:
             self._loop.stop()
 
     def _deliver(self, message: m.CommMessage) -> None:

@@ -41,7 +41,7 @@ class DeferredSave:
     def _save(self) -> None:
         self._timer = None
         self._checkpointer.after_comm()
-        if self._checkpointer.is_due:
+        if self._checkpointer.schedule.is_due:
             self._loop.stop()
         self._takeover.schedule()
 
@@ -86,7 +86,7 @@ class SubshellJobs:
         self._put(subshell, partial(self._deliver, message), main_is_idle)
 
     def _put(self, subshell: str, job: Callable[[], Awaitable[None]], main_is_idle: bool) -> None:
-        if main_is_idle and (self._checkpointer.incomplete or not self._services.shell.has_started):
+        if main_is_idle and (self._checkpointer.loading.is_active or not self._services.shell.has_started):
             # Only the main thread loads variables and runs startup files.
             self._loop.call_soon_threadsafe(self._prepare_and_put, subshell, job)
         else:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from IPython.core.inputtransformer2 import TransformerManager
 
 from capsule_worker.cell_task import CellServices, CellTask
-from capsule_worker.checkpoints.analysis.background_activity import background_activity
+from capsule_worker.checkpoints.analysis.background_activity import background_activity, fork_unsafe_threads
 from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.frontend.debug_session import DebugSession
 from capsule_worker.process import standby_fork
@@ -76,7 +76,7 @@ class Takeover:
         self._is_cell_running = False
         self._last_execution_id = cell.execution_id
         self._last_execution_count = cell.execution_count or self._last_execution_count
-        if self._checkpointer.is_due and self._checkpointer.should_fork_standby:
+        if self._checkpointer.schedule.is_due and self._checkpointer.should_fork_standby:
             self.is_due = True
         self.schedule()
 
@@ -90,7 +90,7 @@ class Takeover:
         self._timer = None
         if self._is_cell_running:
             return
-        if not self._checkpointer.settled:
+        if not self._checkpointer.is_settled:
             self.schedule()
             return
         self.is_due = True
@@ -133,13 +133,14 @@ class Takeover:
             OSError: no process can be started.
         """
         reason = "a debugger is attached" if self._debugger.attached else background_activity(self._loop)
+        reason = reason or fork_unsafe_threads()
         if reason is not None:
             raise standby_fork.CannotFork(reason)
         note = {
             "execution_id": self._last_execution_id,
             "execution_count": self._last_execution_count,
-            "checkpoint": self._checkpointer.head,
-            "current": self._checkpointer.is_up_to_date,
+            "checkpoint": self._checkpointer.changes.head,
+            "current": self._checkpointer.changes.is_up_to_date,
         }
         return standby_fork.fork_standby(self._standby, note, self._own_fds(), self._quiet(), self._close_inherited)
 
@@ -153,7 +154,7 @@ class Takeover:
         code = "pass\n"
         try:
             exec(compile(TransformerManager().transform_cell(code), "<prewarm>", "exec"), {})  # noqa: S102  # our code
-            self._checkpointer.rehearse(code)
+            self._checkpointer.prewarm(code)
         # Nothing depends on it.
         except Exception:
             traceback.print_exc(file=sys.__stderr__)
@@ -204,4 +205,4 @@ class Takeover:
         self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
         self._subshells.forget()
         services.shell.history_manager.renew()
-        self._checkpointer.renew(self._writers)
+        self._checkpointer.renew()

@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
-from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage import pack_writer
 from capsule_worker.checkpoints.writing import forked_writer
 from capsule_worker.checkpoints.writing.publish import lease_packs
 from capsule_worker.checkpoints.writing.strategies import ForkedWrite
@@ -256,7 +256,7 @@ def test_large_data_is_progress_however_long_it_takes(notebook, monkeypatch):
         fsync(file)
 
     notebook.run("import random\nnoise = random.Random(1).randbytes(4_000_000)")
-    monkeypatch.setattr(packs, "_COLLECT", MB // 2)
+    monkeypatch.setattr(pack_writer, "_COLLECT", MB // 2)
     monkeypatch.setattr(os, "write", slow_write)
     monkeypatch.setattr(os, "fsync", slow_fsync)
     assert save_apart(notebook) == []
@@ -348,7 +348,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
 
     monkeypatch.setattr(Writer, "commit", end)
     job = notebook.job()
-    write = ForkedWrite(job, [], set())
+    write = ForkedWrite(job, [])
     assert write.wait(60)
     assert set(write.collect().unsaved) == set()
     write.close()
