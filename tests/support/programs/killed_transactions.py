@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -21,13 +22,13 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw
 
 from capsule_durable.engines.embedded import timers, wire
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
-from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
+from capsule_durable.engines.embedded.retention import GRACE_MS, Retention, sweep
 from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.sqlite import Database
@@ -65,7 +66,9 @@ def task(task_id: str, timeout_at: int = FAR) -> wire.CreateTask:
     return wire.CreateTask("somebody", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
 
 
-def fenced(kind: str, inner: wire.CreatePromise | wire.SettlePromise) -> wire.FenceTask:
+def fenced(
+    kind: Literal["promise.create", "promise.settle"], inner: wire.CreatePromise | wire.SettlePromise
+) -> wire.FenceTask:
     return wire.FenceTask("a", 1, wire.FencedPart(kind, Raw(wire._ENCODER.encode(inner))))
 
 
@@ -108,7 +111,7 @@ def round_of_timers(path: Path) -> None:
 
 def forgetting(path: Path) -> None:
     with Database(path, SCHEMA).writing() as sql:
-        sweep(sql, Retention(count=3), NOW + 2 * GRACE, 0)
+        sweep(sql, Retention(count=3), NOW + 2 * GRACE_MS, 0)
 
 
 CASES: dict[str, Act] = {
@@ -217,7 +220,7 @@ def statements(directory: Path) -> None:
             def prelude(number: int = number) -> None:
                 Killing.left = number
                 connect = sqlite3.connect
-                sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Killing)
+                sqlite3.connect = functools.partial(connect, factory=Killing)  # type: ignore[assignment]
 
             if attempt(directory, case, f"s{number}", prelude):
                 break
@@ -254,6 +257,7 @@ def verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    process_identity.this_process = lambda: "somebody"
+    owner = process_identity.this_process()
+    process_identity.this_process = lambda: owner
     commands = {command.__name__: command for command in (prepare, statements, calls, verify)}
     commands[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
