@@ -187,7 +187,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         one.ok("%capsule checkpoint first")
         front = psutil.Process(one.front)
         before = front.memory_info().rss
-        session = tmp_path / "home" / "checkpoints" / one.session
+        session = tmp_path / "home" / "sessions" / one.session
         one.ok(plant.format(session=str(session), secret=str(secret)))
         for number in range(3):
             one.run(f"kept = {number}")
