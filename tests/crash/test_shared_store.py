@@ -19,10 +19,9 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from capsule_durable.engines.base import FILE
-from capsule_durable.engines.embedded.schema import FORM
 from capsule_durable.history.cells import CellStore
 from capsule_durable.history.ledger import Ledger
+from capsule_durable.history.schema import FILE, SCHEMA
 from capsule_durable.storage.sqlite import Database
 from tests.support.kernels import kernel
 from tests.support.waiting import DEADLINE, pass_time
@@ -106,12 +105,12 @@ def test_many_kernels_and_commands_share_one_store_without_disturbing_each_other
         f" {alone * 1e3:.1f} ms alone, {together * 1e3:.1f} ms in the crowd"
     )
     assert crowd.faults == []
-    database = Database(crowd.home / FILE, FORM)
+    database = Database(crowd.home / FILE, SCHEMA)
     ledger, cells = Ledger(database), CellStore(database)
     records, fault = ledger.verify()
     assert fault is None
     assert records > sum(crowd.cells)
-    sessions = {event.session for event in ledger.events()}
+    sessions = {event.session_id for event in ledger.events()}
     kept = [len(cells.of_session(session)) for session in sessions]
     assert sum(kept) == sum(crowd.cells), "each cell is kept once"
     database.close()

@@ -16,7 +16,7 @@ from resonate.error import ApplicationError, ServerError
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from capsule_durable.engines.base import Engine as ProjectEngine
+from capsule_durable.engines.base import SdkEngine
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import WorkerDied
 from capsule_worker.protocol import messages as m
@@ -161,7 +161,7 @@ async def test_a_step_that_takes_longer_than_a_lease_is_taken_once(tmp_path: Pat
 
 def bridge_on(resonate: Resonate) -> ConnectedBridge:
     """Connect the project's functions; every question is answered with its text in capitals."""
-    engine = ProjectEngine(resonate, resonate._resolve_target(GROUP))
+    engine = SdkEngine(resonate, resonate._resolve_target(GROUP))
     connected = ConnectedBridge(engine, lambda question: connected.bridge.answer(question, question.prompt.upper()))
     return connected
 

@@ -13,7 +13,7 @@ from resonate.error import ServerError
 from resonate.send import TaskCreateResult
 from resonate.types import PromiseRegisterCallbackData
 
-from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.engine import EmbeddedEngine
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
@@ -125,7 +125,7 @@ class Foreseeing(EmbeddedEngine):
     """The project's engine on a connection of the test's."""
 
     def __init__(self, connection: EmbeddedNetwork, resonate: Any) -> None:
-        self._connection = connection
+        self._network = connection
         self.resonate = resonate
         self.target = connection.resolve_target(GROUP)
 

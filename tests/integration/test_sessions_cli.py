@@ -79,20 +79,20 @@ def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path,
     def events() -> list[dict[str, object]]:
         return [json.loads(line) for line in capsule(home, "log", NOTEBOOK, "--json").out.splitlines()]
 
-    found = poll_until(lambda: [e for e in events() if e["what"] == "checkpoint made"] and events(), "the events")
-    words = [event["what"] for event in found]
-    assert words[:3] == ["session started", "worker started", "cell started"]
-    assert words.index("worker died") < words.index("cell ended", words.index("worker died"))
-    ended = [event["data"] for event in found if event["what"] == "cell ended"]
+    found = poll_until(lambda: [e for e in events() if e["type"] == "CheckpointSaved"] and events(), "the events")
+    types = [event["type"] for event in found]
+    assert types[:3] == ["KernelSessionStarted", "WorkerStarted", "CellStarted"]
+    assert types.index("WorkerExited") < types.index("CellEnded", types.index("WorkerExited"))
+    ended = [event["data"] for event in found if event["type"] == "CellEnded"]
     assert [data["status"] for data in ended] == ["ok", "WorkerDied", "ok"]
-    assert all(len(data["shown"]) == 32 for data in ended)
-    assert "cell=1" in capsule(home, "log").out
+    assert all(len(data["outputs_digest"]) == 32 for data in ended)
+    assert "execution_count=1" in capsule(home, "log").out
     whole = capsule(home, "verify")
     assert whole.status == 0
     assert "is whole" in whole.out
     one.close()
-    with sqlite3.connect(home / "engine.sqlite3") as sql:
-        sql.execute("UPDATE ledger SET data = replace(data, 'WorkerDied', 'ok') WHERE what = 'cell ended'")
+    with sqlite3.connect(home / "history.sqlite3") as sql:
+        sql.execute("UPDATE events SET data = replace(data, 'WorkerDied', 'ok') WHERE type = 'CellEnded'")
     sql.close()
     broken = capsule(home, "verify", "--json")
     assert broken.status == 1
@@ -149,11 +149,11 @@ def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
     with subprocess.Popen(command, env=command_environment(home), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            assert json.loads(process.stdout.readline())["what"] == "session started"
+            assert json.loads(process.stdout.readline())["type"] == "KernelSessionStarted"
             one.ok("y = 2\nprint('followed')")
             while True:
                 event = json.loads(process.stdout.readline())
-                if event["what"] == "cell ended" and event["data"]["cell"] == 2:
+                if event["type"] == "CellStarted" and event["data"]["execution_count"] == 2:
                     break
         finally:
             process.send_signal(signal.SIGTERM)

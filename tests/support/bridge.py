@@ -37,7 +37,7 @@ class ConnectedBridge:
         for dependency in (self.session, self.bridge, self.capabilities):
             engine.resonate.with_dependency(dependency)
         functions.register(engine.resonate)
-        engine.resonate.start()
+        engine.start()
         self.attach()
 
     def attach(self) -> None:

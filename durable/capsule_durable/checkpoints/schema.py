@@ -44,8 +44,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-#: The first catalogues were made without an application id, so it is zero.
-SCHEMA = DatabaseSchema(application_id=0, migrations=MIGRATIONS, unreleased=1)
+#: Catalogues that were made before the first release have no application id.
+SCHEMA = DatabaseSchema(application_id=0x43617043, migrations=MIGRATIONS, unreleased_id=0)
 
 #: For statements on the table ``sessions``: the id of the newest checkpoint of the row's session.
 NEWEST = "(SELECT c.id FROM checkpoints AS c WHERE c.session = sessions.id ORDER BY c.number DESC, c.time DESC LIMIT 1)"

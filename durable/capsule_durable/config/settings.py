@@ -20,9 +20,11 @@ class Settings(Model):
     Sizes are numbers of bytes, or texts such as ``8GB``. Durations are in seconds, those that end in ``_days`` in days.
     """
 
-    engine: Literal["embedded:", "memory:"] = Field(
+    engine: str = Field(
         "embedded:",
-        description="Where results are recorded: embedded: (a file in `home`) or memory: (only until the kernel ends)",
+        pattern=r"^[a-z][a-z0-9+.-]*:",
+        description="The engine that stores promises, as a URL: embedded: (a file in `home`) or memory: (the kernel's"
+        " memory)",
     )
     python: str = Field(
         default_factory=lambda: sys.executable,
@@ -81,7 +83,9 @@ class Settings(Model):
     checkpoint_size: ByteSize | None = Field(
         ByteSize(20 * 10**9), gt=0, description="Disk space that the checkpoints of a session may use, for example 20GB"
     )
-    history_days: float = Field(30.0, gt=0, description="Days for which cells and their outputs are kept")
+    history_days: float = Field(
+        30.0, ge=0, description="Days for which cells and their outputs are kept; 0 turns the history off"
+    )
     history_size: ByteSize = Field(
         ByteSize(2 * 10**9), gt=0, description="Disk space that the history may use, for example 2GB"
     )

@@ -14,13 +14,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from resonate.error import ApplicationError, ConnectorError, ResonateError, ServerError
-from resonate.send import PromiseSearchResult
-from resonate.types import PromiseRecord, TaskData, Value
+from resonate.types import TaskData, Value
 
 from capsule_durable import ids
+from capsule_durable.engines.base import Engine
 from capsule_durable.errors import (
     ExecutionFailed,
     InputCancelled,
@@ -38,6 +38,7 @@ from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_durable.messaging.pending_requests import PendingRequests
 from capsule_durable.messaging.session import Session
 from capsule_durable.sandbox.resource_monitor import RunningCell
+from capsule_durable.telemetry import events
 from capsule_durable.workers.lifecycle import CellEvent, CellState, next_cell_state
 from capsule_worker.protocol import Message
 from capsule_worker.protocol import messages as m
@@ -50,40 +51,8 @@ REQUEST_INPUT = "request_input"
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
 #: Seconds that functions may take to end whose outcomes are known.
 _LAST_STEPS = 2.0
-#: Promises that are asked for at a time.
-_PAGE = 100
 #: The largest outcome that is kept whole with its promise, in bytes of JSON.
 MAX_OUTCOME = 4 * 1024 * 1024
-
-
-class Promises(Protocol):
-    """The part of ``resonate.promises.Promises`` that the bridge uses."""
-
-    async def create(self, id: str, timeout_at: int, param: Value, tags: dict[str, str]) -> PromiseRecord: ...  # noqa: A002, D102
-    async def resolve(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def reject(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def cancel(self, id: str, value: Value) -> PromiseRecord: ...  # noqa: A002, D102
-    async def get(self, id: str) -> PromiseRecord: ...  # noqa: A002, D102
-    async def search(  # noqa: D102
-        self, state: str | None, tags: dict[str, str] | None, limit: int | None, cursor: str | None
-    ) -> PromiseSearchResult: ...
-
-
-class Engine(Protocol):
-    """The part of an engine that the bridge uses."""
-
-    #: The address at which it delivers this process's work: where the input function is to run.
-    target: str
-
-    @property
-    def promises(self) -> Promises:
-        """Its promises."""
-
-    def preallocate(self, root_id: str, timeout_at: int) -> None:
-        """Say that an execution's root is about to be made."""
-
-    async def result_of(self, promise_id: str) -> Any:
-        """Wait for a promise and return its value."""
 
 
 @dataclass(slots=True)
@@ -138,6 +107,7 @@ class Bridge:
         input_timeout: how long an input may stay unanswered.
         unkept: told that the engine cannot keep what came of an execution.
         abandoned: told, in words, of a cell of an earlier process that no outcome will come of.
+        publish: publishes an event, given its type, an execution id and its other fields.
     """
 
     def __init__(
@@ -148,10 +118,14 @@ class Bridge:
         input_timeout: timedelta = timedelta(days=30),
         unkept: Callable[[str], None] = lambda _id: None,
         abandoned: Callable[[str], None] = lambda _text: None,
+        publish: Callable[..., None] = lambda *_args, **_fields: None,
     ) -> None:
         self._engine = engine
         self._unkept = unkept
         self._abandoned = abandoned
+        self._publish = publish
+        #: The promises that the client has answered.
+        self._from_client: set[str] = set()
         self._capabilities = capabilities
         self._worker_ready = worker_ready
         self._input_timeout = input_timeout
@@ -252,23 +226,18 @@ class Bridge:
         Raises:
             ResonateError: the engine does not answer.
         """
-        promises, cursor = self._engine.promises, None
-        while True:
-            page = await promises.search("pending", {"resonate:target": self._engine.target}, _PAGE, cursor)
-            for promise in page.promises:
-                execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
-                if not promise.id.startswith(ids.EXECUTION) or execution_id in self._begun:
-                    continue
-                # What is settled meanwhile, or was not made yet, is seen to by its function.
-                with contextlib.suppress(ServerError):
-                    if step:
-                        await promises.cancel(promise.id, Value())
-                    else:
-                        task: Any = promise.param.data
-                        await self._abandon(task["args"][0], ids.outcome(promise.id))
-            cursor = page.cursor
-            if cursor is None:
-                return
+        engine = self._engine
+        async for promise in engine.search_all("pending", {"resonate:target": engine.target}):
+            execution_id, _, step = promise.id.removeprefix(ids.EXECUTION).partition(":")
+            if not promise.id.startswith(ids.EXECUTION) or execution_id in self._begun:
+                continue
+            # What is settled meanwhile, or was not made yet, is seen to by its function.
+            with contextlib.suppress(ServerError):
+                if step:
+                    await engine.promises.cancel(promise.id, Value())
+                else:
+                    task: Any = promise.param.data
+                    await self._abandon(task["args"][0], ids.outcome(promise.id))
 
     async def _abandon(self, request: dict[str, Any], outcome_id: str) -> None:
         """Reject the outcome of an execution that ended with its process, and tell of it, once; if it has none."""
@@ -402,16 +371,23 @@ class Bridge:
             },
         )
         self._inputs[execution_id].append(input_id)
+        self._publish(events.InputRequested, execution_id, input_id=input_id, password=password)
         if promise.state == "pending" and promise.tags.get("resonate:target") != self._engine.target:
             # It was asked for by an earlier process, whose function would show it.
             self._capabilities.prompt(InputPrompt(execution_id, input_id, prompt, password))
         try:
             answer = await self._engine.result_of(input_id)
         except ApplicationError as error:
+            self._publish(events.InputCancelled, execution_id, input_id=input_id)
             msg = f"the input was not answered: {error}"
             raise InputCancelled(msg) from error
         finally:
             self._forget_input(execution_id, input_id)
+        from_client = {one for one in self._from_client if one == input_id or one.startswith(f"{input_id}.")}
+        self._from_client -= from_client
+        self._publish(
+            events.InputAnswered, execution_id, input_id=input_id, source="client" if from_client else "external"
+        )
         if isinstance(answer, dict) and "secret" in answer:
             return self._secrets.pop(str(answer["secret"]), "")
         return str(answer["value"] if isinstance(answer, dict) and "value" in answer else answer)
@@ -422,6 +398,7 @@ class Bridge:
 
     def answer(self, question: InputPrompt, value: str) -> None:
         """Take the client's answer. A password stays in this process's memory; its promise gets a token."""
+        self._from_client.add(question.answer_id)
         record: dict[str, str] = {"value": value}
         if question.password:
             token = uuid.uuid4().hex

@@ -19,9 +19,11 @@ from capsule_durable.errors import (
 )
 from capsule_durable.execution.retry_policy import RetryPolicy, from_metadata, is_permanent, split
 from capsule_durable.execution.runs import RunCoordinator, RunStepStart
-from capsule_durable.history.cells import LEASE, CellRecord, RunCell, RunTaken
+from capsule_durable.history.cells import CellRecord
 from capsule_durable.history.recorder import HistoryStores, Recorder
+from capsule_durable.history.runs import LEASE, RunCell, RunTaken
 from capsule_durable.storage.process_identity import this_process
+from capsule_durable.telemetry.events import CellReplayed, CellRetried, Event
 from capsule_worker.protocol import messages as m
 
 #: Seconds for which a run that another process has is waited for, and between two looks.
@@ -61,8 +63,8 @@ class Host(Protocol):
     def ran(self, outcome: m.ResultMessage, code: str) -> None:
         """Take notice of a cell whose effects are in the variables now."""
 
-    def note(self, what: str, **data: object) -> None:
-        """Have something put into the ledger."""
+    def publish(self, kind: type[Event], execution_id: str | None = None, **fields: Any) -> None:
+        """Publish an event."""
 
     def warn(self, text: str) -> None:
         """Tell a person something."""
@@ -159,9 +161,10 @@ class CellExecutor:
             if not await self._host.keeping():
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
             owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_TIMEOUT
+            options = {"retries": self._settings.retries, "retry_delay": self._settings.retry_delay}
             while self._run is None:
                 try:
-                    self._run = await self._record.act(lambda books: RunCoordinator(books.cells, run_id, owner))
+                    self._run = await self._record.act(lambda stores: RunCoordinator(stores, run_id, owner, options))
                 except RunTaken:
                     # Its kernel may be about to end.
                     if asyncio.get_running_loop().time() > until:
@@ -179,7 +182,7 @@ class CellExecutor:
 
     def _repeat(self, cell: CellRecord, shown_as: str) -> m.ResultMessage:
         """Show again what a cell has shown, and return its outcome."""
-        self._host.note("outcome given again", execution=cell.execution_id, run=self._settings.run_id)
+        self._host.publish(CellReplayed, cell.execution_id, run_id=self._settings.run_id)
         self.recorded = True
         self._host.attend(None)
         for output in cell.outputs:
@@ -221,7 +224,7 @@ class CellExecutor:
                     return outcome
                 failure = f"{outcome.ename}: {outcome.evalue}."
             self._host.attend(attempt.id)
-            self._host.note("cell tried again", execution=attempt.id, failure=failure[:1000])
+            self._host.publish(CellRetried, attempt.id, attempt=policy.retries - left + 1, failure=failure[:1000])
             self._record.show(attempt.id, m.ClearOutput())
             self._host.warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
             if await self._was_interrupted(pause):

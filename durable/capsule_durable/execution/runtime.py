@@ -19,7 +19,9 @@ from capsule_durable import ids
 from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.service import CheckpointService, RecoveredState
 from capsule_durable.config.settings import Settings
-from capsule_durable.engines.base import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
+from capsule_durable.engines.base import Engine, EngineContext
+from capsule_durable.engines.memory import MemoryEngine
+from capsule_durable.engines.registry import open_engine
 from capsule_durable.errors import (
     CapsuleError,
     EngineUnavailable,
@@ -30,11 +32,29 @@ from capsule_durable.execution import functions
 from capsule_durable.execution.bridge import Bridge
 from capsule_durable.execution.executor import CellExecutor
 from capsule_durable.history.recorder import Recorder
+from capsule_durable.history.schema import FILE as HISTORY_FILE
 from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_durable.messaging.debug_state import DebugState
 from capsule_durable.messaging.session import Session
-from capsule_durable.sandbox.resource_monitor import RunningCell
+from capsule_durable.sandbox.resource_monitor import LimitViolation, RunningCell
 from capsule_durable.storage.errors import StoreError
+from capsule_durable.telemetry.bus import EventBus
+from capsule_durable.telemetry.events import (
+    CellStarted,
+    CheckpointFailed,
+    CheckpointSaved,
+    EngineChanged,
+    Event,
+    KernelSessionEnded,
+    KernelSessionStarted,
+    LimitExceeded,
+    StandbyTookOver,
+    StoreFailed,
+    VariablesRestored,
+    WorkerExited,
+    WorkerStarted,
+)
+from capsule_durable.telemetry.log_observer import LogObserver
 from capsule_durable.workers.launcher import Launcher, WorkerHandle
 from capsule_durable.workers.process import Exit
 from capsule_durable.workers.standby_pool import Standby
@@ -70,14 +90,23 @@ class Runtime:
 
     def __init__(self, session_id: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
-        self._record = Recorder(Path(settings.home) / FILE if settings.engine == EMBEDDED else None, capabilities)
+        #: What happens here, for observers.
+        self.bus = EventBus()
+        LogObserver(self.bus)
+        history = Path(settings.home) / HISTORY_FILE if settings.history_days else None
+        self._record = Recorder(history, capabilities, self.bus, self.warn)
         self._capabilities = capabilities = self._record.capabilities
         self._attempts = CellExecutor(settings, self._record, self)
         self._running: str | None = None
         self._launcher = launcher
         #: What the person is told with the next cell.
         self._notices: list[str] = []
-        self._kernel = ids.slug(session_id)
+        self._engine_context = EngineContext(Path(settings.home), ids.slug(session_id))
+        self._name = session_id
+        self._notebook = os.environ.get("JPY_SESSION_NAME") or None
+        self.keeper = CheckpointService(
+            settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts
+        )
         #: When to try the engine again that could not be had, in the loop's seconds; None while it can.
         self._retry_engine: float | None = None
         self._engine = self._open_engine()
@@ -88,17 +117,14 @@ class Runtime:
             timedelta(seconds=settings.input_timeout),
             self._could_not_keep,
             self.warn,
+            self.publish,
         )
-        self.session = Session(session_id, replace(capabilities, display=self._shown), self._ask_input)
+        self.session = Session(session_id, replace(capabilities, display=self._shown), self.bridge.ask)
         self.bridge.connect(self.session)
-        self._notebook = os.environ.get("JPY_SESSION_NAME") or None
         #: Comms that are open, as far as the client knows; and how many messages for them are under way.
         self._comms: dict[str, str] = {}
         self._telling = 0
         self._debugging = DebugState()
-        self.keeper = CheckpointService(
-            settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts
-        )
         self._recovery: RecoveredState | None = None
         #: Takes what earlier processes have left, while the first worker starts.
         self._beginning: asyncio.Task[None] | None = None
@@ -115,7 +141,7 @@ class Runtime:
 
     def start(self, first: WorkerHandle | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
-        self._engine.resonate.start()
+        self._engine.start()
         self.keeper.start()
         self.workers.start(first)
         loop = asyncio.get_running_loop()
@@ -173,14 +199,14 @@ class Runtime:
         outcome: m.ResultMessage | ExecutionFailed
         if request.id not in self._record:
             self._record.begin(request.id)
-        self.note("cell started", execution=request.id, cell=request.execution_count)
+        self.publish(CellStarted, request.id, execution_count=request.execution_count, cell_id=request.cell_id)
         try:
             outcome = await self._run(request, inputs)
         except ExecutionFailed as error:
             outcome = error
         finally:
             self._over(request.id)
-        self._record.end(request, self.keeper.session_id or self.session.id, outcome)
+        self.bus.publish(self._record.end(request, self.session_id, outcome))
         if self.settings.run_id is not None:
             await self._record.written()
         if isinstance(outcome, ExecutionFailed):
@@ -220,15 +246,20 @@ class Runtime:
         """Take notice of a cell whose effects are in the variables now."""
         self.keeper.record_cell(outcome.execution_count, code)
 
-    def note(self, what: str, **data: object) -> None:
-        """Have something put into the ledger."""
-        self._record.note(self.keeper.session_id or self.session.id, what, **data)
+    @property
+    def session_id(self) -> str:
+        """The session, for the catalogue, the history and events."""
+        return self.keeper.session_id or self._name
 
-    async def _ask_input(self, execution_id: str, prompt: str, password: bool) -> str:
-        self.note("input asked", execution=execution_id, password=password)
-        answer = await self.bridge.ask(execution_id, prompt, password)
-        self.note("input answered", execution=execution_id)
-        return answer
+    def publish(self, kind: type[Event], execution_id: str | None = None, **fields: Any) -> None:
+        """Publish an event of this session.
+
+        Args:
+            kind: its type.
+            execution_id: the execution that it belongs to, if any.
+            fields: its other fields.
+        """
+        self.bus.publish(kind(session_id=self.session_id, execution_id=execution_id, **fields))
 
     def _over(self, execution_id: str) -> None:
         self._running = None
@@ -239,13 +270,14 @@ class Runtime:
     def _open_engine(self) -> Engine:
         """Open the engine that is configured; where its store cannot be used, one that keeps nothing."""
         try:
-            return open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
-        except StoreError as error:
+            return open_engine(self.settings.engine, self._engine_context)
+        except (StoreError, EngineUnavailable) as error:
             self._do_without(error)
             return MemoryEngine()
 
     def _do_without(self, error: Exception) -> None:
         """Say that outcomes are not kept, and try again later."""
+        self.publish(StoreFailed, store="engine", reason=str(error))
         self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
         self.warn(f"what comes of cells is not kept: {error}. Cells run; a death of the kernel forgets them")
 
@@ -260,14 +292,15 @@ class Runtime:
         before, self._engine = self._engine, engine
         self._furnish(engine)
         self.bridge.use(engine)
-        engine.resonate.start()
+        engine.start()
+        self.publish(EngineChanged, url=engine.url, durable=engine.durable)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(before.close(), self.settings.shutdown_timeout)
 
     async def _try_engine_again(self) -> None:
         try:
-            engine = open_engine(self.settings.engine, Path(self.settings.home), self._kernel)
-        except StoreError:
+            engine = open_engine(self.settings.engine, self._engine_context)
+        except (StoreError, EngineUnavailable):
             self._retry_engine = asyncio.get_running_loop().time() + ENGINE_RETRY
             return
         self._retry_engine = None
@@ -433,7 +466,7 @@ class Runtime:
                 await self.session.ask(message, self.settings.shutdown_timeout)
         await self.workers.close()
         await self.bridge.close()
-        self.note("session ended")
+        self.publish(KernelSessionEnded, reason="shutdown")
         with contextlib.suppress(CapsuleError):
             await self._attempts.close()
         await self._record.close()
@@ -455,7 +488,7 @@ class Runtime:
         if self._beginning is not None:
             await asyncio.wait({self._beginning})
         keep = await self.keeper.keeping()
-        self.note("worker started", process=ready.pid)
+        self.publish(WorkerStarted, pid=ready.pid, python=ready.python_version)
         if keep is not None:
             self.session.send(keep)
             recovery, self._recovery = self._recovery, None
@@ -473,7 +506,7 @@ class Runtime:
         except ResonateError as error:
             logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
         keep = await self.keeper.keeping()
-        self.note("session started", notebook=self._notebook, kernel=self.session.id)
+        self.publish(KernelSessionStarted, notebook=self._notebook, kernel=self.session.id)
         if keep is not None and self.settings.run_id is None:
             try:
                 await self._inherit()
@@ -492,7 +525,6 @@ class Runtime:
 
     async def _restore(self, manifest: mf.Manifest, *, clear: bool = False) -> None:
         """Bring variables back; say which do not come, beyond those that were not saved."""
-        self.note("variables restored", checkpoint=manifest.id)
         message = m.RestoreMessage(id=self.session.next_request_id(), manifest=mf.dump(manifest), clear_existing=clear)
         try:
             reply = await self.session.ask(message, RESTORE_TIMEOUT)
@@ -501,6 +533,7 @@ class Runtime:
             if clear:
                 raise
             return
+        self.publish(VariablesRestored, checkpoint_id=manifest.id, failed=reply.failed)
         expected = {each.name for each in manifest.variables if each.reason is not None}
         if set(reply.failed) - expected or reply.notes:
             problems = [*missing(manifest, reply.failed), *reply.notes]
@@ -514,7 +547,7 @@ class Runtime:
     def succeed(self, standby: Standby) -> str:
         """Take notice that a copy of the dead worker takes its place."""
         self._recovery = None
-        self.note("standby took over", cell=standby.execution_count)
+        self.publish(StandbyTookOver, execution_count=standby.execution_count)
         return self.keeper.succeeded(standby.execution_count)
 
     def warn(self, text: str) -> None:
@@ -528,7 +561,14 @@ class Runtime:
         match message:
             case m.CheckpointSavedMessage():
                 self.keeper.saved(message)
-                self.note("checkpoint made", checkpoint=message.checkpoint_id)
+                self.publish(
+                    CheckpointSaved,
+                    checkpoint_id=message.checkpoint_id,
+                    bytes_written=message.bytes_written,
+                    duration=message.duration,
+                )
+            case m.CheckpointFailedMessage():
+                self.publish(CheckpointFailed, reason=message.reason)
             case m.CommandMessage():
                 task = asyncio.get_running_loop().create_task(self._carry_out(message))
                 self._commands.add(task)
@@ -554,10 +594,14 @@ class Runtime:
         if self._running is not None:
             self._capabilities.stream(self._running, m.StreamOutput(name=name, text=text))
 
+    def limit_exceeded(self, violation: LimitViolation) -> None:
+        """Take notice that the running cell is beyond a limit."""
+        self.publish(LimitExceeded, self._running, limit=violation.setting, value=violation.text)
+
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """Show the worker's last words below the cell, and reject the execution; if none was sent, tell the next."""
         execution_id = self._running
-        self.note("worker died", status=end.returncode, execution=execution_id)
+        self.publish(WorkerExited, execution_id, returncode=end.returncode, peak_memory=end.peak_memory)
         if execution_id is not None and self.bridge.is_running(execution_id):
             for name, text in end.last_words:
                 self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))

@@ -215,6 +215,7 @@ class Session:
                 | m.ResultMessage()
                 | m.ErrorMessage()
                 | m.CheckpointSavedMessage()
+                | m.CheckpointFailedMessage()
                 | m.CommandMessage()
             ):
                 pass  # for the interceptors

@@ -14,11 +14,13 @@ from resonate.error import ConnectorError
 from resonate.types import PromiseRecord, Value
 
 from capsule_durable import ids
-from capsule_durable.engines.base import FILE, GROUP, EmbeddedEngine
+from capsule_durable.config.settings import Settings
+from capsule_durable.engines.base import Engine, EngineContext
+from capsule_durable.engines.registry import open_client
 from capsule_durable.errors import CapsuleError, EngineUnavailable
 
-#: Promises that are asked for at a time.
-_PAGE = 100
+#: The client as which engines know the commands.
+_CLIENT = "command-line"
 #: An input, and not a step of the function that asks for it.
 _INPUT = re.compile(re.escape(ids.INPUT) + r"\d+")
 #: Characters of an execution's id that people see.
@@ -62,16 +64,16 @@ class PendingInput:
         return f"{execution_id[:_SHORT]}.{step.rpartition('.')[2]}"
 
 
-async def pending(home: Path) -> list[PendingInput]:
+async def pending(settings: Settings) -> list[PendingInput]:
     """Return the inputs that wait, the oldest first.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, for the engine.
 
     Raises:
         StoreError, EngineUnavailable: the store cannot be read.
     """
-    async with _engine(home) as engine:
+    async with _engine(settings) as engine:
         return [] if engine is None else await _pending(engine)
 
 
@@ -90,11 +92,11 @@ def find(inputs: list[PendingInput], reference: str) -> PendingInput:
     raise NoSuchInput(f"{what} {reference!r}" + (f"; there is: {known}" if known else "; none waits at all"))
 
 
-async def answer(home: Path, input_id: str, value: str) -> None:
+async def answer(settings: Settings, input_id: str, value: str) -> None:
     """Answer an input.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, for the engine.
         input_id: its promise.
         value: the answer. Not for secrets: it is kept as it is.
 
@@ -102,7 +104,7 @@ async def answer(home: Path, input_id: str, value: str) -> None:
         AlreadyAnswered: it does not wait any more.
         StoreError, EngineUnavailable: the store cannot be written.
     """
-    async with _engine(home) as engine:
+    async with _engine(settings) as engine:
         if engine is None:
             raise AlreadyAnswered("there is no store of promises")
         # Tells this answer from another one with the same text.
@@ -114,18 +116,18 @@ async def answer(home: Path, input_id: str, value: str) -> None:
             )
 
 
-async def cancel(home: Path, input_id: str) -> None:
+async def cancel(settings: Settings, input_id: str) -> None:
     """Let an input end without an answer: its cell meets the end of a file.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, for the engine.
         input_id: its promise.
 
     Raises:
         AlreadyAnswered: it does not wait any more.
         StoreError, EngineUnavailable: the store cannot be written.
     """
-    async with _engine(home) as engine:
+    async with _engine(settings) as engine:
         if engine is None:
             raise AlreadyAnswered("there is no store of promises")
         settled = await engine.promises.cancel(input_id, Value())
@@ -133,18 +135,14 @@ async def cancel(home: Path, input_id: str) -> None:
             raise AlreadyAnswered("somebody has answered it")
 
 
-async def _pending(engine: EmbeddedEngine) -> list[PendingInput]:
-    found, cursor = [], None
-    while True:
-        page = await engine.promises.search("pending", None, _PAGE, cursor)
-        for promise in page.promises:
-            root, _, step = promise.id.partition(":")
-            if root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step):
-                asked: Any = promise.param.data
-                found.append(_described(promise, await engine.promises.get(ids.execution(asked["args"][0]))))
-        cursor = page.cursor
-        if cursor is None:
-            return found
+async def _pending(engine: Engine) -> list[PendingInput]:
+    found = []
+    async for promise in engine.search_all("pending"):
+        root, _, step = promise.id.partition(":")
+        if root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step):
+            asked: Any = promise.param.data
+            found.append(_described(promise, await engine.promises.get(ids.execution(asked["args"][0]))))
+    return found
 
 
 def _described(promise: PromiseRecord, root: PromiseRecord) -> PendingInput:
@@ -157,18 +155,18 @@ def _described(promise: PromiseRecord, root: PromiseRecord) -> PendingInput:
         prompt=str(prompt),
         password=bool(password),
         asked=promise.created_at / 1000,
-        kernel=promise.tags.get("resonate:target", "").rpartition(f"{GROUP}.")[2],
+        kernel=promise.tags.get("resonate:target", "").rpartition(".")[2],
         cell=request.get("execution_count"),
         code=str(request.get("code", "")),
     )
 
 
 @contextlib.asynccontextmanager
-async def _engine(home: Path) -> AsyncIterator[EmbeddedEngine | None]:
-    if not (home / FILE).exists():
+async def _engine(settings: Settings) -> AsyncIterator[Engine | None]:
+    engine = open_client(settings.engine, EngineContext(Path(settings.home), _CLIENT))
+    if engine is None:
         yield None
         return
-    engine = EmbeddedEngine(home / FILE, f"{GROUP}.command-line")
     try:
         yield engine
     except ConnectorError as error:
@@ -197,27 +195,21 @@ class TraceStep:
     what: str
 
 
-async def trace(home: Path, execution_id: str) -> list[TraceStep]:
+async def trace(settings: Settings, execution_id: str) -> list[TraceStep]:
     """Return the promises of an execution: its own, then its steps, in the order in which they were made.
 
     Args:
-        home: the user's directory.
+        settings: the configuration, for the engine.
         execution_id: the execution.
 
     Raises:
         StoreError, EngineUnavailable: the store cannot be read.
     """
     root = ids.execution(execution_id)
-    async with _engine(home) as engine:
+    async with _engine(settings) as engine:
         if engine is None:
             return []
-        found, cursor = [], None
-        while True:
-            page = await engine.promises.search(None, {"resonate:origin": root}, _PAGE, cursor)
-            found += [_step(promise, root) for promise in page.promises]
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        return [_step(promise, root) async for promise in engine.search_all(tags={"resonate:origin": root})]
 
 
 def _step(promise: PromiseRecord, root: str) -> TraceStep:

@@ -33,20 +33,20 @@ class DatabaseSchema:
         migrations: for each version, the statements that change tables of the version before; the first ones create
             the tables. Never change a released one. Processes of an older version may have the file open, so only add
             tables and columns.
-        unreleased: the number of versions before the first release. Files of these versions are refused.
+        unreleased_id: the application id of files that were made before the first release. These are refused.
         has_maintenance: whether a thread moves the write-ahead log into the file, which synchronizes the disk.
             Otherwise SQLite does so at the end of some transactions.
     """
 
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
-    unreleased: int = 0
+    unreleased_id: int | None = None
     has_maintenance: bool = False
 
     @property
     def version(self) -> int:
         """The version of the tables, in SQLite's ``user_version``."""
-        return self.unreleased + len(self.migrations)
+        return len(self.migrations)
 
 
 class Database:
@@ -193,11 +193,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: DatabaseSchema)
     """Create or migrate the tables. A file that is foreign, newer or of an unreleased version is refused unchanged."""
     application, version = _state(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application == schema.unreleased_id and version > 0:
+        raise StoreUnreleased.at(path, f"its application id is {application}, not {schema.application_id}")
     is_ours = application == schema.application_id and version > 0
     if not is_ours and (application or version or tables):
         raise StoreForeign.at(path, f"its application id is {application}, and its tables have version {version}")
-    if 0 < version <= schema.unreleased:
-        raise StoreUnreleased.at(path, f"its tables have version {version}, not {schema.version}")
     if version > schema.version:
         raise StoreTooNew.at(path, f"its tables have version {version}, not {schema.version}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -219,9 +219,7 @@ def _set_up(connection: sqlite3.Connection, schema: DatabaseSchema, synchronous:
 def _migrate(connection: sqlite3.Connection, schema: DatabaseSchema, version: int) -> None:
     """Migrate the tables, all at once or not at all."""
     with _transaction(connection):
-        for statement in (
-            statement for step in schema.migrations[max(version - schema.unreleased, 0) :] for statement in step
-        ):
+        for statement in (statement for step in schema.migrations[version:] for statement in step):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {schema.version}")

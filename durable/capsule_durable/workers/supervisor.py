@@ -71,6 +71,9 @@ class Listener(Protocol):
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """The worker is mute, and this was found in its pipes."""
 
+    def limit_exceeded(self, violation: LimitViolation) -> None:
+        """The running cell is beyond a limit."""
+
     def worker_died(self, end: Exit, error: Callable[[str], ExecutionFailed]) -> None:
         """The worker has ended, and everything that it sent has been routed.
 
@@ -336,6 +339,7 @@ class WorkerSupervisor:
             for setting, breach in breaches.items():
                 if setting not in told:
                     told[setting] = now()
+                    self._listener.limit_exceeded(breach)
                     with contextlib.suppress(TransportClosed):
                         self._session.send(
                             LimitExceededMessage(error=breach.error, text=f"{breach.text}; {setting} sets it")

@@ -18,6 +18,7 @@ from capsule_kernel.console.terminal import WrongUsage, plain, print_json, print
 
 if TYPE_CHECKING:
     from capsule_durable.checkpoints.models import SessionRow
+    from capsule_durable.config.settings import Settings
     from capsule_durable.queries.inputs import PendingInput
 
 # As in `cli`, every command imports what it needs.
@@ -34,7 +35,7 @@ def pending(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     """List the inputs that wait for an answer, the oldest first."""
     from capsule_durable.queries import inputs
 
-    found = asyncio.run(inputs.pending(_home()))
+    found = asyncio.run(inputs.pending(_settings()))
     sessions = _sessions()
     if as_json:
         print_json(
@@ -81,14 +82,14 @@ def answer(
     """Answer an input that waits. A secret goes to its kernel and is kept nowhere; all else is kept with the cell."""
     from capsule_durable.queries import inputs
 
-    home = _home()
-    one = inputs.find(asyncio.run(inputs.pending(home)), reference)
+    settings = _settings()
+    one = inputs.find(asyncio.run(inputs.pending(settings)), reference)
     if value is None:
         value = _ask(one)
     if one.password:
         _tell_kernel(one, value)
     else:
-        asyncio.run(inputs.answer(home, one.id, value))
+        asyncio.run(inputs.answer(settings, one.id, value))
     _say({"id": one.id, "state": "resolved"}, f"Answered {one.short}.", as_json)
 
 
@@ -104,9 +105,9 @@ def cancel(
     from capsule_kernel.cli import kernel_client
     from capsule_kernel.cli.checkpoints import running_kernel
 
-    home = _home()
+    settings = _settings()
     try:
-        one = inputs.find(asyncio.run(inputs.pending(home)), reference)
+        one = inputs.find(asyncio.run(inputs.pending(settings)), reference)
     except inputs.NoSuchInput as unknown:
         try:
             file, _ = running_kernel(reference)
@@ -115,7 +116,7 @@ def cancel(
         kernel_client.request(file, "interrupt_request", {})
         _say({"session": reference, "state": "interrupted"}, f"Interrupted {reference}.", as_json)
         return
-    asyncio.run(inputs.cancel(home, one.id))
+    asyncio.run(inputs.cancel(settings, one.id))
     _say({"id": one.id, "state": "rejected_canceled"}, f"Cancelled {one.short}.", as_json)
 
 
@@ -152,10 +153,10 @@ def _say(data: dict[str, str], text: str, as_json: bool) -> None:
         print(text)
 
 
-def _home() -> Path:
+def _settings() -> Settings:
     from capsule_durable.config.sources import load
 
-    return Path(load(os.environ, {}, Path.cwd())[0].home)
+    return load(os.environ, {}, Path.cwd())[0]
 
 
 def _sessions() -> dict[str, SessionRow]:

@@ -16,6 +16,7 @@ from capsule_durable.text import coloured, visible
 from capsule_kernel.console.terminal import plain, print_json, print_table
 
 if TYPE_CHECKING:
+    from capsule_durable.config.settings import Settings
     from capsule_durable.history.cells import CellRecord
     from capsule_durable.history.ledger import StoredEvent
     from capsule_durable.storage.sqlite import Database
@@ -102,7 +103,7 @@ def tree(
     from capsule_durable.queries import inputs
 
     found = _cells(session, cell)
-    trees = [(one, asyncio.run(inputs.trace(_home(), one.execution_id))) for one in found]
+    trees = [(one, asyncio.run(inputs.trace(_settings(), one.execution_id))) for one in found]
     if as_json:
         print_json([{"cell": one.number, "promises": [vars(step) for step in steps]} for one, steps in trees])
         return
@@ -200,7 +201,7 @@ def _print_event(event: StoredEvent, as_json: bool) -> None:
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-    print(f"{event.n:6} {when} {event.session} {event.actor}: {event.what} {visible(facts)}".rstrip(), flush=True)
+    print(f"{event.n:6} {when} {event.session_id} {event.actor}: {event.type} {visible(facts)}".rstrip(), flush=True)
 
 
 def _first_line(code: str) -> str:
@@ -231,21 +232,20 @@ def _session_id(reference: str) -> str:
 
 @contextlib.contextmanager
 def _database() -> Iterator[Database]:
-    from capsule_durable.engines.base import FILE
-    from capsule_durable.engines.embedded.schema import FORM
+    from capsule_durable.history.schema import FILE, SCHEMA
     from capsule_durable.storage.sqlite import Database
 
-    path = _home() / FILE
+    path = Path(_settings().home) / FILE
     if not path.exists():
         raise NothingKept(f"nothing is kept yet: there is no {path}")
-    database = Database(path, FORM)
+    database = Database(path, SCHEMA)
     try:
         yield database
     finally:
         database.close()
 
 
-def _home() -> Path:
+def _settings() -> Settings:
     from capsule_durable.config.sources import load
 
-    return Path(load(os.environ, {}, Path.cwd())[0].home)
+    return load(os.environ, {}, Path.cwd())[0]

@@ -29,7 +29,7 @@ from msgspec import Raw
 from capsule_durable.engines.embedded import timers, wire
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.sqlite import Database
 
@@ -110,12 +110,12 @@ def round_of_timers(path: Path) -> None:
 
 
 def forgetting(path: Path) -> None:
-    with Database(path, FORM).writing() as sql:
+    with Database(path, SCHEMA).writing() as sql:
         sweep(sql, Retention(count=3), NOW + 2 * GRACE, 0)
 
 
 CASES: dict[str, Act] = {
-    "open": lambda path: Database(path, FORM).close(),
+    "open": lambda path: Database(path, SCHEMA).close(),
     "create": asking(creation("new", target=HERE)),
     "create task": asking(task("new")),
     "settle": asking(settlement("b:1")),
@@ -246,7 +246,7 @@ def verify(directory: Path) -> None:
     for place in sorted((directory / "trials").iterdir()):
         case, _, trial = place.name.rpartition("-")
         # Whatever was left, the next one opens it.
-        database = Database(place / FILE, FORM)
+        database = Database(place / FILE, SCHEMA)
         assert timers.holders(database.connection) is not None
         database.close()
         found = json.loads(json.dumps(content(place)))

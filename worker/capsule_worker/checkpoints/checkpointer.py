@@ -39,7 +39,12 @@ from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcess
 from capsule_worker.checkpoints.writing.writer import Writer, describe
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import CheckpointSavedMessage, ConfigureCheckpointsMessage, Message
+from capsule_worker.protocol.messages import (
+    CheckpointFailedMessage,
+    CheckpointSavedMessage,
+    ConfigureCheckpointsMessage,
+    Message,
+)
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
 FATAL = forked_writer.FAULT
@@ -644,7 +649,14 @@ class Checkpointer:
                 self._take(write)
             if isinstance(write, ForkedWrite):
                 self._reconsider(write)
-            self._send(CheckpointSavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
+            self._send(
+                CheckpointSavedMessage(
+                    checkpoint_id=write.job.head.id,
+                    number=write.job.head.number,
+                    bytes_written=write.outcome.written,
+                    duration=write.outcome.duration,
+                )
+            )
             if self._warned:
                 self._warned = False
                 self._warn("Checkpoints are written again.")
@@ -695,6 +707,7 @@ class Checkpointer:
         if not self._warned:
             self._warned = True
             text = str(error) if isinstance(error, StorageError) else describe(error)
+            self._send(CheckpointFailedMessage(reason=text))
             self._warn(
                 f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from resonate.timing import Clock, now_ms
 
 from capsule_durable.engines.embedded.retention import Retention, sweep
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage.errors import StoreBusy, StoreError
 from capsule_durable.storage.sqlite import Database, Synchronous
 
@@ -66,7 +66,7 @@ class Maintenance:
 
     def _run(self) -> None:
         try:
-            database = Database(self._path, FORM, self._synchronous, PATIENCE)
+            database = Database(self._path, SCHEMA, self._synchronous, PATIENCE)
         except StoreError:
             logger.exception("no upkeep")
             return

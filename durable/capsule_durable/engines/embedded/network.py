@@ -30,7 +30,7 @@ from capsule_durable.engines.embedded import promises, tasks, timers, wire
 from capsule_durable.engines.embedded.leases import Leases
 from capsule_durable.engines.embedded.maintenance import Maintenance
 from capsule_durable.engines.embedded.retention import Retention
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.engines.embedded.transaction import Here, Transaction, returned_step
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.errors import StoreBusy, StoreError
@@ -108,7 +108,7 @@ class EmbeddedNetwork:
         #: Of the tasks that this process runs.
         self.heartbeat = Leases()
         self._clock = clock
-        self._database = Database(path, FORM, synchronous, timeout=0)
+        self._database = Database(path, SCHEMA, synchronous, timeout=0)
         self._upkeep = Maintenance(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
         #: Promises of whose settlement this process is to be told.

@@ -183,7 +183,7 @@ def test_a_damaged_manifest_in_the_catalogue_is_named(catalogue: Catalogue, sess
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("PRAGMA user_version = 99", "newer version"),
+        (f"PRAGMA application_id = {SCHEMA.application_id}; PRAGMA user_version = 99", "newer version"),
         ("CREATE TABLE sessions (theirs)", "belongs to another program"),
         ("PRAGMA application_id = 7", "belongs to another program"),
     ],
@@ -191,7 +191,7 @@ def test_a_damaged_manifest_in_the_catalogue_is_named(catalogue: Catalogue, sess
 def test_a_newer_or_foreign_file_is_refused_unchanged(tmp_path: Path, statement: str, message: str) -> None:
     path = tmp_path / "checkpoints.sqlite3"
     connection = sqlite3.connect(path)
-    connection.execute(statement)
+    connection.executescript(statement)
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StoreError, match=message):
@@ -200,17 +200,18 @@ def test_a_newer_or_foreign_file_is_refused_unchanged(tmp_path: Path, statement:
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoints.sqlite3"]
 
 
-def made_by(version: int, directory: Path) -> bytes:
+def made_by(version: str, directory: Path) -> bytes:
     """Make a catalogue as a version left it, and return its content."""
     path = directory / "checkpoints.sqlite3"
     connection = sqlite3.connect(path)
-    connection.executescript((OLD / f"version_{version}.sql").read_text(encoding="utf-8"))
+    connection.executescript((OLD / f"{version}.sql").read_text(encoding="utf-8"))
     connection.close()
     return path.read_bytes()
 
 
-def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    before = made_by(1, tmp_path)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_path: Path, number: int) -> None:
+    before = made_by(f"unreleased_{number}", tmp_path)
     refusal = r"checkpoints\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME"
     with pytest.raises(StoreUnreleased, match=refusal):
         Catalogue(tmp_path)
@@ -218,7 +219,7 @@ def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_p
 
 
 def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
-    made_by(SCHEMA.version, tmp_path)
+    made_by(f"version_{SCHEMA.version}", tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions.all()
         assert [(one.number, one.name, one.code) for one in catalogue.checkpoints()] == [
@@ -232,7 +233,8 @@ def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
-    assert [old.stem for old in sorted(OLD.iterdir())] == [f"version_{number + 1}" for number in range(SCHEMA.version)]
+    released = [f"version_{number + 1}" for number in range(SCHEMA.version)]
+    assert [old.stem for old in sorted(OLD.glob("version_*"))] == released
 
 
 def test_commits_survive_a_loss_of_power_and_the_log_stays_short(catalogue: Catalogue) -> None:

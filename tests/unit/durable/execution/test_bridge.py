@@ -12,7 +12,7 @@ import pytest_asyncio
 from resonate.types import Value
 
 from capsule_durable import ids
-from capsule_durable.engines.base import MemoryEngine
+from capsule_durable.engines.memory import MemoryEngine
 from capsule_durable.errors import (
     ExecutionTimeout,
     InternalError,
