@@ -18,7 +18,7 @@ import typer
 from capsule_durable.errors import CapsuleError
 from capsule_kernel import __version__
 from capsule_kernel.cli import checkpoints, inputs, run, sessions
-from capsule_kernel.console.terminal import WrongUsage, note, plain, print_json, print_table
+from capsule_kernel.console.terminal import WrongUsage, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from capsule_kernel.cli.kernelspec import Kernelspec
@@ -155,13 +155,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the settings in force in this directory, and where each value comes from."""
     from capsule_durable.config.settings import Settings
-    from capsule_durable.config.sources import ConfigurationError, read
+    from capsule_durable.config.sources import load
 
-    settings, origins, warnings, problem = read(os.environ, {}, Path.cwd())
-    for warning in warnings:
-        note(warning)
-    if problem:
-        raise ConfigurationError(problem)
+    settings, origins = load(os.environ, {}, Path.cwd())
     values = settings.model_dump(mode="json")
     if as_json:
         print_json({name: {"value": value, "origin": origins[name]} for name, value in values.items()})
