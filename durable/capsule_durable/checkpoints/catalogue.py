@@ -26,7 +26,7 @@ from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.manifest import Manifest
 
-FILE_NAME = "catalogue.sqlite3"
+FILE_NAME = "checkpoints.sqlite3"
 
 _SELECT = """
     SELECT c.id, c.session, c.number, c.parent, c.time, c.execution_count, c.code, c.name, c.description, c.tags,

@@ -175,10 +175,10 @@ class SessionIndex:
         return [_session(row) for row in rows]
 
     def not_ended(self, connection: sqlite3.Connection) -> list[SessionRow]:
-        """Return the sessions that nobody has ended: those that run, and those whose front was killed.
+        """Return the sessions that were not ended: those that run, and those whose front was killed.
 
         Args:
-            connection: the catalogue's, in a transaction or in use by this thread.
+            connection: the catalogue's connection, which this thread uses.
         """
         return [_session(row) for row in connection.execute(f"{_SELECT} WHERE ended IS NULL").fetchall()]
 

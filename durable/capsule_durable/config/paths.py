@@ -11,7 +11,7 @@ from pathlib import Path
 
 VARIABLE = "CAPSULE_HOME"
 #: The directory in the home that has a directory with checkpoints for each session.
-SESSIONS = "checkpoints"
+SESSIONS = "sessions"
 
 
 def home(environ: Mapping[str, str]) -> Path:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from capsule_kernel.console.json_output import AsJson, print_json
-from capsule_kernel.console.terminal import note
 
 if TYPE_CHECKING:
     from capsule_durable.config.settings import Settings
@@ -31,15 +30,11 @@ def add_to(app: typer.Typer) -> None:
 
 def config(as_json: AsJson = False) -> None:
     """Print the effective settings in this directory and their origins, one line each."""
-    from capsule_durable.config.sources import ConfigurationError, read
+    from capsule_durable.config.sources import load
     from capsule_durable.text import visible
 
-    effective_settings, origins, warnings, problem = read(os.environ, {}, Path.cwd())
-    for warning in warnings:
-        note(warning)
-    if problem:
-        raise ConfigurationError(problem)
-    values = effective(effective_settings)
+    found, origins = load(os.environ, {}, Path.cwd())
+    values = effective(found)
     if as_json:
         print_json({"settings": {name: {"value": v, "origin": origins[name]} for name, v in values.items()}}, "config")
         return

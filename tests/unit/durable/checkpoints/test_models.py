@@ -39,7 +39,7 @@ SESSIONS = [
         ("kernel-efgh0", "efgh0"),
     ],
 )
-def test_a_session_is_meant_by_its_id_or_by_its_notebook(reference: str, found: str) -> None:
+def test_a_reference_is_the_id_or_the_notebook_of_a_session(reference: str, found: str) -> None:
     assert resolve_session(reference, SESSIONS).id == found
 
 
@@ -53,6 +53,6 @@ def test_a_session_is_meant_by_its_id_or_by_its_notebook(reference: str, found: 
         ("", "name a session"),
     ],
 )
-def test_a_session_that_nobody_or_several_may_be_is_refused(reference: str, message: str) -> None:
+def test_an_unknown_or_ambiguous_reference_is_refused(reference: str, message: str) -> None:
     with pytest.raises(UnknownSession, match=message):
         resolve_session(reference, SESSIONS)

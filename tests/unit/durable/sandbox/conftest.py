@@ -12,12 +12,12 @@ from capsule_durable.sandbox.policy import SandboxPaths
 
 @pytest.fixture
 def paths(tmp_path: Path) -> SandboxPaths:
-    for name in ("home/checkpoints/s1", "runtime"):
+    for name in ("home/sessions/s1", "runtime"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "kernel.json").write_text("{}")
     home = tmp_path / "home"
     secrets = [tmp_path / "runtime", tmp_path / "kernel.json", tmp_path / "does not exist"]
-    return SandboxPaths(home, home / "checkpoints" / "s1", secrets, [tmp_path / "kernels"])
+    return SandboxPaths(home, home / "sessions" / "s1", secrets, [tmp_path / "kernels"])
 
 
 @pytest.fixture

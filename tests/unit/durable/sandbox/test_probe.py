@@ -30,7 +30,7 @@ def test_a_failure_is_reported_until_it_is_fixed(
 def test_a_success_is_remembered_for_all_sessions(paths: SandboxPaths, fake_bubblewrap: Callable[[str], Path]) -> None:
     calls = fake_bubblewrap("exit 0")
     assert detect("notebook", paths).summary() == "notebook (namespaces: active)"
-    other = paths.home / "checkpoints" / "s2"
+    other = paths.home / "sessions" / "s2"
     other.mkdir()
     assert detect("notebook", SandboxPaths(paths.home, other, paths.secrets, paths.fixed)).prefix
     assert calls.read_text() == "call\n"
