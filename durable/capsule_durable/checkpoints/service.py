@@ -302,13 +302,16 @@ class CheckpointService:
             raise damaged
         return None
 
-    def collect(self) -> None:
-        """Remove the checkpoints and data that the settings do not keep; only in the thread of this object."""
+    def collect(self) -> int:
+        """Remove the checkpoints and data that the settings do not keep; return the bytes that became free.
+
+        Only in the thread of this object.
+        """
         if self._number <= self._keep_until:
-            return
+            return 0
         catalogue, session = self._stores()
         self._collected = self._number
-        catalogue.collect(session.id, self._policy, time.time(), writing=True, known=self._number)
+        return catalogue.collect(session.id, self._policy, time.time(), writing=True, known=self._number).freed
 
     def _stores(self) -> tuple[Catalogue, SessionRow]:
         assert self._catalogue is not None

@@ -166,7 +166,7 @@ async def delete_checkpoints(context: RequestContext, request: m.DeleteCheckpoin
 
     def act(catalogue: Catalogue, session: SessionRow) -> m.Deleted:
         entries, freed = delete(catalogue, request.checkpoints, session.id)
-        context.checkpoints.collect()
+        freed += context.checkpoints.collect()
         return m.Deleted(checkpoints=[queries.listed(entry) for entry in entries], freed=freed)
 
     return await context.checkpoints.run(act)

@@ -67,7 +67,8 @@ def _columns(table: Table) -> str:
     caption, rows = visible(table.caption), [[visible(cell) for cell in row] for row in table.rows]
     if not rows:
         return f"{caption}: {table.empty}"
-    widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
-    ruled = [table.columns, ["-" * width for width in widths], *rows]
+    titles = [visible(title) for title in table.columns]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    ruled = [titles, ["-" * width for width in widths], *rows]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in ruled]
     return "\n".join([caption, *lines])
