@@ -186,7 +186,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         with Catalogue(home) as catalogue:
             kept = catalogue.checkpoints(session=two.session)
             assert 2 <= len(kept) < 25  # two, and those since the latest collection, which may lag behind
-            assert catalogue.delete(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
+            assert catalogue.forget(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
         for path in theirs.iterdir():
             path.unlink()
         two.ok(UNSAVEABLE)
