@@ -132,8 +132,8 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
 
 
 def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
-    words = ["cells", "checkpoints", "diff", "export", "forget", "gc", "log", "outputs", "pending", "resume", "run"]
-    words += ["answer", "cancel", "runs", "sessions", "status", "trace", "undo", "verify"]
+    words = ["cells", "checkpoints", "delete", "diff", "export", "gc", "log", "outputs", "pending", "resume", "run"]
+    words += ["answer", "cancel", "runs", "sessions", "show", "status", "trace", "undo", "verify"]
     overview = capsule(home, "--help").out
     for word in words:
         assert word in overview

@@ -16,22 +16,23 @@ from typing import Any
 from resonate.error import ResonateError
 
 from capsule_durable import ids
-from capsule_durable.checkpoints.commands import missing
-from capsule_durable.checkpoints.service import CheckpointService, RecoveredState
+from capsule_durable.checkpoints.recovery import RecoveredState, Recovery
+from capsule_durable.checkpoints.service import CheckpointService
+from capsule_durable.checkpoints.texts import not_restored
 from capsule_durable.config.settings import Settings
 from capsule_durable.engines.base import EMBEDDED, FILE, Engine, MemoryEngine, open_engine
 from capsule_durable.errors import (
     CapsuleError,
     EngineUnavailable,
     ExecutionFailed,
-    TransportClosed,
 )
-from capsule_durable.execution import functions
+from capsule_durable.execution import checkpoint_requests, functions
 from capsule_durable.execution.bridge import Bridge
 from capsule_durable.execution.executor import CellExecutor
 from capsule_durable.history.recorder import Recorder
 from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
 from capsule_durable.messaging.debug_state import DebugState
+from capsule_durable.messaging.requests import RequestDispatcher
 from capsule_durable.messaging.session import Session
 from capsule_durable.sandbox.resource_monitor import RunningCell
 from capsule_durable.storage.errors import StoreError
@@ -96,18 +97,22 @@ class Runtime:
         self._comms: dict[str, str] = {}
         self._telling = 0
         self._debugging = DebugState()
-        self.keeper = CheckpointService(
-            settings, session_id, self._notebook, self.warn, launcher.session, launcher.facts
-        )
-        self._recovery: RecoveredState | None = None
+        self.checkpoints = CheckpointService(settings, session_id, self._notebook, self.warn, launcher.session)
+        self._recovery = Recovery(self.checkpoints)
+        #: What the next worker begins with.
+        self._recovered: RecoveredState | None = None
         #: Takes what earlier processes have left, while the first worker starts.
         self._beginning: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         #: The number of the next cell, where an earlier process of this kernel ran some.
         self.next_count = 1
-        self._commands: set[asyncio.Task[None]] = set()
         self.session.add_message_interceptor(self._intercept)
         self.workers = WorkerSupervisor(self.session, launcher, self, spare=settings.spare_worker)
+        self._requests = RequestDispatcher(self.session.send, capabilities.render)
+        checkpoint_requests.register(
+            self._requests,
+            checkpoint_requests.RequestContext(self.checkpoints, self._recovery, self.workers, launcher, capabilities),
+        )
         self._furnish(self._engine)
         #: What the current worker said of itself; None until the first is ready.
         self.ready: m.ReadyMessage | None = None
@@ -116,7 +121,7 @@ class Runtime:
     def start(self, first: WorkerHandle | None = None) -> None:
         """Start the engine and the workers; ``first`` is a worker that is on its way already."""
         self._engine.resonate.start()
-        self.keeper.start()
+        self.checkpoints.start()
         self.workers.start(first)
         loop = asyncio.get_running_loop()
         self._beginning = loop.create_task(self._begin(), name="begin")
@@ -180,7 +185,7 @@ class Runtime:
             outcome = error
         finally:
             self._over(request.id)
-        self._record.end(request, self.keeper.session_id or self.session.id, outcome)
+        self._record.end(request, self.checkpoints.session_id or self.session.id, outcome)
         if self.settings.run_id is not None:
             await self._record.written()
         if isinstance(outcome, ExecutionFailed):
@@ -201,16 +206,16 @@ class Runtime:
         """Bring the variables to the state of a checkpoint; leave them, without one."""
         await self.workers.ready()
         if checkpoint is not None:
-            await self._restore(await self.keeper.fetch(checkpoint), clear=True)
+            await self._restore(await self.checkpoints.fetch(checkpoint), clear=True)
 
     async def keeping(self) -> bool:
         """Whether checkpoints are kept."""
-        return await self.keeper.keeping() is not None
+        return await self.checkpoints.is_enabled()
 
     @property
     def latest(self) -> str | None:
         """The checkpoint that the worker wrote last."""
-        return self.keeper.latest
+        return self.checkpoints.latest
 
     def attend(self, execution_id: str | None) -> None:
         """Show what is to be said below the cell of an execution from now on; without one, below the next."""
@@ -218,11 +223,11 @@ class Runtime:
 
     def ran(self, outcome: m.ResultMessage, code: str) -> None:
         """Take notice of a cell whose effects are in the variables now."""
-        self.keeper.record_cell(outcome.execution_count, code)
+        self.checkpoints.cells.add(outcome.execution_count, code)
 
     def note(self, what: str, **data: object) -> None:
         """Have something put into the ledger."""
-        self._record.note(self.keeper.session_id or self.session.id, what, **data)
+        self._record.note(self.checkpoints.session_id or self.session.id, what, **data)
 
     async def _ask_input(self, execution_id: str, prompt: str, password: bool) -> str:
         self.note("input asked", execution=execution_id, password=password)
@@ -425,7 +430,7 @@ class Runtime:
         for waiting in (self._beginning, self._forgetting):
             if waiting is not None:
                 waiting.cancel()
-        await self.keeper.ending()
+        await self.checkpoints.mark_ended()
         self.workers.stop_supervising()
         if self.workers.current is not None and self.ready is not None and self._running is None:
             with contextlib.suppress(ExecutionFailed):
@@ -437,8 +442,9 @@ class Runtime:
         with contextlib.suppress(CapsuleError):
             await self._attempts.close()
         await self._record.close()
+        await self._requests.close()
         await self.session.close()
-        await self.keeper.close()
+        await self.checkpoints.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._engine.close(), self.settings.shutdown_timeout)
         # Its last look ends what the cells started and what is still there.
@@ -454,13 +460,13 @@ class Runtime:
         self.ready = ready
         if self._beginning is not None:
             await asyncio.wait({self._beginning})
-        keep = await self.keeper.keeping()
+        keep = await self.checkpoints.configure()
         self.note("worker started", process=ready.pid)
         if keep is not None:
             self.session.send(keep)
-            recovery, self._recovery = self._recovery, None
-            if recovery is not None and recovery.manifest is not None:
-                await self._restore(recovery.manifest)
+            recovered, self._recovered = self._recovered, None
+            if recovered is not None and recovered.manifest is not None:
+                await self._restore(recovered.manifest)
         with contextlib.suppress(ExecutionFailed):
             await self._close_lost_comms()
             await self._debug_again()
@@ -472,7 +478,7 @@ class Runtime:
                 await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("what an earlier process of this kernel was doing stays unsettled: %s", error)
-        keep = await self.keeper.keeping()
+        keep = await self.checkpoints.configure()
         self.note("session started", notebook=self._notebook, kernel=self.session.id)
         if keep is not None and self.settings.run_id is None:
             try:
@@ -483,12 +489,11 @@ class Runtime:
 
     async def _inherit(self) -> None:
         """Take what an earlier process of this kernel, or of this notebook, has left."""
-        inheritance = await self.keeper.at_start()
-        if inheritance is not None:
-            self._recovery = inheritance
-            self.warn(inheritance.text)
-            if inheritance.manifest is not None:
-                self.next_count = inheritance.manifest.execution_count + 1
+        recovered = self._recovered = await self._recovery.at_start()
+        if recovered is not None:
+            self.warn(recovered.text)
+            if recovered.manifest is not None:
+                self.next_count = recovered.manifest.execution_count + 1
 
     async def _restore(self, manifest: mf.Manifest, *, clear: bool = False) -> None:
         """Bring variables back; say which do not come, beyond those that were not saved."""
@@ -501,21 +506,22 @@ class Runtime:
             if clear:
                 raise
             return
-        expected = {each.name for each in manifest.variables if each.reason is not None}
-        if set(reply.failed) - expected or reply.notes:
-            problems = [*missing(manifest, reply.failed), *reply.notes]
-            self.warn(f"not restored: {'; '.join(problems)}")
+        announced = {each.name for each in manifest.variables if each.reason is not None}
+        failed = {name: reason for name, reason in reply.failed.items() if name not in announced}
+        if failed or reply.notes:
+            problem = not_restored(manifest, failed, self.checkpoints.session_id or "")
+            self.warn(" ".join([*([problem] if problem else []), *(f"Not restored: {note}." for note in reply.notes)]))
 
     async def recover(self) -> str:
         """Find out what comes back of a dead worker's variables."""
-        self._recovery = await self.keeper.after_death()
-        return self._recovery.text
+        self._recovered = await self._recovery.after_death()
+        return self._recovered.text
 
     def succeed(self, standby: Standby) -> str:
         """Take notice that a copy of the dead worker takes its place."""
-        self._recovery = None
+        self._recovered = None
         self.note("standby took over", cell=standby.execution_count)
-        return self.keeper.succeeded(standby.execution_count)
+        return self._recovery.took_over(standby.execution_count).text
 
     def warn(self, text: str) -> None:
         """Tell a person something: below the running cell, or below the next one."""
@@ -527,27 +533,13 @@ class Runtime:
     def _intercept(self, message: Message) -> None:
         match message:
             case m.CheckpointSavedMessage():
-                self.keeper.saved(message)
+                self.checkpoints.record_saved(message)
                 self.note("checkpoint made", checkpoint=message.checkpoint_id)
-            case m.CommandMessage():
-                task = asyncio.get_running_loop().create_task(self._carry_out(message))
-                self._commands.add(task)
-                task.add_done_callback(self._commands.discard)
-
-    async def _carry_out(self, message: m.CommandMessage) -> None:
-        fields: dict[str, Any] = {}
-        if message.command == "shutdown":
-            self._capabilities.leave()
-        elif message.command == "subshells":
-            fields = {"data": {"ids": self._capabilities.subshells()}}
-        else:
-            fields = await self.keeper.handle(message.command, message.arguments)
-        if message.command == "undo" and "manifest" in fields:
-            manifest = mf.load(fields["manifest"])
-            if await self.workers.replace(manifest.id):
-                fields = await self.keeper.handle("undone", {"checkpoint": manifest.id})
-        with contextlib.suppress(TransportClosed):
-            self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))
+            case m.RestoreFinishedMessage():
+                self.checkpoints.record_restored(message)
+                self.note("variables restored", checkpoint=message.checkpoint_id)
+            case m.RequestMessage():
+                self._requests.dispatch(message)
 
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """Show what a mute worker wrote, below the cell that runs."""

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ class Recorder:
         self._writing: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
         #: The ways to the client, listened to.
-        self.capabilities = Capabilities(self._stream, self._display, self._prompt, shown.leave, shown.subshells)
+        self.capabilities = replace(shown, stream=self._stream, display=self._display, prompt=self._prompt)
 
     def __contains__(self, execution_id: str) -> bool:
         """Whether an execution is listened to."""

@@ -215,7 +215,8 @@ class Session:
                 | m.ResultMessage()
                 | m.ErrorMessage()
                 | m.CheckpointSavedMessage()
-                | m.CommandMessage()
+                | m.RestoreFinishedMessage()
+                | m.RequestMessage()
             ):
                 pass  # for the interceptors
             case _ if hasattr(message, "request_id"):

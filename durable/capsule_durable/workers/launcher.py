@@ -284,11 +284,15 @@ class Launcher:
         """What holds of the isolation that is asked for, and what does not, in a line."""
         return self.sandbox.summary(self._warden.layers if self._warden is not None else ())
 
-    def facts(self) -> dict[str, str]:
-        """Return what a person may want to know of it: what holds, and which variables cells do not get."""
-        withheld = self._passed().get(HIDDEN_ENVIRONMENT, "").split()
-        facts = {"isolation": self.isolation}
-        return facts | {"variables withheld": ", ".join(withheld)} if withheld else facts
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the sandbox, including those that the forkserver has reported."""
+        return [*self.sandbox.layers, *(self._warden.layers if self._warden is not None else ())]
+
+    @property
+    def hidden_environment(self) -> list[str]:
+        """The names of the environment variables that cells do not get."""
+        return self._passed().get(HIDDEN_ENVIRONMENT, "").split()
 
     def close(self) -> Forkserver | None:
         """Let the warden end, and everything with it; return it, if there is one."""

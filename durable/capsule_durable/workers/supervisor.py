@@ -397,7 +397,7 @@ class WorkerSupervisor:
             if end.returncode == _SIGKILL:
                 text += "; if nothing killed it on purpose, the system was probably out of memory"
         return WorkerDied(
-            f"{text}. {fate}.",
+            f"{text}. {fate}",
             execution_id,
             returncode=end.returncode,
             peak_memory=end.peak_memory,

@@ -29,6 +29,13 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 10_000
 
 
+def _render(answer: m.Answer) -> m.MimeBundle:
+    """Return how an answer is displayed. The renderer is imported when it is needed first."""
+    from capsule_kernel.console.render import render
+
+    return render(answer)
+
+
 class ShellQueue:
     """The cells of one shell, the main one or a subshell, which run one after the other."""
 
@@ -65,7 +72,7 @@ class CapsuleKernel(Kernel):
         """Connect the kernel with its sockets and its runtime; the base class wants a constructor of its own."""
         self._channels = channels
         show = self._publish_output
-        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave, self._subshells))
+        self.runtime = runtime_factory(Capabilities(show, show, self._prompt, self._leave, self._subshells, _render))
         self.next_count = self._running_count = 1
         self.stopped = asyncio.Event()
         self._leaving = False

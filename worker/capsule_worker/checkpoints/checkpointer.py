@@ -39,7 +39,14 @@ from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcess
 from capsule_worker.checkpoints.writing.writer import Writer, describe
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import CheckpointSavedMessage, ConfigureCheckpointsMessage, Message
+from capsule_worker.protocol.messages import (
+    MAX_LIST,
+    MAX_TEXT,
+    CheckpointSavedMessage,
+    ConfigureCheckpointsMessage,
+    Message,
+    WorkerCheckpointStatus,
+)
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
 FATAL = forked_writer.FAULT
@@ -122,6 +129,8 @@ class Checkpointer:
         #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
         self._commits: deque[InProcessWrite] = deque()
         self._warned = False
+        #: Why the last checkpoint could not be written; None: it was.
+        self._problem: str | None = None
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
         #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
@@ -401,7 +410,7 @@ class Checkpointer:
         self._start(job)
         self.wait(tell)
         if self.head != job.head.id:
-            raise StorageError("the checkpoint was not written")
+            raise StorageError(self._problem or "the checkpoint was not written")
         return job.head.model_copy(
             update={
                 "variables": list(self._variables().values()),
@@ -645,6 +654,7 @@ class Checkpointer:
             if isinstance(write, ForkedWrite):
                 self._reconsider(write)
             self._send(CheckpointSavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
+            self._problem = None
             if self._warned:
                 self._warned = False
                 self._warn("Checkpoints are written again.")
@@ -692,9 +702,9 @@ class Checkpointer:
 
     def _complain(self, error: Exception) -> None:
         """Warn, once."""
+        text = self._problem = str(error) if isinstance(error, StorageError) else describe(error)
         if not self._warned:
             self._warned = True
-            text = str(error) if isinstance(error, StorageError) else describe(error)
             self._warn(
                 f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
             )
@@ -703,12 +713,14 @@ class Checkpointer:
         found = {name: variable for kept in self._known.groups for name, variable in kept.variables.items()}
         return found | {name: variable for name, (_, variable) in self._known.unsaved.items()}
 
-    def status(self) -> dict[str, Any]:
-        """Return what is known here, for people."""
-        unsaved = {name: variable.reason for name, (_, variable) in self._known.unsaved.items()}
-        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in self._known.groups)}
-        state["standby"] = "waits" if self.standby is None else self.standby
-        return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
+    def status(self) -> WorkerCheckpointStatus:
+        """Return what is known here of the checkpoints, cut to what a request may carry."""
+        unsaved = [(name, variable.reason or "") for name, (_, variable) in self._known.unsaved.items()]
+        return WorkerCheckpointStatus(
+            not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
+            problem=self._problem[:MAX_TEXT] if self._problem is not None else None,
+            no_standby=self.standby[:MAX_TEXT] if self.standby is not None else None,
+        )
 
     # -- restoring -------------------------------------------------------------------------------------------
 
