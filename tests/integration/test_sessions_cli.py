@@ -124,10 +124,10 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
         one.ok(f"x = {number}")
     one.restart()
     one.close()
-    before = capsule(home, "checkpoints", "--json").json
+    before = capsule(home, "checkpoints", "--json").json["checkpoints"]
     assert len(before) >= 4
-    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["dropped"] == len(before) - 2
-    assert len(capsule(home, "checkpoints", "--json").json) == 2
+    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["checkpoints"] == len(before) - 2
+    assert len(capsule(home, "checkpoints", "--json").json["checkpoints"]) == 2
     assert capsule(home, "gc").status == 0
 
 
