@@ -16,6 +16,8 @@ _TIME_DIGITS, _RANDOM_DIGITS = 9, 4
 EXECUTION = "exec."
 #: How the steps begin that are inputs.
 INPUT = "input."
+#: The tag of the promises of inputs, by which they can be searched.
+INPUT_TAG = "capsule:input"
 #: Characters of the id of an execution or a run, and of a cell's source, in a short id.
 _SHORT, _SHORT_SOURCE = 8, 4
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")

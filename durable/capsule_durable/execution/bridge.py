@@ -399,6 +399,7 @@ class Bridge:
                 "resonate:scope": "global",
                 "resonate:target": self._engine.target,
                 "resonate:external": "true",
+                ids.INPUT_TAG: "true",
             },
         )
         self._inputs[execution_id].append(input_id)

@@ -20,8 +20,7 @@ from capsule_worker.protocol.model import Model
 
 #: The step of a promise id that stands for an input, and not for a step of the function that requests it.
 _INPUT = re.compile(re.escape(ids.INPUT) + r"\d+")
-#: The tag that the promises of inputs have, and promises of executions have not.
-_TAGS = {"resonate:external": "true"}
+_TAGS = {ids.INPUT_TAG: "true"}
 _CODE_HEAD = 80
 
 
@@ -72,7 +71,11 @@ async def list_inputs(
     async with open_client(home) as engine:
         if engine is None:
             return []
-        promises = [each async for each in search_all(engine, None, _TAGS) if is_input(each.id)]
+        promises = [each async for each in search_all(engine, state) if is_input(each.id)] if state else None
+        # The inputs of a run have names in common with earlier ones of the run. Settled ones count, so that a late
+        # answer to one of them cannot reach another. A search for them takes time in a large store.
+        if promises is None or any(_has_long_ids(each.id) for each in promises):
+            promises = [each async for each in search_all(engine, None, _TAGS) if is_input(each.id)]
         roots: dict[str, PromiseRecord | None] = {}
         for root_id in map(_root_id, promises):
             if root_id not in roots:
@@ -81,7 +84,6 @@ async def list_inputs(
                 except ServerError:
                     roots[root_id] = None  # the promise of its cell has expired
     found = [_described(each, roots[_root_id(each)], kernels) for each in promises]
-    # Settled inputs count, so that a late answer to one of them cannot reach another.
     known = Counter(short for one in found for short in ids.short_input_ids(one.id, one.cell))
     shortest = [next(short for short in ids.short_input_ids(one.id, one.cell) if known[short] == 1) for one in found]
     named = [one.model_copy(update={"short": short}) for one, short in zip(found, shortest, strict=True)]
@@ -115,6 +117,11 @@ def find(inputs: Iterable[Input], reference: str) -> Input:
     pending = ", ".join(one.short for one in inputs if one.state == "pending")
     hint = f" (choose from {pending})." if pending else ". No pending inputs."
     raise UnknownInput(f'No input "{reference}"{hint}')
+
+
+def _has_long_ids(input_id: str) -> bool:
+    """Return whether several inputs can have the shortest id of an input."""
+    return len(ids.short_input_ids(input_id, None)) > 2  # noqa: PLR2004  # the shortest, and that of the promise
 
 
 def _root_id(promise: PromiseRecord) -> str:

@@ -33,7 +33,7 @@ class Asking:
         task = TaskData(func=function, args=arguments, kwargs={}, version=1)
         tags = {"resonate:target": self.engine.target}
         if ":" in promise_id:
-            tags["resonate:external"] = "true"
+            tags |= {"resonate:external": "true", ids.INPUT_TAG: "true"}
         await self.engine.promises.create(promise_id, int((time.time() + 60) * 1000), Value(data=task), tags)
 
     async def cell(self, execution_id: str, number: int) -> None:
