@@ -41,20 +41,21 @@ def unshare() -> list[str]:
 FRONT = """
 import asyncio, sys
 from pathlib import Path
+from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
 from tests.support.catalogues import checkpoint, publish
 
 async def main():
-    keeper = CheckpointService(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
-    keeper.start()
-    keep = await keeper.keeping()
-    inherited = await keeper.at_start()
+    service = CheckpointService(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
+    service.start()
+    message = await service.configure()
+    recovered = await Recovery(service).at_start()
     if len(sys.argv) > 2:
-        print(inherited and inherited.manifest and inherited.manifest.session)
+        print(recovered and recovered.manifest and recovered.manifest.session)
     else:
-        publish(Path(keep.directory), checkpoint(keep.session, 1))
-        print(keep.session, flush=True)
+        publish(Path(message.directory), checkpoint(message.session, 1))
+        print(message.session, flush=True)
         input()
 
 asyncio.run(main())

@@ -124,16 +124,16 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
         one.ok(f"x = {number}")
     one.restart()
     one.close()
-    before = capsule(home, "checkpoints", "--json").json
+    before = capsule(home, "checkpoints", "--json").json["checkpoints"]
     assert len(before) >= 4
-    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["dropped"] == len(before) - 2
-    assert len(capsule(home, "checkpoints", "--json").json) == 2
+    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["checkpoints"] == len(before) - 2
+    assert len(capsule(home, "checkpoints", "--json").json["checkpoints"]) == 2
     assert capsule(home, "gc").status == 0
 
 
 def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
-    words = ["cells", "checkpoints", "diff", "export", "forget", "gc", "log", "outputs", "pending", "resume", "run"]
-    words += ["answer", "cancel", "runs", "sessions", "status", "trace", "undo", "verify"]
+    words = ["cells", "checkpoints", "delete", "diff", "export", "gc", "log", "outputs", "pending", "resume", "run"]
+    words += ["answer", "cancel", "runs", "sessions", "show", "status", "trace", "undo", "verify"]
     overview = capsule(home, "--help").out
     for word in words:
         assert word in overview

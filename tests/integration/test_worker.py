@@ -163,7 +163,7 @@ async def test_a_worker_that_keeps_no_checkpoints_says_so_when_it_is_asked_for_o
         worker.worker.transport.send(m.CheckpointMessage(id="k"))
         reply = await worker.receive()
         assert reply.request_id == "k"
-        assert "no checkpoints are kept" in reply.message
+        assert "no checkpoints are saved" in reply.message
 
 
 async def test_streams_survive_what_cells_do_to_them() -> None:

@@ -40,6 +40,17 @@ BROKEN = {
     "maps in maps in maps": "frame(b'\\x81\\xa1a' * 100_000 + b'\\xc0')",
     "a type that is none": "frame(msgpack.packb({'type': '__import__'}))",
     "a field too many": "frame(msgpack.packb({'type': 'heartbeat_reply', 'request_id': '1', 'x': 1}))",
+    "a request of no kind": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '', 'request': {'kind': '__class__'}}))"
+    ),
+    "a request with a text too long": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '',"
+        " 'request': {'kind': 'show_checkpoint', 'checkpoint': 'x' * 4097}}))"
+    ),
+    "a request with a list too long": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '',"
+        " 'request': {'kind': 'list_checkpoints', 'query': ['x'] * 1001}}))"
+    ),
     "a pickle": "import pickle\nframe(pickle.dumps(print))",
     "noise": "frame(os.urandom(1_000_000))",
     "half a frame": ("push(struct.pack('>I', 1_000_000) + b'x' * 900_000)\nfor _ in range(300): print('x' * 1000)"),
@@ -63,9 +74,19 @@ IGNORED = {
     "checkpoints that are none": (
         "for number in (-1, 0, 10 ** 18): push(encode(m.CheckpointSavedMessage(checkpoint_id='../..', number=number)))"
     ),
-    "commands that are none": (
-        "for words in ('', '__class__', 'restore', 'undo'):\n    push(encode(m.CommandMessage(id='c', "
-        "execution_id=running, command=words, arguments={'checkpoint': ['x'], 'steps': 'y', 'more': {}})))"
+    "requests that no code of a cell makes": (
+        "ask = lambda request: push(encode(m.RequestMessage(id='c', execution_id='other', request=request)))\n"
+        "for text in ('', '../..', '__class__', 'x' * 4096):\n"
+        "    ask(m.RestoreRequest(checkpoint=text, variables=[text]))\n"
+        "    ask(m.UndoRequest(cells=10 ** 15, head=text))\n"
+        "    ask(m.ResumeRequest(session=text))\n"
+        "    ask(m.DeleteCheckpointsRequest(checkpoints=[text] * 1000))\n"
+        "    done = m.RestoreFinishedMessage(checkpoint_id=text, restored=[text], failed={text: text}, whole=True)\n"
+        "    push(encode(done))"
+    ),
+    "more requests than may be open": (
+        "one = encode(m.RequestMessage(id='c', execution_id=running, request=m.ListCheckpointsRequest()))\n"
+        "for _ in range(20): push(one * 100)"
     ),
     "outputs of cells that never were": (
         "for one in ('', 'other'): push(encode(m.OutputMessage(execution_id=one,"
@@ -102,7 +123,7 @@ def test_a_protocol_violation_ends_only_the_worker(one: Kernel, what: str) -> No
     before = front.memory_info().rss
     told = one.died(f"{HELD}\n{BROKEN[what]}\ntime.sleep(60)")
     assert "broke the protocol" in told
-    assert "variables are back" in told
+    assert "Your variables are restored to their state after In [2]" in told
     assert front.memory_info().rss < before + 300 * MB
     assert one.text("print(kept)") == "[1, 2]\n"
 

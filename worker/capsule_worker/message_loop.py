@@ -132,7 +132,7 @@ class MessageLoop:
         self._shell.kernel = app.kernel = KernelProxy(self._shell, comms, output, self._requests, stdin)
         import_hook.follow_imports()
         self._shell.client_debugger = self._debugger
-        self._shell.checkpointer, self._shell.commands = self._checkpointer, self._requests
+        self._shell.checkpointer, self._shell.requests = self._checkpointer, self._requests
         runner = CellRunner(self._shell, self._gate, self._checkpointer)
         self._services = CellServices(
             self._shell, runner, self._channel, output, capture, stdin, comms, context, drain_timeout
@@ -269,8 +269,8 @@ class MessageLoop:
                 self._loop.call_soon_threadsafe(self._configure_checkpoints, message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 self._loop.call_soon_threadsafe(self._save_or_restore, message)
-            case m.CommandReplyMessage():
-                self._requests.answer(message)
+            case m.AnswerMessage():
+                self._requests.complete(message)
             case _:
                 raise ProtocolError(f"the front sends {message.type} messages to no worker")
 

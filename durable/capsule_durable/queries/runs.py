@@ -11,8 +11,8 @@ from capsule_worker.protocol.model import Model
 
 #: A run with the number of its cells that were executed, and of those that have succeeded.
 _RUNS = (
-    "SELECT runs.id, runs.owner, runs.started, count(c.run), count(c.checkpoint) FROM runs"
-    " LEFT JOIN run_cells AS c ON c.run = runs.id GROUP BY runs.id ORDER BY runs.started DESC, runs.id"
+    "SELECT runs.id, runs.owner, runs.started_at, count(c.run_id), count(c.checkpoint_id) FROM runs"
+    " LEFT JOIN run_cells AS c ON c.run_id = runs.id GROUP BY runs.id ORDER BY runs.started_at DESC, runs.id"
 )
 
 

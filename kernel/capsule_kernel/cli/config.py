@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 def config(as_json: AsJson = False) -> None:
     """Print the effective settings in this directory and their origins, one line each."""
     from capsule_durable.config.sources import load
-    from capsule_durable.text import visible
+    from capsule_kernel.console.escape import visible
 
     found, origins = load(os.environ, {}, Path.cwd())
     values = effective(found)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.text import visible
 from capsule_kernel.cli.config import settings
+from capsule_kernel.console.escape import visible
 from capsule_kernel.console.json_output import AsJson, print_json
 from capsule_kernel.console.terminal import WrongUsage, duration, plain, print_table
 

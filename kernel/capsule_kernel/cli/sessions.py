@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.text import coloured, visible
 from capsule_kernel.cli.config import home, settings
+from capsule_kernel.console.escape import coloured, visible
 from capsule_kernel.console.json_output import AsJson, print_json, with_schema
 from capsule_kernel.console.terminal import first_line, plain, print_table
 
@@ -49,11 +49,11 @@ def add_to(app: typer.Typer) -> None:
 
 def sessions(as_json: AsJson = False) -> None:
     """List kernel sessions, newest first."""
-    from capsule_durable.checkpoints import commands
-    from capsule_kernel.cli.checkpoints import open_catalogue, print_found
+    from capsule_durable.queries.sessions import SessionList, session_list
+    from capsule_kernel.cli.checkpoints import open_catalogue, print_answer
 
     with open_catalogue() as catalogue:
-        print_found(commands.sessions(catalogue) if catalogue is not None else commands.NO_SESSIONS, as_json)
+        print_answer(session_list(catalogue) if catalogue is not None else SessionList(sessions=[]), as_json)
 
 
 def cells(session: Session, as_json: AsJson = False) -> None:

@@ -19,7 +19,9 @@ def with_schema(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
         kind: what the data is, in one word.
         data: the data; it must have a JSON form.
     """
-    return {"schema": f"capsule.{kind}/1", **data}
+    from capsule_worker.protocol.messages import API
+
+    return {"schema": f"capsule.{kind}/{API}", "api": API, **data}
 
 
 def print_json(data: Any, kind: str = "") -> None:

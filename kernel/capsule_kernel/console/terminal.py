@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.text import visible
+from capsule_kernel.console.escape import visible
 
 
 class WrongUsage(CapsuleError):

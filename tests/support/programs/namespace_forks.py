@@ -113,7 +113,7 @@ class Life:
             "described": described,
             "problems": problems,
             "warnings": self._warnings,
-            "unsaved": self._checkpointer.status().get("not saved", "nothing"),
+            "unsaved": ", ".join(f"{k}: {v}" for k, v in self._checkpointer.status().not_saved.items()) or "nothing",
         }
 
     def _run(self, code: str, count: int) -> str:

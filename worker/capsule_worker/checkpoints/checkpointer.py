@@ -25,7 +25,13 @@ from capsule_worker.checkpoints.storage.pack_format import DamagedError, Storage
 from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import ConfigureCheckpointsMessage, Message
+from capsule_worker.protocol.messages import (
+    MAX_LIST,
+    MAX_TEXT,
+    ConfigureCheckpointsMessage,
+    Message,
+    WorkerCheckpointStatus,
+)
 
 #: Characters of a cell's first line that a checkpoint keeps.
 _MAX_LINE = 200
@@ -189,7 +195,7 @@ class Checkpointer:
 
     def begin(self) -> None:
         """Begin a checkpoint of what has changed; if one must be written first, it begins after that."""
-        if not (self.is_enabled and self.writes.build_on_staged()):
+        if self._configuration is None or not self.writes.build_on_staged():
             return
         self.schedule.begin()
         if self._timer is not None:
@@ -203,7 +209,7 @@ class Checkpointer:
         except Exception as error:
             traceback.print_exc(file=sys.__stderr__)
             self.changes.mark_everything()
-            self.writes.report(error)
+            self.writes.report(error, Path(self._configuration.directory), self.changes.cell.number)
         finally:
             self.schedule.end()
 
@@ -232,10 +238,10 @@ class Checkpointer:
             tell: shows how much is written, when it takes long.
 
         Raises:
-            StorageError: no checkpoints are kept, or it cannot be written.
+            StorageError: no checkpoints are saved, or it cannot be written.
         """
         if not self.is_enabled:
-            raise StorageError("no checkpoints are kept")
+            raise StorageError("no checkpoints are saved")
         if self.schedule.is_deferred:
             self.begin()
         self.writes.wait(tell)
@@ -244,7 +250,7 @@ class Checkpointer:
         self.writes.start(job)
         self.writes.wait(tell)
         if self.changes.head != job.head.id:
-            raise StorageError("the checkpoint was not written")
+            raise StorageError(self.writes.problem or "the checkpoint was not written")
         return job.head.model_copy(
             update={
                 "variables": list(self.changes.variables().values()),
@@ -295,13 +301,15 @@ class Checkpointer:
         self._number += 1
         return self.changes.job(Path(configuration.directory), head, self._state.take(), self.loading.waiting())
 
-    def status(self) -> dict[str, Any]:
-        """Return what is known here, for the user."""
-        last = self.changes.last
-        unsaved = {name: variable.reason for name, (_, variable) in last.unsaved.items()}
-        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in last.groups)}
-        state["standby"] = "waits" if self.standby is None else self.standby
-        return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
+    def status(self) -> WorkerCheckpointStatus:
+        """Return what is known here of the checkpoints, cut to what a request may carry."""
+        unsaved = [(name, variable.reason or "") for name, (_, variable) in self.changes.last.unsaved.items()]
+        problem = self.writes.problem
+        return WorkerCheckpointStatus(
+            not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
+            problem=problem[:MAX_TEXT] if problem is not None else None,
+            no_standby=self.standby[:MAX_TEXT] if self.standby is not None else None,
+        )
 
     # -- restoring -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from capsule_worker.checkpoints.analysis.small_values import are_small
 from capsule_worker.checkpoints.change_tracker import ChangeTracker
@@ -55,8 +56,8 @@ class PendingWrites:
         self._write: PendingWrite | None = None
         #: Checkpoints that are staged and not on disk yet, oldest first; the latest state builds on them already.
         self._commits: deque[InProcessWrite] = deque()
-        #: Whether the user knows that checkpoints cannot be written.
-        self._has_failed = False
+        #: Why the last checkpoint could not be written; None if it was.
+        self.problem: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -85,7 +86,11 @@ class PendingWrites:
                 forked = ForkedWrite(job, usages)
             except OSError as error:
                 self._changes.give_back(usages)
-                self.report(StorageError(f"no process can be started: {error.strerror}"))
+                self.report(
+                    StorageError(f"no process can be started: {error.strerror}"),
+                    job.directory,
+                    job.head.execution_count,
+                )
                 return
             self._schedule.fork_seconds = time.perf_counter() - began
             self._watch(forked)
@@ -148,15 +153,24 @@ class PendingWrites:
             self._changes.go_back_to(write.before or self._changes.last)
             self._changes.give_back(write.usages)
 
-    def report(self, error: Exception) -> None:
-        """Warn that a checkpoint could not be written, once until one is written again."""
-        if not self._has_failed:
-            self._has_failed = True
-            text = str(error) if isinstance(error, StorageError) else describe(error)
-            self._send(CheckpointFailedMessage(reason=text))
-            self._warn(
-                f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
-            )
+    def report(self, error: Exception, directory: Path, execution_count: int) -> None:
+        """Warn that a checkpoint could not be written, once until one is written again.
+
+        Args:
+            error: why.
+            directory: the session's.
+            execution_count: the number of the cell after which the checkpoint was made.
+        """
+        is_known = self.problem is not None
+        self.problem = str(error) if isinstance(error, StorageError) else describe(error)
+        if is_known:
+            return
+        self._send(CheckpointFailedMessage(reason=self.problem))
+        self._warn(
+            f"Saving failed: {self.problem} ({directory}). Your cells keep running, but changes since In"
+            f" [{execution_count}] would be lost in a crash. Free space or set CAPSULE_HOME; saving resumes"
+            " by itself."
+        )
 
     def _all(self) -> list[PendingWrite]:
         """Return everything that is being written, oldest first."""
@@ -178,7 +192,7 @@ class PendingWrites:
             return  # `wait` has finished it
         self._finish(write)
         # After a failure the next checkpoint waits for the next cell: a disk that is full stays so for a while.
-        if not self._changes.is_up_to_date and not self._has_failed:
+        if not self._changes.is_up_to_date and self.problem is None:
             self._schedule.request()
             self._loop.stop()
 
@@ -193,7 +207,7 @@ class PendingWrites:
             write.outcome = write.collect()
         except Exception as error:
             self._roll_back(write)
-            self.report(error)
+            self.report(error, write.job.directory, write.job.head.execution_count)
         else:
             if not is_accepted:
                 self._changes.accept(write)
@@ -207,9 +221,9 @@ class PendingWrites:
                     duration=write.outcome.duration,
                 )
             )
-            if self._has_failed:
-                self._has_failed = False
-                self._warn("Checkpoints are written again.")
+            if self.problem is not None:
+                self.problem = None
+                self._warn("Saving works again.")
         write.close()
 
     def _roll_back(self, write: PendingWrite) -> None:

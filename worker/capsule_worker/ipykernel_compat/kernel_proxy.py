@@ -172,7 +172,7 @@ class KernelProxy:
         Args:
             restart: returned as it is.
         """
-        self._requests.ask("shutdown")
+        self._requests.ask(m.LeaveRequest())
         return {"status": "ok", "restart": restart}
 
     async def do_execute(  # ipykernel's signature

@@ -16,6 +16,7 @@ from IPython.core.magics.code import MacroToEdit
 from IPython.display import Javascript, display
 
 from capsule_worker.process.subshells import THREAD_PREFIX
+from capsule_worker.protocol.messages import ListSubshellsRequest
 from capsule_worker.shell.ipython_config import IPKernelApp
 from capsule_worker.shell.ipython_private import find_edit_target
 
@@ -125,4 +126,5 @@ class NotebookMagics(Magics):
         print(f"main thread id: {threading.main_thread().ident}")
         print(f"pid: {os.getpid()}")
         print(f"thread count: {threading.active_count()}")
-        print(f"subshell list: {self._zmq_shell().commands.ask('subshells').data['ids']}")
+        answer = self._zmq_shell().requests.ask(ListSubshellsRequest()).answer
+        print(f"subshell list: {answer.ids}")

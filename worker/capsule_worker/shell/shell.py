@@ -60,7 +60,7 @@ class ZMQInteractiveShell(ErrorShell):
     history_manager: HistoryManager
     #: What the magic ``%capsule`` works with.
     checkpointer: Any = AnyTrait()
-    commands: Any = AnyTrait()
+    requests: Any = AnyTrait()
     #: Checkpoints need to know whether a debugger can change variables outside the code of cells.
     client_debugger: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_durable.text import coloured, visible
+from capsule_kernel.console.escape import coloured, visible
 
 
 def test_a_terminal_finds_nothing_to_obey() -> None:
