@@ -184,7 +184,7 @@ def test_what_a_worker_leaves_in_its_place_is_read_as_text(tmp_path: Path) -> No
     )
     with kernel(tmp_path / "home") as one:
         one.ok("kept = 1")
-        assert "variables are back" in one.died(spoil)
+        assert "variables are restored" in one.died(spoil)
         assert one.text("print(kept)") == "1\n"
 
 
@@ -213,7 +213,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         for number in range(3):
             one.run(f"kept = {number}")
             one.run("%capsule checkpoints")
-        one.run("%capsule forget first")
+        one.run("%capsule delete first")
         assert "the-secret" not in "".join(one.run(f"%capsule {word}").text() for word in ("status", "checkpoints"))
         assert front.memory_info().rss < before + 300 * MB
         assert one.text("print('goes on')") == "goes on\n"
@@ -231,7 +231,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "&lt;img src=x&gt;" in html
         assert "<script" not in html
         assert "<img" not in html
-        of = [[word, one.session] for word in ("show", "log", "tree", "outputs")]
+        of = [[word, one.session] for word in ("cells", "log", "tree", "outputs")]
         for words in (["checkpoints"], ["sessions"], *of):
             done = capsule(one.home, *words, NO_COLOR="1", TERM="xterm")
             assert done.status == 0, done.err
