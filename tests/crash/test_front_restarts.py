@@ -125,10 +125,7 @@ def test_a_notebook_goes_on_unasked_where_that_is_wanted(home: Path) -> None:
     with kernel(home, NOTEBOOK, resume="auto") as one:
         done = one.ok("print(x + 1)")
         assert done.text() == "42\n"
-        assert (
-            "This continues your last session of this notebook. Variables are restored"
-            in done.text("stderr")
-        )
+        assert "This continues your last session of this notebook. Variables are restored" in done.text("stderr")
     with kernel(home, NOTEBOOK, resume="never") as one:
         done = one.run("x")
         assert done.reply["ename"] == "NameError"
