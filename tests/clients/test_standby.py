@@ -98,7 +98,7 @@ def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
         assert undone.reply["status"] == "ok"
         (shown,) = undone.of("display_data")
         text, report = shown["data"]["text/plain"], shown["data"]["application/vnd.capsule+json"]
-        assert re.fullmatch(r"Undid In \[\d+\]\. Restored 2 variables to .* Redo: %capsule restore \d+", text), text
+        assert re.fullmatch(r"Undid In \[\d+\]\. Restored \d+ variables to .* Redo: %capsule restore \d+", text), text
         if report["source"] == "standby":
             break
     assert kernel.run("seen, next(ticks)").result == "([0], 1)"

@@ -26,7 +26,7 @@ from capsule_durable.errors import (
     EngineUnavailable,
     ExecutionFailed,
 )
-from capsule_durable.execution import checkpoint_requests, functions
+from capsule_durable.execution import functions
 from capsule_durable.execution.bridge import Bridge
 from capsule_durable.execution.executor import CellExecutor
 from capsule_durable.history.recorder import Recorder
@@ -108,11 +108,7 @@ class Runtime:
         self.next_count = 1
         self.session.add_message_interceptor(self._intercept)
         self.workers = WorkerSupervisor(self.session, launcher, self, spare=settings.spare_worker)
-        self._requests = RequestDispatcher(self.session.send, capabilities.render)
-        checkpoint_requests.register(
-            self._requests,
-            checkpoint_requests.RequestContext(self.checkpoints, self._recovery, self.workers, launcher, capabilities),
-        )
+        self._requests: RequestDispatcher | None = None
         self._furnish(self._engine)
         #: What the current worker said of itself; None until the first is ready.
         self.ready: m.ReadyMessage | None = None
@@ -442,7 +438,8 @@ class Runtime:
         with contextlib.suppress(CapsuleError):
             await self._attempts.close()
         await self._record.close()
-        await self._requests.close()
+        if self._requests is not None:
+            await self._requests.close()
         await self.session.close()
         await self.checkpoints.close()
         with contextlib.suppress(TimeoutError):
@@ -539,7 +536,19 @@ class Runtime:
                 self.checkpoints.record_restored(message)
                 self.note("variables restored", checkpoint=message.checkpoint_id)
             case m.RequestMessage():
-                self._requests.dispatch(message)
+                self._get_requests().dispatch(message)
+
+    def _get_requests(self) -> RequestDispatcher:
+        """Return the dispatcher of requests. Most of what it needs is imported with the first request."""
+        if self._requests is None:
+            from capsule_durable.execution import checkpoint_requests
+
+            context = checkpoint_requests.RequestContext(
+                self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
+            )
+            self._requests = RequestDispatcher(self.session.send, self._capabilities.render)
+            checkpoint_requests.register(self._requests, context)
+        return self._requests
 
     def worker_wrote(self, name: StreamName, text: str) -> None:
         """Show what a mute worker wrote, below the cell that runs."""

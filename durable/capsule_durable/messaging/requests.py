@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 #: Requests of a worker that may be open at once; beyond that a request is refused.
 MAX_OPEN = 64
 
-Request = TypeVar("Request", bound=m.KernelRequest)
+Request = TypeVar("Request", bound="m.KernelRequest")
 Handler = Callable[[Request], Awaitable[m.Answer]]
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsule_worker.checkpoints.analysis.background_activity import background_activity, hooks
 from capsule_worker.checkpoints.analysis.delta import delta
@@ -39,14 +39,10 @@ from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcess
 from capsule_worker.checkpoints.writing.writer import Writer, describe
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import (
-    MAX_LIST,
-    MAX_TEXT,
-    CheckpointSavedMessage,
-    ConfigureCheckpointsMessage,
-    Message,
-    WorkerCheckpointStatus,
-)
+from capsule_worker.protocol.messages import CheckpointSavedMessage, ConfigureCheckpointsMessage, Message
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import WorkerCheckpointStatus
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
 FATAL = forked_writer.FAULT
@@ -715,6 +711,8 @@ class Checkpointer:
 
     def status(self) -> WorkerCheckpointStatus:
         """Return what is known here of the checkpoints, cut to what a request may carry."""
+        from capsule_worker.protocol.messages.requests import MAX_LIST, MAX_TEXT, WorkerCheckpointStatus
+
         unsaved = [(name, variable.reason or "") for name, (_, variable) in self._known.unsaved.items()]
         return WorkerCheckpointStatus(
             not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
