@@ -181,7 +181,7 @@ def test_a_kernel_that_is_killed_in_one_container_is_recovered_in_the_next(tmp_p
         one.kill_front()
         done = one.ok("print(x)")
         assert done.text() == "[1, 2]\n"
-        assert "The kernel's process was killed" in done.text("stderr")
+        assert "The kernel was killed and has restarted." in done.text("stderr")
 
 
 def test_only_the_front_has_the_lock_of_its_session(tmp_path: Path) -> None:

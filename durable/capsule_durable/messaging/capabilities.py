@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from capsule_worker.protocol import Output
-from capsule_worker.protocol.messages import Answer, MimeBundle, StreamOutput
+from capsule_worker.protocol.messages import MimeBundle, StreamOutput
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import Answer
 
 
 @dataclass(frozen=True, slots=True)

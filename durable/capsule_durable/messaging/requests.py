@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 #: Requests of a worker that may be open at once; beyond that a request is refused.
 MAX_OPEN = 64
 
-Request = TypeVar("Request", bound=m.KernelRequest)
+Request = TypeVar("Request", bound="m.KernelRequest")
 Handler = Callable[[Request], Awaitable[m.Answer]]
 
 
@@ -46,7 +46,8 @@ class RequestDispatcher:
     def __init__(self, send: Callable[[Message], None], render: Callable[[m.Answer], m.MimeBundle]) -> None:
         self._send, self._render = send, render
         self._handlers: dict[type, Handler[Any]] = {}
-        self._open: set[asyncio.Task[None]] = set()
+        #: The tasks that answer the requests that are open.
+        self._open: set[asyncio.Task[Any] | None] = set()
 
     def register(self, kind: type[Request], handler: Handler[Request]) -> None:
         """Have a handler answer all requests of a type.
@@ -68,32 +69,33 @@ class RequestDispatcher:
             failure = m.RequestFailure(code="too_many", message=f"more than {MAX_OPEN} requests are open")
             self._reply(m.AnswerMessage(request_id=message.id, error=failure))
             return
-        task = asyncio.get_running_loop().create_task(self._answer(message))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._open.add(asyncio.get_running_loop().create_task(self._answer(message)))
 
     async def close(self) -> None:
         """Give up the requests that are open. Idempotent."""
-        for task in self._open:
+        tasks = [task for task in self._open if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, message: m.RequestMessage) -> None:
         try:
             answer = await self._handlers[type(message.request)](message.request)
-            reply = m.AnswerMessage(request_id=message.id, answer=answer, display=self._render(answer))
+            self._reply(m.AnswerMessage(request_id=message.id, answer=answer, display=self._render(answer)))
         except RequestError as error:
-            reply = m.AnswerMessage(request_id=message.id, error=error.failure)
+            self._reply(m.AnswerMessage(request_id=message.id, error=error.failure))
         # A cell waits for the answer, whatever happens here.
         except Exception as error:
             logger.exception("the request %s failed", message.request.kind)
-            text = f"Internal error ({type(error).__name__}: {error})"
             failure = m.RequestFailure(
-                code="internal", message=text, suggestion="Please report it with the output of capsule doctor --json."
+                code="internal",
+                message=f"Internal error ({type(error).__name__}: {error})",
+                suggestion="Please report it with the output of capsule doctor --json.",
             )
-            reply = m.AnswerMessage(request_id=message.id, error=failure)
-        self._reply(reply)
+            self._reply(m.AnswerMessage(request_id=message.id, error=failure))
 
     def _reply(self, reply: m.AnswerMessage) -> None:
+        # The worker may send its next request as soon as it has the answer to this one.
+        self._open.discard(asyncio.current_task())
         with contextlib.suppress(TransportClosed):
             self._send(reply)

@@ -118,6 +118,8 @@ def _saving(status: m.Status) -> str:
 
 
 def _sandbox(profile: str, layers: Sequence[m.SandboxLayer]) -> str:
+    if profile == "open":
+        return "open (cells run in processes of their own, but in no sandbox)"
     active = ", ".join(layer.layer for layer in layers if layer.active)
     parts = [f"{active}: active"] if active else []
     parts += [f"{_with_reason(layer.layer, 'not active')}: {layer.reason}" for layer in layers if not layer.active]

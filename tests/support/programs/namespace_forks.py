@@ -108,12 +108,13 @@ class Life:
             self._save(settle=True)
         self._checkpointer.loading.load_all()
         described = canonical.Walk(self._shell.user_ns).describe() if request["describe"] else None
+        not_saved = self._checkpointer.status().not_saved
         return {
             "printed": printed,
             "described": described,
             "problems": problems,
             "warnings": self._warnings,
-            "unsaved": ", ".join(f"{k}: {v}" for k, v in self._checkpointer.status().not_saved.items()) or "nothing",
+            "unsaved": ", ".join(f"{name}: {reason}" for name, reason in not_saved.items()) or "nothing",
         }
 
     def _run(self, code: str, count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import get_args, get_origin
+from typing import Annotated, get_args, get_origin
 
 import msgpack
 import pytest
@@ -37,6 +37,7 @@ OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
 
 
 def _strategy(model: type) -> st.SearchStrategy:
+    model.model_rebuild()  # what requests and answers carry is known then
     fields = {}
     for name, field in model.model_fields.items():
         if name == "history":
@@ -56,7 +57,8 @@ def _strategy(model: type) -> st.SearchStrategy:
         elif "Any" in str(field.annotation):
             fields[name] = st.lists(OBJECT, max_size=2) if "list" in str(field.annotation) else OBJECT
         else:
-            fields[name] = st.from_type(field.annotation).filter(_expressible)
+            bounded = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            fields[name] = st.from_type(bounded).filter(_expressible)
     return st.builds(model, **fields)
 
 

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsule_worker.checkpoints.analysis.background_activity import background_activity
 from capsule_worker.checkpoints.analysis.name_usage import name_usage
@@ -25,13 +25,10 @@ from capsule_worker.checkpoints.storage.pack_format import DamagedError, Storage
 from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import (
-    MAX_LIST,
-    MAX_TEXT,
-    ConfigureCheckpointsMessage,
-    Message,
-    WorkerCheckpointStatus,
-)
+from capsule_worker.protocol.messages import ConfigureCheckpointsMessage, Message
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import WorkerCheckpointStatus
 
 #: Characters of a cell's first line that a checkpoint keeps.
 _MAX_LINE = 200
@@ -303,6 +300,8 @@ class Checkpointer:
 
     def status(self) -> WorkerCheckpointStatus:
         """Return what is known here of the checkpoints, cut to what a request may carry."""
+        from capsule_worker.protocol.messages.requests import MAX_LIST, MAX_TEXT, WorkerCheckpointStatus
+
         unsaved = [(name, variable.reason or "") for name, (_, variable) in self.changes.last.unsaved.items()]
         problem = self.writes.problem
         return WorkerCheckpointStatus(

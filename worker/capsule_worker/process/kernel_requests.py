@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import queue
+from typing import TYPE_CHECKING
 
 from capsule_worker.process import execution_context
 from capsule_worker.process.channel import Channel
 from capsule_worker.protocol.messages import (
     AnswerMessage,
-    KernelRequest,
     RequestFailure,
     RequestMessage,
     RestoreFinishedMessage,
 )
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import KernelRequest
 
 
 class RequestRefused(Exception):

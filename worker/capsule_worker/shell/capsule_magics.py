@@ -68,15 +68,6 @@ HELP = """%capsule status                         show what is saved, and where
 
 %%capsule retry=N [delay=SECONDS]       as a cell's first line: if its process dies or its code raises, try again"""
 
-#: The requests of commands that only show something.
-_SHOWN: dict[str, type[m.KernelRequest]] = {
-    "status": m.StatusRequest,
-    "checkpoints": m.ListCheckpointsRequest,
-    "show": m.ShowCheckpointRequest,
-    "diff": m.DiffCheckpointsRequest,
-    "delete": m.DeleteCheckpointsRequest,
-}
-
 
 @magics_class
 class CapsuleMagics(Magics):
@@ -121,11 +112,23 @@ class CapsuleMagics(Magics):
             case "undo":
                 self._undo(**arguments)
             case _:
-                if command == "diff" and arguments["after"] is None:
+                _display(self._requests.ask(self._reading(command, arguments)))
+
+    def _reading(self, command: str, arguments: dict[str, Any]) -> m.KernelRequest:
+        """Return the request of a command that changes no variables."""
+        match command:
+            case "status":
+                return m.StatusRequest(worker=self._checkpointer.status())
+            case "checkpoints":
+                return m.ListCheckpointsRequest(**arguments)
+            case "show":
+                return m.ShowCheckpointRequest(**arguments)
+            case "diff":
+                if arguments["after"] is None:
                     self._checkpointer.catch_up()
-                elif command == "status":
-                    arguments["worker"] = self._checkpointer.status()
-                _display(self._requests.ask(_SHOWN[command](**arguments)))
+                return m.DiffCheckpointsRequest(**arguments)
+            case _:
+                return m.DeleteCheckpointsRequest(**arguments)
 
     @property
     def _requests(self) -> Any:

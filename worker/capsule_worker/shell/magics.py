@@ -16,7 +16,6 @@ from IPython.core.magics.code import MacroToEdit
 from IPython.display import Javascript, display
 
 from capsule_worker.process.subshells import THREAD_PREFIX
-from capsule_worker.protocol.messages import ListSubshellsRequest
 from capsule_worker.shell.ipython_config import IPKernelApp
 from capsule_worker.shell.ipython_private import find_edit_target
 
@@ -126,5 +125,7 @@ class NotebookMagics(Magics):
         print(f"main thread id: {threading.main_thread().ident}")
         print(f"pid: {os.getpid()}")
         print(f"thread count: {threading.active_count()}")
+        from capsule_worker.protocol.messages import ListSubshellsRequest
+
         answer = self._zmq_shell().requests.ask(ListSubshellsRequest()).answer
         print(f"subshell list: {answer.ids}")

@@ -9,35 +9,8 @@ The contents mirror the Jupyter messaging specification (version 5.4), so that t
 
 from __future__ import annotations
 
-from capsule_worker.protocol.messages.answers import (
-    API,
-    Answer,
-    AnswerMessage,
-    CellRef,
-    Change,
-    Checkpoint,
-    CheckpointContents,
-    CheckpointDiff,
-    CheckpointList,
-    CheckpointRef,
-    Deleted,
-    Done,
-    FailureCode,
-    RecoveryStatus,
-    RequestFailure,
-    Restored,
-    RestorePlan,
-    RestoreSource,
-    SandboxLayer,
-    Saving,
-    SessionState,
-    Sizes,
-    StandbyStatus,
-    StandbyTakeover,
-    Status,
-    SubshellList,
-    Variable,
-)
+from typing import TYPE_CHECKING, Any
+
 from capsule_worker.protocol.messages.base import (
     PROTOCOL_VERSION,
     Json,
@@ -61,6 +34,12 @@ from capsule_worker.protocol.messages.checkpoints import (
     RestoreFinishedMessage,
     RestoreMessage,
     RestoreReplyMessage,
+)
+from capsule_worker.protocol.messages.envelopes import (
+    AnswerMessage,
+    FailureCode,
+    RequestFailure,
+    RequestMessage,
 )
 from capsule_worker.protocol.messages.lifecycle import (
     HeartbeatMessage,
@@ -101,32 +80,59 @@ from capsule_worker.protocol.messages.questions import (
     IsCompleteMessage,
     IsCompleteReplyMessage,
 )
-from capsule_worker.protocol.messages.requests import (
-    MAX_LIST,
-    MAX_TEXT,
-    CheckpointsReadyRequest,
-    DeleteCheckpointsRequest,
-    DiffCheckpointsRequest,
-    KernelRequest,
-    LeaveRequest,
-    ListCheckpointsRequest,
-    ListSubshellsRequest,
-    RequestMessage,
-    RestoreRequest,
-    ResumeRequest,
-    ShowCheckpointRequest,
-    StatusRequest,
-    Text,
-    Texts,
-    UndoRequest,
-    WorkerCheckpointStatus,
-)
 from capsule_worker.protocol.messages.unions import (
     FromWorker,
     Message,
     Reply,
     ToWorker,
 )
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages.answers import (
+        API,
+        Answer,
+        CellRef,
+        Change,
+        Checkpoint,
+        CheckpointContents,
+        CheckpointDiff,
+        CheckpointList,
+        CheckpointRef,
+        Deleted,
+        Done,
+        RecoveryStatus,
+        Restored,
+        RestorePlan,
+        RestoreSource,
+        SandboxLayer,
+        Saving,
+        SessionState,
+        Sizes,
+        StandbyStatus,
+        StandbyTakeover,
+        Status,
+        SubshellList,
+        Variable,
+    )
+    from capsule_worker.protocol.messages.requests import (
+        MAX_LIST,
+        MAX_TEXT,
+        CheckpointsReadyRequest,
+        DeleteCheckpointsRequest,
+        DiffCheckpointsRequest,
+        KernelRequest,
+        LeaveRequest,
+        ListCheckpointsRequest,
+        ListSubshellsRequest,
+        RestoreRequest,
+        ResumeRequest,
+        ShowCheckpointRequest,
+        StatusRequest,
+        Text,
+        Texts,
+        UndoRequest,
+        WorkerCheckpointStatus,
+    )
 
 __all__ = [
     "API",
@@ -230,3 +236,13 @@ __all__ = [
     "Variable",
     "WorkerCheckpointStatus",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the models of requests and answers when they are used first: a kernel starts without them."""
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from capsule_worker.protocol.messages import answers, requests
+
+    return getattr(answers if hasattr(answers, name) else requests, name)

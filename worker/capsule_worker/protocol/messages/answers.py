@@ -6,11 +6,11 @@ seconds since the epoch, sizes in bytes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Literal, Union
 
 from pydantic import Field
 
-from capsule_worker.protocol.messages.base import MessageModel, MimeBundle
+from capsule_worker.protocol.messages.base import MessageModel
 
 #: Raised only when a field of an answer changes its meaning. Fields may be added at any time.
 API = 1
@@ -273,23 +273,3 @@ Answer = Union[
     Done,
     SubshellList,
 ]
-
-FailureCode = Literal["not_found", "ambiguous", "unavailable", "invalid", "too_many", "internal"]
-
-
-class RequestFailure(MessageModel):
-    """Why a request was refused, and what to do."""
-
-    code: FailureCode
-    message: str
-    suggestion: str = ""
-
-
-class AnswerMessage(MessageModel):
-    """The answer to a request and what to display of it, or (``error``) why there is none."""
-
-    type: Literal["answer"] = "answer"
-    request_id: str
-    answer: Annotated[Answer, Field(discriminator="kind")] | None = None
-    display: MimeBundle = Field(default_factory=dict)
-    error: RequestFailure | None = None

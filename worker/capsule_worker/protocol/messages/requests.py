@@ -123,12 +123,3 @@ KernelRequest = Union[
     LeaveRequest,
     ListSubshellsRequest,
 ]
-
-
-class RequestMessage(MessageModel):
-    """Code of a cell requests something of the front. Answered by exactly one ``AnswerMessage``."""
-
-    type: Literal["request"] = "request"
-    id: str
-    execution_id: str
-    request: Annotated[KernelRequest, Field(discriminator="kind")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Union
 
-from capsule_worker.protocol.messages.answers import AnswerMessage
 from capsule_worker.protocol.messages.cells import (
     ErrorMessage,
     ExecuteMessage,
@@ -22,6 +21,7 @@ from capsule_worker.protocol.messages.checkpoints import (
     RestoreMessage,
     RestoreReplyMessage,
 )
+from capsule_worker.protocol.messages.envelopes import AnswerMessage, RequestMessage
 from capsule_worker.protocol.messages.lifecycle import (
     HeartbeatMessage,
     HeartbeatReplyMessage,
@@ -49,7 +49,6 @@ from capsule_worker.protocol.messages.questions import (
     IsCompleteMessage,
     IsCompleteReplyMessage,
 )
-from capsule_worker.protocol.messages.requests import RequestMessage
 
 Reply = Union[
     CompleteReplyMessage,
