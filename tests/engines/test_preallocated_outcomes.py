@@ -113,9 +113,9 @@ class Counting(EmbeddedNetwork):
         self.asked: list[str] = []
         self.suspended = asyncio.Event()
 
-    async def _carry_out(self, request: Any) -> Any:
+    async def _handle(self, request: Any) -> Any:
         self.asked.append(type(request).__name__)
-        answer = await super()._carry_out(request)
+        answer = await super()._handle(request)
         if self.asked[-1] == "SuspendTask":
             self.suspended.set()
         return answer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capsule_durable.engines.embedded.maintenance import Maintenance, shorten
-from capsule_durable.engines.embedded.retention import GRACE, STEP, Retention, sweep
+from capsule_durable.engines.embedded.retention import GRACE_MS, STEP, Retention, sweep
 from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import sqlite
 from capsule_durable.storage.sqlite import Database
@@ -83,7 +83,7 @@ def test_what_is_not_settled_is_kept_with_its_steps(store: Database) -> None:
 
 
 def test_what_was_settled_a_moment_ago_is_kept(store: Database) -> None:
-    fill(store, [("a", NOW - GRACE - 1, None), ("b", NOW - GRACE + 1, None), ("c", NOW, None)])
+    fill(store, [("a", NOW - GRACE_MS - 1, None), ("b", NOW - GRACE_MS + 1, None), ("c", NOW, None)])
     sweep_all(store, Retention(count=0, age=0))
     assert names(store) == ["b", "c"]
 

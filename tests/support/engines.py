@@ -124,7 +124,7 @@ async def open_engine(name: str, directory: Path) -> Engine:
         connection = embedded = EmbeddedNetwork(directory / "engine.sqlite3", GROUP, clock=clock)
 
         async def tick() -> None:
-            embedded._look()
+            embedded._poll()
 
     ids = (f"c{number}" for number in itertools.count())
     transport = Transport(connection, [connection], noop_observer)

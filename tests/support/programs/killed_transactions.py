@@ -91,7 +91,7 @@ def asking(request: wire.Request) -> Act:
 
     def act(path: Path) -> None:
         connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 1000)
-        answer = asyncio.run(connection._carry_out(request))
+        answer = asyncio.run(connection._handle(request))
         assert answer.status < 400, answer
 
     return act
@@ -172,7 +172,7 @@ def prepare(directory: Path) -> None:
             making = directory / "making" / case
             connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
-                assert asyncio.run(connection._carry_out(request)).status < 400
+                assert asyncio.run(connection._handle(request)).status < 400
             # As a process leaves it that does not come to an end: with a log, and nobody's locks.
             shutil.copytree(making, before, dirs_exist_ok=True)
         after = directory / "after" / case

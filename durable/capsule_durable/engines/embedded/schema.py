@@ -1,16 +1,16 @@
-"""The tables.
+"""The tables of ``engine.sqlite3``.
 
-A promise is a row that is written once and settled once. A task is what somebody has to run until its promise is
-settled; then its row goes, so that tables and indexes of what is going on stay small however long the history.
-Rows refer to promises by ``n``, their number in order of creation; a number is never given twice.
+A promise is a row that is written once and settled once. A task is work to do until its promise is settled. Then its
+row is deleted, so that tables and indexes of pending work stay small. Rows refer to promises by ``n``, their number in
+order of creation, which is never reused.
 
-| table | a row is | it goes |
+| table | a row is | it is deleted |
 | --- | --- | --- |
-| promises | a promise; ``parent`` is the one that it is a step of, if that is known | by retention |
-| tasks | work for whoever listens at ``target``; ``due`` is when a lease ends or an offer is repeated | at settlement |
+| promises | a promise; ``parent`` is the promise that it is a step of, if known | by retention |
+| tasks | work for those that listen at ``target``; at ``due`` a lease ends or an offer is repeated | at settlement |
 | callbacks | task ``awaiter`` is suspended until ``awaited`` is settled | at settlement of ``awaited`` |
-| listeners | ``address`` is to hear of the settlement | at settlement |
-| outbox | ``address`` has not yet heard of it | with delivery, or when its process has ended |
+| listeners | ``address`` is to be notified of the settlement | at settlement |
+| outbox | ``address`` has not been notified yet | on delivery, or when its process has ended |
 
 A pending task that is due is the message to its target: nothing else has to be stored, and it cannot get lost.
 """
@@ -25,7 +25,7 @@ FILE = "engine.sqlite3"
 #: As in ``DatabaseSchema``. The first version may change until the first release.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # The large columns come last: SQLite need not read them for what comes before.
+        # The large columns come last: SQLite need not read them for those before them.
         """
         CREATE TABLE promises (
             n INTEGER PRIMARY KEY,
