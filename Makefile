@@ -34,7 +34,8 @@ check: lint ## Check style and types, and run the fast tests (a minute each)
 	$(RUN)/python -m pytest -m fast -n 2
 
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
-	$(RUN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(RUN)/python -m pytest -m "not perf" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(RUN)/python -m pytest -m perf tests/engines
 	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
 
 lint: $(VENV)/.installed-lint ## Check style, format and types

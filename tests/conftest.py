@@ -10,7 +10,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -20,13 +19,16 @@ from hypothesis import settings
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# jsonschema, which reads notebooks, builds grammars for a format that no notebook has. It does without them if this
+# module cannot be imported, and every process of tests starts a second earlier.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # What is checked in must not fail by the luck of a draw; whoever works on it does look for more.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-TESTS = Path(__file__).parent
 #: The kernel under test, if it is not Capsule, unless everything is asked of it.
 OTHER_KERNEL = os.environ.get("CAPSULE_TEST_KERNEL", "capsule").removesuffix("capsule")
 if "CAPSULE_TEST_ALL" in os.environ:
@@ -39,23 +41,42 @@ FAST_FOLDERS = ("unit", "engines", "docs", "downstream")
 NOT_FAST = ("slow", "process", "perf")
 #: Seconds that a fast test may take before it is listed at the end of a run.
 FAST_LIMIT = 0.5
+#: The order of folders: what takes longest first, so that no process of tests ends long after the others.
+ORDER = ("browser", "crash", "pickling", "sandbox", "integration", "clients", "engines", "worker_compat")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folders, and put slow ones first, so that no process ends long after the others.
+    """Mark tests by their folders, order them, and say which of them one process runs.
 
     With another kernel under test, tests of what only Capsule promises are skipped.
     """
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
+        folder = _folder(item)
         if folder in FOLDER_MARKERS:
             item.add_marker(FOLDER_MARKERS[folder])
         if folder in FAST_FOLDERS and not any(map(item.get_closest_marker, NOT_FAST)):
             item.add_marker("fast")
         if OTHER_KERNEL and item.get_closest_marker("capsule_only"):
             item.add_marker(pytest.mark.skip(reason=f"only Capsule promises this, not {OTHER_KERNEL}"))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        if item.get_closest_marker("xdist_group") is None:
+            # A module may share a kernel. Slow tests start what they need themselves.
+            item.add_marker(pytest.mark.xdist_group(item.nodeid if _is_slow(item) else item.nodeid.split("::")[0]))
+    items.sort(key=_place)
+
+
+def _folder(item: pytest.Item) -> str:
+    """Return the folder of a test: the second part of ``tests/unit/...``."""
+    return item.nodeid.split("/", 2)[1]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def _place(item: pytest.Item) -> tuple[bool, int]:
+    folder = _folder(item)
+    return not _is_slow(item), ORDER.index(folder) if folder in ORDER else len(ORDER)
 
 
 @pytest.fixture(autouse=True)

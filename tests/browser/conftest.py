@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["family", "home", "kernel_name"]
 
+#: Whether a test has failed.
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Note for the fixtures of a test that it has failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
 
 @pytest.fixture(scope="module")
 def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -61,10 +73,17 @@ def page(home: Path) -> Iterator[Page]:
 
 @pytest.fixture
 def lab(server: Server, page: Page, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Return JupyterLab in a browser. What a person sees when the test ends is kept as a picture."""
-    pictures = Path(os.environ.get("CAPSULE_SCREENSHOTS", tmp_path))
-    pictures.mkdir(parents=True, exist_ok=True)
+    """Return JupyterLab in a browser. What a person sees when a test has failed is kept as a picture.
+
+    ``CAPSULE_SCREENSHOTS`` is a folder for pictures of all tests.
+    """
     lab = Lab(server, page)
     yield lab
-    page.screenshot(path=pictures / f"{request.node.name}.png")
-    lab.end_all_kernels()
+    failed = request.node.stash.get(FAILED, False)
+    if failed or "CAPSULE_SCREENSHOTS" in os.environ:
+        pictures = Path(os.environ.get("CAPSULE_SCREENSHOTS", tmp_path))
+        pictures.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=pictures / f"{request.node.name}.png")
+    if failed:
+        lab.leave()
+    lab.close_all()

@@ -1,4 +1,4 @@
-"""A person at JupyterLab, in a browser. Each test keeps a picture of what is to be seen at its end."""
+"""A person at JupyterLab, in a browser."""
 
 from __future__ import annotations
 
@@ -263,6 +263,7 @@ def test_the_debugger_stops_at_a_breakpoint_and_shows_a_variable(lab: Lab) -> No
     expect(panel).to_contain_text("total", timeout=SLOW)
     lab.page.locator('[data-command="debugger:continue"]').first.click()
     lab.expect_output(0, "42")
+    lab.leave()  # its panels stay open
 
 
 def test_what_libraries_draw_by_scripts_of_their_own_is_drawn(lab: Lab) -> None:

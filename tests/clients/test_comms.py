@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.comms import ECHO, comms_of, model_of, ours, over, say
 from tests.support.kernels import KILL
+from tests.support.saved_state import run_and_wait_for_standby, saved_value, wait_for_other_value
 from tests.support.waiting import poll_until
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_widgets_live_on_in_a_standby(open_kernel: Callable[..., Opened]) -> Non
     _, kernel = open_kernel()
     done = kernel.run("import ipywidgets as widgets\nslider = widgets.IntSlider(3)\nslider")
     model = model_of(done)
-    time.sleep(1)
+    run_and_wait_for_standby(kernel, "pass")
     assert kernel.run(KILL).reply["ename"] == "WorkerDied"
     assert kernel.run("slider.value").result == "3"
     over(kernel, say(kernel, "comm_msg", comm_id=model, data={"method": "update", "state": {"value": 7}}))
@@ -177,12 +177,16 @@ def test_widgets_that_are_gone_say_so(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_a_callback_has_changed_survives(kernel: Conversation) -> None:
+def test_what_a_callback_has_changed_survives(shared_kernel: Opened) -> None:
+    manager, kernel = shared_kernel
+    front = manager.provisioner.process.pid
     kernel.run(ECHO + "import socket\nopen_one = socket.socket()\nchanged = []")
     over(kernel, say(kernel, "comm_open", comm_id="c7", target_name="echo", data={}))
     kernel.run("get_comm_manager().get_comm('c7').on_msg(lambda message: changed.append(message['content']['data']))")
+    kernel.run("%capsule checkpoint before")
+    before = saved_value(front, "changed")
     over(kernel, say(kernel, "comm_msg", comm_id="c7", data={"n": 1}))
-    time.sleep(4)
+    wait_for_other_value(front, "changed", before)
     assert kernel.run(KILL).reply["ename"] == "WorkerDied"
     assert kernel.run("changed").result == "[{'n': 1}]"
 

@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat import NotebookNode
+from rich.console import Console
 
 from tests.support import ROOT
+from tests.support.cli import CAPSULE, capsule, command_environment
 from tests.support.notebooks import data, error, kinds, text
+from tests.support.waiting import DEADLINE, poll_until
 
 NOTEBOOKS = ROOT / "notebooks"
 
 
-@pytest.mark.parametrize("name", ["quickstart", "stress"])
-def test_a_notebook_runs_and_only_the_cells_that_should_fail_do(kernel_name: str, name: str) -> None:
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    NotebookClient(notebook, kernel_name=kernel_name, timeout=120, allow_errors=True).execute()
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    failed = [cell.source for cell in code if any(output.output_type == "error" for output in cell.outputs)]
-    assert failed == [cell.source for cell in code if "raises-exception" in cell.metadata.get("tags", [])]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+def _demo() -> Any:
+    """Return the demo, whose parts run the notebooks and say what is not as it should be."""
+    spec = importlib.util.spec_from_file_location("demo", NOTEBOOKS / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check(notebook: NotebookNode) -> list[NotebookNode]:
+    """Check that all code cells ran, and that only those failed that should; return those."""
     nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    failed = [cell for cell in code if any(output.output_type == "error" for output in cell.outputs)]
+    assert failed == [cell for cell in code if "raises-exception" in cell.metadata.get("tags", [])]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    return failed
 
 
-def test_the_stress_notebook_shows_what_it_says(kernel_name: str) -> None:
+@pytest.fixture(scope="module")
+def stress(home: Path, kernel_name: str) -> NotebookNode:
+    """Return the stress notebook after it ran."""
+    assert home.is_dir()
     notebook = nbformat.read(NOTEBOOKS / "stress.ipynb", as_version=4)
     NotebookClient(notebook, kernel_name=kernel_name, timeout=120, allow_errors=True).execute()
-    by_source = {cell.source: cell for cell in notebook.cells if cell.cell_type == "code"}
+    return notebook
+
+
+def test_the_quickstart_notebook_runs_and_only_the_cells_that_should_fail_do(
+    kernel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Capsule, also: it asks and is answered, it plots, and its variables survive the kill of its worker."""
+    if kernel_name == "capsule":
+        monkeypatch.setenv("CAPSULE_HOME", str(tmp_path / "home"))
+        demo = _demo()
+        assert demo._quickstart(Console(file=io.StringIO()), kernel_name, tmp_path) == []
+        assert "<img" in (tmp_path / "quickstart.html").read_text()
+        notebook = nbformat.read(tmp_path / "quickstart.executed.ipynb", as_version=4)
+    else:
+        notebook = nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4)
+        NotebookClient(notebook, kernel_name=kernel_name, timeout=120, allow_errors=True).execute()
+    _check(notebook)
+
+
+def test_the_stress_notebook_runs_and_only_the_cells_that_should_fail_do(stress: NotebookNode) -> None:
+    _check(stress)
+
+
+def test_the_stress_notebook_shows_what_it_says(stress: NotebookNode) -> None:
+    by_source = {cell.source: cell for cell in stress.cells if cell.cell_type == "code"}
 
     def text_of(beginning: str) -> str:
         (cell,) = [cell for source, cell in by_source.items() if source.startswith(beginning)]
@@ -50,14 +94,12 @@ def test_the_notebook_about_checkpoints_goes_on_with_its_variables(
     kernel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAPSULE_HOME", str(tmp_path))
-    notebook = nbformat.read(NOTEBOOKS / "checkpoints.ipynb", as_version=4)
-    NotebookClient(notebook, kernel_name=kernel_name, timeout=120, allow_errors=True).execute()
-    nbformat.validate(notebook)
+    demo = _demo()
+    assert demo._checkpoints(Console(file=io.StringIO()), kernel_name, tmp_path) == []
+    assert "WorkerDied" in (tmp_path / "checkpoints.html").read_text()
+    notebook = nbformat.read(tmp_path / "checkpoints.executed.ipynb", as_version=4)
+    failed = _check(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    failed = [cell for cell in code if any(output.output_type == "error" for output in cell.outputs)]
-    assert [cell.source for cell in failed] == [
-        cell.source for cell in code if "raises-exception" in cell.metadata.get("tags", [])
-    ]
     assert [kinds(cell) for cell in failed] == [["error"]]
     assert error(failed[0])[0] == "WorkerDied"
     after = code[code.index(failed[0]) + 1]
@@ -70,7 +112,32 @@ def test_the_notebook_about_checkpoints_goes_on_with_its_variables(
 
 
 @pytest.mark.capsule_only
+def test_the_batch_notebook_does_its_steps_in_order_and_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = ["run", str(NOTEBOOKS / "batch.ipynb"), "--id", "batch", "--param", f"ledger={log}"]
+    command += ["-o", str(tmp_path / "done.ipynb")]
+    for _ in range(2):
+        done = capsule(tmp_path / "home", *command)
+        assert done.status == 0, done.err
+        assert log.read_text().split() == ["prepared", "loaded", "charged", "counted", "finished"]
+
+
+@pytest.mark.capsule_only
+def test_the_notebook_that_asks_is_answered_from_another_process(tmp_path: Path) -> None:
+    home, path = tmp_path / "home", tmp_path / "done.ipynb"
+    command = [CAPSULE, "run", str(NOTEBOOKS / "human_in_the_loop.ipynb"), "-o", str(path)]
+    with subprocess.Popen(command, env=command_environment(home), stderr=subprocess.DEVNULL) as process:
+        (asked,) = poll_until(lambda: capsule(home, "pending", "--json").json, "the question")
+        assert capsule(home, "answer", asked["id"], "yes").status == 0
+        assert process.wait(DEADLINE) == 0
+    shown = "".join(text(cell) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    assert "approved: A-17, A-18, A-19" in shown
+
+
+@pytest.mark.capsule_only
+@pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.skipif("CAPSULE_TEST_DEMO" not in os.environ, reason="CAPSULE_TEST_DEMO=1 runs the whole demo")
 def test_the_demo_shows_a_death_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, NOTEBOOKS / "demo.py"],

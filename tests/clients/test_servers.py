@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.kernels import INTERRUPT, KERNEL
+from tests.support.processes import RUN_MODULE
 from tests.support.servers import TOKEN, Server, address, serving
 from tests.support.waiting import poll_until
 
@@ -33,7 +34,7 @@ def test_a_server_ends_idle_kernels_and_no_busy_ones(
     monkeypatch.setenv("CAPSULE_RESUME", "auto")
     log = tmp_path / "log"
     command = [
-        *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.port=0"),
+        *(*RUN_MODULE, "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.port=0"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path}", f"--IdentityProvider.token={TOKEN}"),
         *("--MappingKernelManager.cull_idle_timeout=4", "--MappingKernelManager.cull_interval=1"),
         "--MappingKernelManager.cull_connected=True",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -10,6 +9,7 @@ import pytest
 
 from tests.support.kernels import KILL
 from tests.support.processes import outside
+from tests.support.saved_state import run_and_wait_for_standby, status, wait_for_cell, why_no_standby
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.capsule_only
 
-#: Seconds without a cell: a copy is made when nobody has asked for anything for a while, and nothing tells of it.
-PAUSES = (0.5, 1, 2, 4, 8)
+#: How often a death is tried: a standby is made when no process has asked for anything for a while.
+ATTEMPTS = 5
 
 
 def _die(kernel: Conversation, cell: str = KILL) -> str:
@@ -34,30 +34,12 @@ def _die(kernel: Conversation, cell: str = KILL) -> str:
 def _die_with_standby(kernel: Conversation, prepare: str, cell: str = KILL) -> str:
     """Run a cell, give a standby time to be made, and end the worker."""
     told = ""
-    for pause in PAUSES:
-        assert kernel.run(prepare).reply["status"] == "ok"
-        time.sleep(pause)
+    for _ in range(ATTEMPTS):
+        run_and_wait_for_standby(kernel, prepare)
         told = _die(kernel, cell)
         if "from a standby" in told:
             return told
     raise AssertionError(told)
-
-
-def _status(kernel: Conversation) -> dict[str, str]:
-    """Return the rows of ``%capsule status``."""
-    (shown,) = kernel.run("%capsule status").of("display_data")
-    rows = [line.partition("  ") for line in shown["data"]["text/plain"].splitlines()]
-    return {name.strip(): value.strip() for name, _, value in rows}
-
-
-def _standby(kernel: Conversation, prepare: str) -> str:
-    """Run a cell and return what becomes of the standby after it."""
-    assert kernel.run(prepare).reply["status"] == "ok"
-    for pause in PAUSES:
-        time.sleep(pause)
-        if (said := _status(kernel)["standby"]) != "none yet":
-            return said
-    return ""
 
 
 @pytest.mark.parametrize(
@@ -80,7 +62,7 @@ random.seed(4); before = random.getstate()
     assert "In [" in told
     back = "(next(numbers), lock.locked(), reader.readline(), a is b, a, random.getstate() == before, file.closed)"
     assert kernel.run(back).result == "(1, True, b'two\\n', True, [1], True, False)"
-    assert "standby" in _status(kernel)["brought back by"]
+    assert "standby" in status(kernel)["brought back by"]
 
 
 def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
@@ -100,7 +82,7 @@ def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
     assert interrupted.reply["ename"] == "KeyboardInterrupt"
     assert "x" in kernel.client.complete("x", reply=True)["content"]["matches"]
     # What it changes is saved, and it leaves a standby of its own.
-    _die_with_standby(kernel, "x += 1")
+    _die_with_standby(kernel, "x = 42")
     assert kernel.run("x").result == "42"
     kernel.run("x = 'saved'")
     kernel.run("%capsule checkpoint here")
@@ -109,11 +91,9 @@ def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
 
 
 def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
-    for pause in PAUSES:
-        kernel.run("ticks = iter(range(100)); seen = [next(ticks)]")
-        time.sleep(pause)
-        kernel.run("seen.append(next(ticks))")
-        time.sleep(pause)
+    for _ in range(ATTEMPTS):
+        run_and_wait_for_standby(kernel, "ticks = iter(range(100)); seen = [next(ticks)]")
+        run_and_wait_for_standby(kernel, "seen.append(next(ticks))")
         undone = kernel.run("%capsule undo")
         assert undone.reply["status"] == "ok"
         (shown,) = undone.of("display_data")
@@ -137,10 +117,11 @@ def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
     ids=["thread", "task", "child", "socket", "pool"],
 )
 def test_no_copy_that_would_lack_something(open_kernel: Callable[..., Opened], prepare: str, reason: str) -> None:
-    _, kernel = open_kernel()
-    assert reason in _standby(kernel, prepare)
-    kernel.run("x = 1")
-    time.sleep(0.5)
+    manager, kernel = open_kernel()
+    assert kernel.run(prepare).reply["status"] == "ok"
+    assert reason in why_no_standby(kernel)
+    done = kernel.run("x = 1")
+    wait_for_cell(manager.provisioner.process.pid, done.reply["execution_count"])
     told = _die(kernel)
     assert "from a checkpoint" in told
     assert kernel.run("x").result == "1"
@@ -161,8 +142,7 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 ) -> None:
     manager, kernel = open_kernel()
     _die_with_standby(kernel, "x = 1")
-    kernel.run("x = 2")
-    time.sleep(0.5)
+    run_and_wait_for_standby(kernel, "x = 2")
     family.meet()
     manager.shutdown_kernel(now=True)
     family.wait_until_gone()
@@ -171,9 +151,9 @@ def test_nothing_is_left_of_standbys_when_the_front_is_killed(
 def test_a_standby_that_is_killed_leaves_the_checkpoint(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     front = manager.provisioner.process.pid
-    pid = outside(front, int(kernel.run("x = 5\nimport os; os.getpid()").result))
+    pid = outside(front, int(kernel.run("import os; os.getpid()").result))
     warden = psutil.Process(pid).ppid()
-    time.sleep(1)
+    run_and_wait_for_standby(kernel, "x = 5")
     copies = [
         each
         for each in family.meet()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.comms import ECHO
 from tests.support.kernels import KILL
+from tests.support.saved_state import saved_value, wait_for_other_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,15 +165,17 @@ def test_an_answer_is_taken_by_the_shell_that_has_asked(kernel: Conversation) ->
 
 @pytest.mark.capsule_only
 def test_what_a_subshell_has_changed_survives_and_so_does_the_subshell(open_kernel: Callable[..., Opened]) -> None:
-    _, kernel = open_kernel()
+    manager, kernel = open_kernel()
+    front = manager.provisioner.process.pid
     subshell = create(kernel)
     kernel.run("things = [1]")
     kernel.run("%capsule checkpoint now")
+    before = saved_value(front, "things")
     running = kernel.start(WAITS)
     kernel.finish(execute(kernel, subshell, "things.append(2); over = True"))
     kernel.finish(running)
-    # It is saved when there is time for it, and no message tells of that.
-    time.sleep(4)
+    # It is saved when there is time for it, and no message says so.
+    wait_for_other_value(front, "things", before)
     dying = execute(kernel, subshell, KILL)
     assert kernel.finish(dying)[0].reply["ename"] == "WorkerDied"
     (after,) = kernel.finish(execute(kernel, subshell, "things"))

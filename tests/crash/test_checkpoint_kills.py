@@ -37,12 +37,12 @@ from capsule_worker.checkpoints.storage.packs import PackReader, unpack_chunks
 from capsule_worker.process import orphan_cleanup
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
+from tests.support.waiting import DEADLINE, pass_time, poll_until_async
 
 KILLS = int(os.environ.get("CAPSULE_TEST_KILLS") or 40)
 SEED = int(os.environ.get("CAPSULE_TEST_SEED") or 20_240_229)
 #: Kills that one session lives through.
 PER_SESSION = 50
-DEADLINE = 60
 #: Checkpoints that are kept.
 KEPT = 5
 #: Bytes of packs, at most: what is kept, what was not looked through for a while, and what is being written.
@@ -252,10 +252,7 @@ class Session:
     async def close(self) -> None:
         """End it; what is left is looked at then."""
         await asyncio.wait_for(self.runtime.close(), DEADLINE)
-        async with asyncio.timeout(DEADLINE):
-            while left := self.victims.marked():
-                assert left, left
-                await asyncio.sleep(0.02)
+        await poll_until_async(lambda: not self.victims.marked(), "no process left")
         self._no_file_is_left()
 
     # -- cells -----------------------------------------------------------------------------------------------
@@ -291,7 +288,7 @@ class Session:
             self._spared = await self._newest()
         moment = self._chance.random() * self._chance.choice([0.01, 0.05, 0.2, 0.6])
         cell = asyncio.get_running_loop().create_task(self._go_on(1))
-        await asyncio.sleep(moment)
+        await asyncio.to_thread(pass_time, moment)
         listed = await self._newest()
         worker = self.runtime.workers.current
         before = self.runtime.checkpoints._brought_back
@@ -348,9 +345,11 @@ class Session:
 
     async def _listed(self, version: int) -> None:
         """Wait until a version is in a checkpoint."""
-        async with asyncio.timeout(DEADLINE):
-            while await self._newest() < version:
-                await asyncio.sleep(0.05)
+
+        async def is_listed() -> bool:
+            return await self._newest() >= version
+
+        await poll_until_async(is_listed, f"version {version} in a checkpoint")
 
     async def verify(self) -> None:
         """Read all that the listed checkpoints are made of, and look at how much there is."""

@@ -20,10 +20,10 @@ from capsule_durable.execution.runtime import Runtime
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.workers.launcher import Launcher
 from capsule_worker.protocol import messages as m
+from tests.support.waiting import DEADLINE, poll_until_async
 
 pytestmark = pytest.mark.asyncio
 
-DEADLINE = 60
 #: With ``flush``: text that is still waiting would be sent behind a frame that breaks the protocol.
 PROTOCOL_SOCKET = (
     "import gc, sys\nfrom capsule_worker.process.channel import Channel\n"
@@ -32,7 +32,7 @@ PROTOCOL_SOCKET = (
 )
 
 
-class House:
+class RunningRuntime:
     """A runtime, and the text that its cells wrote."""
 
     def __init__(self, python: str = sys.executable) -> None:
@@ -51,8 +51,8 @@ class House:
 
 
 @pytest_asyncio.fixture
-async def house() -> AsyncIterator[House]:
-    built = House()
+async def setup() -> AsyncIterator[RunningRuntime]:
+    built = RunningRuntime()
     yield built
     await asyncio.wait_for(built.runtime.close(), DEADLINE)
     assert built.runtime.bridge.pending == 0
@@ -77,43 +77,41 @@ async def house() -> AsyncIterator[House]:
     ],
     ids=["kill", "exit", "crash", "abort", "length", "frame", "hang up"],
 )
-async def test_a_worker_that_fails_fails_its_cell_only(house: House, code: str, words: str) -> None:
-    assert (await house.run("1")).status == "ok"
+async def test_a_worker_that_fails_fails_its_cell_only(setup: RunningRuntime, code: str, words: str) -> None:
+    assert (await setup.run("1")).status == "ok"
     with pytest.raises(WorkerDied, match=words) as caught:
-        await house.run("print('last words')\n" + code)
+        await setup.run("print('last words')\n" + code)
     assert caught.value.fields["peak_memory"] > 10_000_000
-    assert "last words\n" in house.text
-    assert (await house.run("1")).status == "ok"
+    assert "last words\n" in setup.text
+    assert (await setup.run("1")).status == "ok"
 
 
-async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(house: House) -> None:
-    assert (await house.run("1")).status == "ok"
-    worker, session = house.runtime.workers.current, house.runtime.session
+async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(setup: RunningRuntime) -> None:
+    assert (await setup.run("1")).status == "ok"
+    worker, session = setup.runtime.workers.current, setup.runtime.session
     assert worker is not None
     worker.kill()
     while session.transport is not None:
         await asyncio.sleep(0)
-    result = await house.run("import os; print(os.getpid())")
+    result = await setup.run("import os; print(os.getpid())")
     assert result.status == "ok"
-    assert "killed by SIGKILL" in house.text
-    assert str(worker.pid) not in house.text
+    assert "killed by SIGKILL" in setup.text
+    assert str(worker.pid) not in setup.text
 
 
-async def test_cells_go_on_though_the_parent_of_their_process_is_killed(house: House) -> None:
-    assert (await house.run("x = 1\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)")).status == "ok"
-    assert (await house.run("print(x)")).status == "ok"
-    assert house.text == "1\n"
+async def test_cells_go_on_though_the_parent_of_their_process_is_killed(setup: RunningRuntime) -> None:
+    assert (await setup.run("x = 1\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)")).status == "ok"
+    assert (await setup.run("print(x)")).status == "ok"
+    assert setup.text == "1\n"
     with pytest.raises(WorkerDied):
-        await house.run("os.kill(os.getpid(), signal.SIGKILL)")
-    assert (await house.run("2")).status == "ok"
-    cookie = house.runtime._launcher.front_tag
-    await house.runtime.close()
-    async with asyncio.timeout(DEADLINE):
-        while _marked(cookie):
-            await asyncio.sleep(0.02)
+        await setup.run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert (await setup.run("2")).status == "ok"
+    cookie = setup.runtime._launcher.front_tag
+    await setup.runtime.close()
+    await poll_until_async(lambda: not _marked(cookie), "no process left")
 
 
-async def test_a_forged_result_settles_nothing_but_the_running_cell(house: House) -> None:
+async def test_a_forged_result_settles_nothing_but_the_running_cell(setup: RunningRuntime) -> None:
     code = (
         PROTOCOL_SOCKET + "from capsule_worker.protocol import encode, messages as m\n"
         "for forged in ('another', ''):\n"
@@ -121,20 +119,18 @@ async def test_a_forged_result_settles_nothing_but_the_running_cell(house: House
         "        next_execution_count=2, execution_time=0)))\n"
         "7"
     )
-    assert (await house.run(code)).status == "ok"
-    assert (await house.run("1")).status == "ok"
+    assert (await setup.run(code)).status == "ok"
+    assert (await setup.run("1")).status == "ok"
 
 
-async def test_twenty_deaths_in_a_row_leave_no_process(house: House) -> None:
+async def test_twenty_deaths_in_a_row_leave_no_process(setup: RunningRuntime) -> None:
     for n in range(20):
         with pytest.raises(WorkerDied):
-            await house.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
-        assert (await house.run(f"{n}")).status == "ok"
-    cookie = house.runtime._launcher.front_tag
-    await house.runtime.close()
-    async with asyncio.timeout(DEADLINE):
-        while _marked(cookie):
-            await asyncio.sleep(0.02)
+            await setup.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
+        assert (await setup.run(f"{n}")).status == "ok"
+    cookie = setup.runtime._launcher.front_tag
+    await setup.runtime.close()
+    await poll_until_async(lambda: not _marked(cookie), "no process left")
 
 
 def _marked(cookie: str) -> list[str]:
@@ -156,28 +152,28 @@ def _script(path: Path, text: str) -> str:
 
 async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path: Path) -> None:
     python = _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
-    house = House(python)
+    setup = RunningRuntime(python)
     for _ in range(2):
         with pytest.raises(WorkerUnavailable, match=f"uv pip install --python {python} capsule-worker=="):
-            await house.run("1")
-    await house.runtime.close()
+            await setup.run("1")
+    await setup.runtime.close()
 
 
 async def test_an_interpreter_that_is_not_there_is_named() -> None:
-    house = House("/nowhere/python")
+    setup = RunningRuntime("/nowhere/python")
     with pytest.raises(WorkerUnavailable, match="/nowhere/python cannot be started"):
-        await house.run("1")
-    await house.runtime.close()
+        await setup.run("1")
+    await setup.runtime.close()
 
 
 async def test_a_worker_that_comes_up_later_is_used(tmp_path: Path) -> None:
     python = _script(tmp_path / "python", "#!/bin/sh\necho not yet >&2; exit 1\n")
-    house = House(python)
+    setup = RunningRuntime(python)
     with pytest.raises(WorkerUnavailable, match="not yet"):
-        await house.run("1")
+        await setup.run("1")
     _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    assert (await house.run("1")).status == "ok"
-    await house.runtime.close()
+    assert (await setup.run("1")).status == "ok"
+    await setup.runtime.close()
 
 
 async def test_a_worker_of_another_protocol_is_refused(tmp_path: Path) -> None:
@@ -189,7 +185,7 @@ async def test_a_worker_of_another_protocol_is_refused(tmp_path: Path) -> None:
         "    import capsule_worker.protocol as p\n    p.PROTOCOL_VERSION = 999\n"
     )
     python = _script(tmp_path / "python", f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
-    house = House(python)
+    setup = RunningRuntime(python)
     with pytest.raises(WorkerUnavailable, match="another protocol"):
-        await house.run("1")
-    await house.runtime.close()
+        await setup.run("1")
+    await setup.runtime.close()

@@ -24,7 +24,7 @@ from capsule_durable.history.ledger import Ledger
 from capsule_durable.history.schema import FILE, SCHEMA
 from capsule_durable.storage.sqlite import Database
 from tests.support.kernels import kernel
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, pass_time
 
 SECONDS = float(os.environ.get("CAPSULE_TEST_CROWD") or 8)
 KERNELS = int(os.environ.get("CAPSULE_TEST_KERNELS") or 3)
@@ -55,7 +55,7 @@ class Crowd:
                 began = time.perf_counter()
                 done = one.run("n += 1\nprint(n)")
                 took = time.perf_counter() - began
-                time.sleep(PAUSE)
+                pass_time(PAUSE)
                 count += 1
                 with self._guard:
                     self.times.append(took)
@@ -79,7 +79,7 @@ class Crowd:
             done = subprocess.run(
                 [capsule, *words], env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
             )
-            time.sleep(10 * PAUSE)
+            pass_time(10 * PAUSE)
             if done.returncode or "locked" in done.stdout + done.stderr:
                 with self._guard:
                     self.faults.append(f"{words}: {done.stdout}{done.stderr}")

@@ -22,7 +22,7 @@ from capsule_durable.errors import WorkerDied
 from capsule_worker.protocol import messages as m
 from tests.support.bridge import ConnectedBridge
 from tests.support.engines import GROUP, NAMES, resonate_on
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, pass_time
 
 pytestmark = pytest.mark.asyncio
 
@@ -144,8 +144,7 @@ async def test_a_step_that_takes_longer_than_a_lease_is_taken_once(tmp_path: Pat
     async def slow(ctx: Context) -> str:
         ran.append("slow")
         # Leases of others do end in this time: the other connection looks after that.
-        for _ in range(50):
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(pass_time, 1.0)
         return "done"
 
     both = [EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP, ttl=timedelta(seconds=0.2)) for _ in range(2)]

@@ -21,7 +21,7 @@ from resonate.types import Value
 
 from tests.support import PROGRAMS
 from tests.support.programs.engine_peer import connect, far
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, pass_time, poll_until_async
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 
@@ -103,6 +103,7 @@ async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
     await peers.end()
 
 
+@pytest.mark.perf
 async def test_an_answer_from_another_process_arrives_within_milliseconds(peers: Peers) -> None:
     connection, resonate = connect(str(peers.path), "g")
     resonate.start()
@@ -204,12 +205,12 @@ async def test_a_timer_needs_only_somebody(peers: Peers) -> None:
     await peers.start("work", "g")
     # This process has no timers of its own, because it was not started: it only reads what is in the file.
     with contextlib.closing(sqlite3.connect(peers.path)) as looking:
-        for _ in range(DEADLINE * 100):
-            (state,) = looking.execute("SELECT state FROM promises WHERE id = 'a'").fetchone()
-            if state != "pending":
-                break
-            await asyncio.sleep(0.01)
-    assert state == "rejected_timedout"
+
+        def state() -> str:
+            return str(looking.execute("SELECT state FROM promises WHERE id = 'a'").fetchone()[0])
+
+        await poll_until_async(lambda: state() != "pending", "the end of the promise")
+        assert state() == "rejected_timedout"
     connection.close()
 
 
@@ -254,7 +255,7 @@ async def test_nothing_that_was_acknowledged_is_lost_when_a_process_is_killed(pe
     for attempt in range(5):
         peer = await peers.start("settle", f"n{attempt}")
         await peer.until("settled")
-        await asyncio.sleep(chance.uniform(0.0, 0.15))
+        await asyncio.to_thread(pass_time, chance.uniform(0.0, 0.15))
         await peer.kill()
         said = await peer.rest()
         assert said

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from capsule_kernel.cli.main import main
+from tests.support import cli
+from tests.support.cli import CAPSULE, Done, command_environment
 from tests.support.kernels import Kernel, kernel
-
-CAPSULE = [sys.executable, "-c", "import sys; from capsule_kernel.cli.main import main; sys.exit(main())"]
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
 
 type Capsule = Callable[..., Done]
 
@@ -46,29 +29,16 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.fixture
-def capsule(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, live: Kernel) -> Capsule:
+def capsule(live: Kernel) -> Capsule:
     """Return a function that runs the command where the live kernel has its home."""
-    monkeypatch.setenv("CAPSULE_HOME", str(live.home))
-    return runner(capfd)
-
-
-def runner(capfd: pytest.CaptureFixture[str]) -> Capsule:
-    def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        status = main(list(arguments))
-        return Done(status, *capfd.readouterr())
-
-    return run
+    return partial(cli.capsule, live.home)
 
 
 # -- without a kernel ----------------------------------------------------------------------------------------
 
 
-def test_where_nothing_was_saved_that_is_said(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CAPSULE_HOME", str(tmp_path / "home"))
-    run = runner(capfd)
+def test_where_nothing_was_saved_that_is_said(tmp_path: Path) -> None:
+    run = partial(cli.capsule, tmp_path / "home")
     assert run("status") == Done(0, "Sessions: none\n", "")
     assert run("checkpoints") == Done(0, "Checkpoints: none\n", "")
     assert (run("status", "--json").json, run("checkpoints", "--json").json) == ([], [])
@@ -208,7 +178,11 @@ def test_a_kernel_that_is_busy_is_waited_for(capsule: Capsule, live: Kernel, tmp
     cell = f"from pathlib import Path\nfrom time import sleep\nwhile not Path({str(go)!r}).exists(): sleep(0.01)"
     request = live.talk.start(f"print('started', flush=True)\n{cell}")
     with subprocess.Popen(
-        [*CAPSULE, "checkpoint", "after-that"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [CAPSULE, "checkpoint", "after-that"],
+        env=command_environment(live.home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         assert process.stdout is not None
@@ -223,7 +197,9 @@ def test_a_failure_gives_up_none_of_the_notebooks_cells(capsule: Capsule, live: 
     go = tmp_path / "go"
     cell = f"from pathlib import Path\nfrom time import sleep\nwhile not Path({str(go)!r}).exists(): sleep(0.01)"
     first = live.talk.start(f"print('started', flush=True)\n{cell}")
-    with subprocess.Popen([*CAPSULE, "undo", "99"], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [CAPSULE, "undo", "99"], env=command_environment(live.home), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         assert "waiting" in process.stderr.readline()
         second = live.talk.client.execute("print('not given up')")
@@ -233,12 +209,9 @@ def test_a_failure_gives_up_none_of_the_notebooks_cells(capsule: Capsule, live: 
     assert [one.reply["status"] for one in live.talk.finish(first, second)] == ["ok", "ok"]
 
 
-def test_a_kernel_that_was_killed_is_gone_on_with_in_a_new_one(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_kernel_that_was_killed_is_gone_on_with_in_a_new_one(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    monkeypatch.setenv("CAPSULE_HOME", str(home))
-    run = runner(capfd)
+    run = partial(cli.capsule, home)
     with kernel(home, checkpoints="sync") as one:
         one.ok("x = 41")
         earlier = one.session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 from capsule_durable.checkpoints.catalogue import Catalogue, Entry
 from capsule_worker.protocol import manifest as mf
 from tests.support.kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
-from tests.support.waiting import poll_until
+from tests.support.saved_state import wait_for_cell
+from tests.support.waiting import pass_time, poll_until
 
 ID = re.compile(r"\b1[0-9a-f]{18}\b")
 
@@ -425,7 +425,8 @@ def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -
         one.ok(slow + "slow = Slow()")
         # It begins while the checkpoint is being written, and awaits when that is done.
         request = one.begin("import asyncio\nhalf = 1\nprint('there')\nawait asyncio.sleep(100)\nwhole = 2")
-        time.sleep(3)
+        wait_for_cell(one.front, 4, home)
+        pass_time(1)  # another one would be made now
         one.kill_worker(pid)
         (died,) = one.talk.finish(request)
         assert "as they were after In [4]" in died.reply["evalue"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel
-from tests.support.waiting import DEADLINE, poll_until
+from tests.support.waiting import poll_until
 
 SECRET = "horse-battery-staple"
 
@@ -33,22 +30,10 @@ def one(home: Path) -> Iterator[Kernel]:
         yield opened
 
 
-def capsule(home: Path, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("capsule")), *words],
-        env=os.environ | {"CAPSULE_HOME": str(home), "COLUMNS": "200"},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-
-
 def pending(home: Path) -> list[dict[str, Any]]:
     done = capsule(home, "pending", "--json")
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    assert done.status == 0, done.err
+    return list(done.json)
 
 
 def wait_for_input(home: Path) -> dict[str, Any]:
@@ -61,20 +46,20 @@ def test_an_input_is_answered_from_another_terminal(home: Path, one: Kernel) -> 
     found = wait_for_input(home)
     assert (found["prompt"], found["cell"], found["password"]) == ("Who? ", 1, False)
     assert found["notebook"] == "/notebooks/ask.ipynb"
-    shown = capsule(home, "pending").stdout
+    shown = capsule(home, "pending").out
     assert "Who?" in shown
     assert "In [1]" in shown
     short = shown.split("│")[1].strip()
     done = capsule(home, "answer", short, "Ada")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["status"] == "ok"
     assert exchange.text() == "Hello Ada\n"
     assert "waits for an input: 'Who? '" in exchange.text("stderr")
     assert pending(home) == []
     late = capsule(home, "answer", short, "Bob")
-    assert late.returncode == 1
-    assert "no input waits" in late.stderr
+    assert late.status == 1
+    assert "no input waits" in late.err
 
 
 def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
@@ -82,11 +67,11 @@ def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
     found = wait_for_input(home)
     assert found["password"]
     done = capsule(home, "answer", found["id"], text=f"{SECRET}\n")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["status"] == "ok"
     assert one.text("print(n)") == f"{len(SECRET)}\n"
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in done.out + done.err
     one.close()
     for path in home.rglob("*"):
         if path.is_file():
@@ -104,7 +89,7 @@ def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kern
 def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
     request = one.talk.client.execute("input('Who? ')", allow_stdin=False)
     done = capsule(home, "cancel", wait_for_input(home)["id"], "--json")
-    assert json.loads(done.stdout)["state"] == "rejected_canceled"
+    assert done.json["state"] == "rejected_canceled"
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["ename"] == "EOFError"
     assert pending(home) == []
@@ -112,7 +97,7 @@ def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
 
 def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
     request = one.begin("print('there')\nimport time\ntime.sleep(100)")
-    assert json.loads(capsule(home, "cancel", one.session, "--json").stdout)["state"] == "interrupted"
+    assert capsule(home, "cancel", one.session, "--json").json["state"] == "interrupted"
     (cancelled,) = one.talk.finish(request)
     assert cancelled.reply["ename"] == "KeyboardInterrupt"
     assert one.text("print('goes on')") == "goes on\n"
@@ -121,9 +106,9 @@ def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
 def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
     one.ok("pass")
     done = capsule(home, "cancel", "unknown")
-    assert done.returncode != 0
-    assert "no input waits with the id 'unknown'" in done.stderr
-    assert "there is no session 'unknown'" in done.stderr
+    assert done.status != 0
+    assert "no input waits with the id 'unknown'" in done.err
+    assert "there is no session 'unknown'" in done.err
 
 
 def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
@@ -146,8 +131,8 @@ def test_the_input_of_a_kernel_that_was_killed_waits_no_more(home: Path, one: Ke
 
 
 def test_without_a_store_nothing_waits(home: Path) -> None:
-    assert capsule(home, "pending").stdout == "No input waits.\n"
+    assert capsule(home, "pending").out == "No input waits.\n"
     done = capsule(home, "answer", "abcd", "x")
-    assert done.returncode == 1
-    assert "none waits at all" in done.stderr
+    assert done.status == 1
+    assert "none waits at all" in done.err
     assert not home.exists()

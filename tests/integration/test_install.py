@@ -8,29 +8,26 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import psutil
 import pytest
 
 from capsule_kernel import __version__
 from capsule_kernel.cli import doctor
 from tests.support import ROOT
+from tests.support.processes import MARK, Family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # The first run on a machine downloads what the kernel depends on.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("install")]
 
 FILES = ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
-MARK = "CAPSULE_TEST_FAMILY"
-DEADLINE = 20.0
 
 
 # -- places --------------------------------------------------------------------------------------------------
@@ -68,7 +65,6 @@ class Environment:
                 **kept,
                 "HOME": str(self.home),
                 "COLUMNS": "200",
-                "PYTHONDONTWRITEBYTECODE": "1",
                 **self.variables,
                 **variables,
             },
@@ -151,20 +147,9 @@ def project(new_environment: Callable[[str], Environment], wheels: list[Path]) -
 @pytest.fixture
 def user(installed: Environment, tmp_path: Path) -> Iterator[Environment]:
     """Return the installed environment, for a user that is new, and leaves no process behind."""
-    mark = uuid.uuid4().hex
-    yield Environment(installed.directory, tmp_path, {MARK: mark})
-    deadline = time.monotonic() + DEADLINE
-    while left := [process for process in psutil.process_iter() if _belongs(process, mark)]:
-        if time.monotonic() > deadline:
-            pytest.fail(f"these outlived the command: {left}")
-        psutil.wait_procs(left, timeout=0.1)
-
-
-def _belongs(process: psutil.Process, mark: str) -> bool:
-    try:
-        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    family = Family(uuid.uuid4().hex)
+    yield Environment(installed.directory, tmp_path, {MARK: family.mark})
+    family.wait_until_gone()
 
 
 def execute(environment: Environment, kernel: str, *cells: str) -> list[str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nbformat
+import papermill
 import psutil
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from papermill.exceptions import PapermillExecutionError
 
+from tests.support.cli import capsule
+from tests.support.processes import RUN_MODULE
 from tests.support.waiting import DEADLINE, poll_until
 
 pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
@@ -61,7 +64,7 @@ class Notebook:
         """Execute it in a process of its own."""
         nbformat.write(self.content(), path)
         return subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "execute", "--kernel_name=capsule", "--inplace", str(path)],
+            [*RUN_MODULE, "nbclient.cli:main", "--kernel_name=capsule", "--inplace", str(path)],
             env={**os.environ, **self.environment(**settings)},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
@@ -169,48 +172,30 @@ def test_an_answer_that_was_given_is_given_again(book: Notebook, tmp_path: Path)
         f"import os, time\nname = input('Who? ')\nif not os.path.exists({go!r}): time.sleep(100)\nprint(name)"
     )
     process = book.start(tmp_path / "first.ipynb", on_input="wait")
-    capsule = [str(Path(sys.executable).with_name("capsule"))]
-    environment = {**os.environ, **book.environment()}
 
     def pending() -> str:
-        return subprocess.run([*capsule, "pending"], env=environment, capture_output=True, text=True, check=True).stdout
+        return capsule(book.home, "pending").out
 
     poll_until(lambda: "Who?" in pending(), "the question")
     # While it waits everything is killed; the answer comes before it is asked for again.
     kill_all(process)
     short = pending().split("│")[1].strip()
-    subprocess.run([*capsule, "answer", short, "Ada"], env=environment, check=True, capture_output=True)
+    assert capsule(book.home, "answer", short, "Ada").status == 0
     (tmp_path / "go").touch()
     assert book.run(on_input="wait")[2] == "Ada"
     assert book.traces == "1 2 3 3 4 "
 
 
-def papermill(book: Notebook, output: Path) -> tuple[int, list[str]]:
-    """Execute it with papermill; return its status, and what each cell printed."""
+def run_papermill(book: Notebook, output: Path) -> list[str]:
+    """Execute it with papermill; return what each cell printed."""
     path = output.with_name("book.ipynb")
     nbformat.write(book.content(), path)
-    command = [
-        "papermill",
-        str(path),
-        str(output),
-        "-k",
-        "capsule",
-        "-p",
-        "month",
-        "3",
-        "--no-progress-bar",
-        "--language",
-        "python",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={**os.environ, **book.environment()},
-        capture_output=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    with mock.patch.dict(os.environ, book.environment()), contextlib.suppress(PapermillExecutionError):
+        papermill.execute_notebook(
+            path, output, {"month": 3}, kernel_name="capsule", language="python", progress_bar=False
+        )
     cells = nbformat.read(output, as_version=4).cells
-    return done.returncode, [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
+    return [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
 
 
 def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
@@ -220,11 +205,9 @@ def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
         "print(month)",
         f"import os\nif not os.path.exists({str(tmp_path / 'go')!r}): os.abort()",
     ]
-    status, shown = papermill(book, tmp_path / "done.ipynb")
-    assert status != 0
-    assert shown[2:4] == ["3", "WorkerDied"]
+    assert run_papermill(book, tmp_path / "done.ipynb")[2:4] == ["3", "WorkerDied"]
     (tmp_path / "go").touch()
-    assert papermill(book, tmp_path / "done.ipynb") == (0, ["", "", "3", ""])
+    assert run_papermill(book, tmp_path / "done.ipynb") == ["", "", "3", ""]
     assert book.traces == "1 2 3 3 "
 
 
@@ -235,16 +218,8 @@ def capsule_run(book: Notebook, *words: str) -> tuple[int, dict[str, Any], str]:
     """Run the command; return its status, what it says to programs, and what it says to people."""
     path = book.log.with_name("book.ipynb")
     nbformat.write(book.content(), path)
-    environment = {name: value for name, value in os.environ.items() if name != "CAPSULE_RUN_ID"}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("capsule")), "run", str(path), "--json", *words],
-        env=environment | {"CAPSULE_HOME": str(book.home), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+    done = capsule(book.home, "run", str(path), "--json", *words)
+    return done.status, done.json if done.out else {}, done.err
 
 
 def states(report: dict[str, Any]) -> list[str]:
@@ -319,13 +294,7 @@ def test_the_command_says_what_is_wrong_with_its_arguments(
 
 def test_what_is_no_notebook_is_said(book: Notebook, tmp_path: Path) -> None:
     (tmp_path / "none.ipynb").write_text("no notebook")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("capsule")), "run", str(tmp_path / "none.ipynb")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-    assert done.returncode == 1
-    assert "is no notebook" in done.stderr
+    done = capsule(tmp_path / "home", "run", str(tmp_path / "none.ipynb"))
+    assert done.status == 1
+    assert "is no notebook" in done.err
     assert not (tmp_path / "none.out.ipynb").exists()

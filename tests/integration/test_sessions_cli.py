@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from tests.support.cli import CAPSULE, capsule, command_environment
 from tests.support.kernels import KILL, Kernel, kernel
-from tests.support.waiting import DEADLINE, poll_until
+from tests.support.waiting import poll_until
 
-CAPSULE = str(Path(sys.executable).with_name("capsule"))
 NOTEBOOK = "/notebooks/told.ipynb"
 
 
@@ -32,21 +30,10 @@ def one(home: Path) -> Iterator[Kernel]:
         yield opened
 
 
-def capsule(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CAPSULE, *words],
-        env=os.environ | {"CAPSULE_HOME": str(home), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-
-
 def wait_for_cells(home: Path, count: int) -> list[dict[str, object]]:
     def look() -> list[dict[str, object]]:
         done = capsule(home, "show", NOTEBOOK, "--json")
-        found = json.loads(done.stdout) if done.returncode == 0 else []
+        found = done.json if done.status == 0 else []
         return found if len(found) >= count else []
 
     return poll_until(look, "the cells")
@@ -61,26 +48,26 @@ def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: P
     cells = wait_for_cells(home, 5)
     assert [cell["status"] for cell in cells] == ["ok", "ok", "ok", "error", "WorkerDied"]
     shown = capsule(home, "outputs", NOTEBOOK)
-    assert shown.returncode == 0, shown.stderr
-    assert "line 0\nline 1\nline 2" in shown.stdout
-    assert "42" in shown.stdout
-    assert "gone" not in shown.stdout
-    assert "ZeroDivisionError" in shown.stdout
-    assert "line" not in capsule(home, "outputs", NOTEBOOK, "--cell", "3").stdout
-    (second,) = json.loads(capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").stdout)
+    assert shown.status == 0, shown.err
+    assert "line 0\nline 1\nline 2" in shown.out
+    assert "42" in shown.out
+    assert "gone" not in shown.out
+    assert "ZeroDivisionError" in shown.out
+    assert "line" not in capsule(home, "outputs", NOTEBOOK, "--cell", "3").out
+    (second,) = capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").json
     assert second["outputs"][0]["data"]["text/html"] == "<b>x</b>"
-    assert "ZeroDivisionError" not in capsule(home, "show", NOTEBOOK).stdout
-    assert "In [4]" in capsule(home, "show", NOTEBOOK).stdout
+    assert "ZeroDivisionError" not in capsule(home, "show", NOTEBOOK).out
+    assert "In [4]" in capsule(home, "show", NOTEBOOK).out
 
     path = tmp_path / "recovered.ipynb"
-    assert "Wrote 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).stdout
+    assert "Wrote 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).out
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3, 4, 5]
     assert notebook.cells[0].outputs[-1].data["text/plain"] == "42"
     refused = capsule(home, "export", NOTEBOOK, "-o", str(path))
-    assert refused.returncode == 1
-    assert "--force" in refused.stderr
+    assert refused.status == 1
+    assert "--force" in refused.err
 
 
 def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path, one: Kernel) -> None:
@@ -90,7 +77,7 @@ def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path,
     wait_for_cells(home, 3)
 
     def events() -> list[dict[str, object]]:
-        return [json.loads(line) for line in capsule(home, "log", NOTEBOOK, "--json").stdout.splitlines()]
+        return [json.loads(line) for line in capsule(home, "log", NOTEBOOK, "--json").out.splitlines()]
 
     found = poll_until(lambda: [e for e in events() if e["type"] == "CheckpointSaved"] and events(), "the events")
     types = [event["type"] for event in found]
@@ -99,33 +86,33 @@ def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path,
     ended = [event["data"] for event in found if event["type"] == "CellEnded"]
     assert [data["status"] for data in ended] == ["ok", "WorkerDied", "ok"]
     assert all(len(data["outputs_digest"]) == 32 for data in ended)
-    assert "execution_count=1" in capsule(home, "log").stdout
+    assert "execution_count=1" in capsule(home, "log").out
     whole = capsule(home, "verify")
-    assert whole.returncode == 0
-    assert "is whole" in whole.stdout
+    assert whole.status == 0
+    assert "is whole" in whole.out
     one.close()
     with sqlite3.connect(home / "history.sqlite3") as sql:
         sql.execute("UPDATE events SET data = replace(data, 'WorkerDied', 'ok') WHERE type = 'CellEnded'")
     sql.close()
     broken = capsule(home, "verify", "--json")
-    assert broken.returncode == 1
-    fault = json.loads(broken.stdout)["fault"]
+    assert broken.status == 1
+    fault = json.loads(broken.out)["fault"]
     assert fault["text"] == f"record {fault['n']} was changed"
-    assert "is broken" in capsule(home, "verify").stdout
+    assert "is broken" in capsule(home, "verify").out
 
 
 def test_the_promises_of_cells_are_shown(home: Path, one: Kernel) -> None:
     one.ok("x = 1")
     one.died(KILL)
     wait_for_cells(home, 2)
-    first, second = json.loads(capsule(home, "tree", NOTEBOOK, "--json").stdout)
+    first, second = capsule(home, "tree", NOTEBOOK, "--json").json
     assert [(step["what"], step["state"]) for step in first["promises"]] == [
         ("the cell", "resolved"),
         ("its outcome", "resolved"),
     ]
     assert [step["state"] for step in second["promises"]] == ["rejected", "rejected"]
     assert second["promises"][1]["parent"] == second["promises"][0]["id"]
-    shown = capsule(home, "tree", NOTEBOOK, "--cell", "2").stdout
+    shown = capsule(home, "tree", NOTEBOOK, "--cell", "2").out
     assert "its outcome" in shown
     assert "rejected" in shown
     assert "x = 1" not in shown
@@ -136,33 +123,30 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
         one.ok(f"x = {number}")
     one.restart()
     one.close()
-    before = json.loads(capsule(home, "checkpoints", "--json").stdout)
+    before = capsule(home, "checkpoints", "--json").json
     assert len(before) >= 4
-    environment = os.environ | {"CAPSULE_HOME": str(home), "CAPSULE_CHECKPOINT_COUNT": "2"}
-    done = subprocess.run([CAPSULE, "gc", "--json"], env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["dropped"] == len(before) - 2
-    assert len(json.loads(capsule(home, "checkpoints", "--json").stdout)) == 2
-    assert capsule(home, "gc").returncode == 0
+    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["dropped"] == len(before) - 2
+    assert len(capsule(home, "checkpoints", "--json").json) == 2
+    assert capsule(home, "gc").status == 0
 
 
 def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
     words = ["checkpoints", "diff", "export", "forget", "gc", "log", "outputs", "pending", "resume", "run"]
     words += ["answer", "cancel", "sessions", "show", "status", "tree", "undo", "verify"]
-    overview = capsule(home, "--help").stdout
+    overview = capsule(home, "--help").out
     for word in words:
         assert word in overview
         if word in ("run", "tree", "gc", "cancel"):
-            text = capsule(home, word, "--help").stdout
+            text = capsule(home, word, "--help").out
             assert f"For example: capsule {word}" in text
-    assert "complete" in capsule(home, "--show-completion", "bash").stdout
+    assert "complete" in capsule(home, "--show-completion", "bash").out
 
 
 def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
     one.ok("x = 1")
     wait_for_cells(home, 1)
     command = [CAPSULE, "log", NOTEBOOK, "--follow", "--json"]
-    environment = os.environ | {"CAPSULE_HOME": str(home)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=command_environment(home), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             assert json.loads(process.stdout.readline())["type"] == "KernelSessionStarted"
@@ -178,8 +162,8 @@ def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
 def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
     for words in (["show", "x"], ["outputs", "x"], ["export", "x", "-o", "y.ipynb"], ["log"], ["verify"]):
         done = capsule(home, *words)
-        assert done.returncode == 1
-        assert done.stderr.startswith("capsule: ")
-        assert "fault of Capsule's own" not in done.stderr
-    assert capsule(home, "sessions").returncode == 0
+        assert done.status == 1
+        assert done.err.startswith("capsule: ")
+        assert "fault of Capsule's own" not in done.err
+    assert capsule(home, "sessions").status == 0
     assert not home.exists()

@@ -5,7 +5,6 @@ Each is said, nothing is overwritten, and what becomes of cells is kept again as
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import pytest
 
 from capsule_durable.engines.embedded.schema import FILE
 from tests.support import PROGRAMS
+from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel
-from tests.support.waiting import DEADLINE
 
 NO_LOCKS = (sys.executable, str(PROGRAMS / "without.py"), "locks")
 
@@ -30,17 +29,6 @@ def home(tmp_path: Path) -> Path:
 
 def content(home: Path) -> dict[str, bytes]:
     return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
-
-
-def capsule(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("capsule")), *words],
-        env=os.environ | {"CAPSULE_HOME": str(home), "COLUMNS": "400"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
 
 
 def works(one: Kernel) -> str:
@@ -70,9 +58,9 @@ def test_a_damaged_store(home: Path) -> None:
         assert one.ok("pass").text("stderr") == "", "it is said once"
     assert (home / FILE).read_bytes() == b"no database " * 1000
     done = capsule(home, "pending")
-    assert done.returncode == 1
-    assert "is damaged" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.status == 1
+    assert "is damaged" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_store_of_a_newer_version(home: Path) -> None:
@@ -86,9 +74,9 @@ def test_a_store_of_a_newer_version(home: Path) -> None:
         assert "made by a newer version of Capsule" in works(one)
     assert (home / FILE).read_bytes() == before
     done = capsule(home, "pending")
-    assert done.returncode == 1
-    assert "newer version" in done.stderr
-    assert capsule(home, "verify").returncode == 0
+    assert done.status == 1
+    assert "newer version" in done.err
+    assert capsule(home, "verify").status == 0
 
 
 def test_a_home_that_is_read_only(small_disk: Path) -> None:
@@ -104,7 +92,7 @@ def test_a_home_that_is_read_only(small_disk: Path) -> None:
     assert content(home) == before
     # What is there can be read.
     done = capsule(home, "sessions")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
 
 
 def test_a_full_disk_and_one_that_fills_up(small_disk: Path) -> None:
@@ -125,7 +113,7 @@ def test_a_full_disk_and_one_that_fills_up(small_disk: Path) -> None:
     filler.unlink()
     with kernel(home) as one:
         assert one.ok("1").text("stderr") == ""
-    assert capsule(home, "verify").returncode == 0
+    assert capsule(home, "verify").status == 0
 
 
 def fill(path: Path) -> None:
@@ -152,4 +140,4 @@ def test_a_file_system_without_locks(home: Path) -> None:
     with kernel(home, by_way_of=NO_LOCKS) as one:
         assert "is on a file system where processes cannot share it" in works(one)
     assert executions(home) == before
-    assert capsule(home, "verify").returncode == 0
+    assert capsule(home, "verify").status == 0

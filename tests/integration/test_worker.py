@@ -11,7 +11,7 @@ import pytest
 
 from capsule_durable.errors import TransportClosed
 from capsule_worker.protocol import messages as m
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, pass_time, poll_until_async
 from tests.support.worker import ends, live_worker, text_of
 
 pytestmark = pytest.mark.asyncio
@@ -85,14 +85,19 @@ async def test_a_drain_timeout_gives_one_error_and_no_result() -> None:
         assert text_of(after) == "after\n"
 
 
+#: Looks in a row, a fiftieth of a second apart.
+_QUIET = 50
+
+
 async def _asleep(pid: int) -> None:
     """Wait until a process uses no more processor time than a waiting one."""
-    quiet, before = 0, None
-    async with asyncio.timeout(DEADLINE):
-        while quiet < 10:
-            times = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-            quiet, before = (quiet + 1 if times == before else 0), times
-            await asyncio.sleep(0.1)
+    seen: list[list[str]] = []
+
+    def is_read_only() -> bool:
+        seen.append(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+        return len(seen) > _QUIET and all(times == seen[-1] for times in seen[-_QUIET:])
+
+    await poll_until_async(is_read_only, "a process that waits")
 
 
 async def test_a_second_execution_is_told_that_the_worker_is_busy_and_disturbs_nothing() -> None:
@@ -131,7 +136,7 @@ async def test_a_storm_of_interrupts_tears_no_frame() -> None:
             await worker.until(lambda message: isinstance(message, m.OutputMessage))
             for _ in range(20):
                 os.killpg(worker.worker.pid, signal.SIGINT)
-                await asyncio.sleep(0.002)
+                await asyncio.to_thread(pass_time, 0.002)
             await worker.until(ends(execution_id))
         assert text_of(await worker.run("print('whole')")) == "whole\n"
 
@@ -183,9 +188,7 @@ async def test_a_worker_and_all_that_it_started_end_with_the_connection(tmp_path
         worker.worker.transport.close()
         end = await asyncio.wait_for(asyncio.shield(worker.worker.exited), DEADLINE)
         assert end.returncode == 0
-        async with asyncio.timeout(DEADLINE):
-            while any(_runs(pid) for pid in pids):
-                await asyncio.sleep(0.01)
+        await poll_until_async(lambda: not any(_runs(pid) for pid in pids), "no process left")
 
 
 def _runs(pid: int) -> bool:

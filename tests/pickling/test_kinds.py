@@ -6,15 +6,12 @@ theirs: that is a matter of seconds, of which most are spent once for all.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
+import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from jupyter_core.utils import ensure_event_loop
 
 from capsule_worker.checkpoints.analysis.name_usage import name_usage
 from tests.support.kernels import KILL, Kernel, kernel
@@ -47,7 +44,7 @@ def expect_gone(name):
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class Life:
+class Lifecycle:
     """The cells of many kinds in one kernel, whose worker is killed on the way.
 
     Args:
@@ -102,46 +99,30 @@ def _reaches_all(*cells: str) -> bool:
     return any(name_usage(cell).anything is not None for cell in cells)
 
 
-def _live(name: str, way: str, folder: Path) -> Mapping[str, str]:
-    """Run the cells of some tables; return why kinds failed, by their names."""
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    kinds = [kind for table in KERNELS[name] for kind in TABLES[table]]
-    with kernel(folder / "home", spare_worker=False) as one:
-        life = Life(one, kinds, twice=way == TWICE)
-        life.run(scratch)
-    return life.failures
-
-
-def _live_apart(name: str, way: str, folder: Path) -> Mapping[str, str]:
-    """Do so in a thread; the client makes an event loop there, which nobody closes."""
-
-    def live() -> Mapping[str, str]:
-        with contextlib.closing(ensure_event_loop()):
-            return _live(name, way, folder)
-
-    return contextvars.copy_context().run(live)
-
-
 @pytest.fixture(scope="module")
-def fates(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[tuple[str, str], Future[Mapping[str, str]]]]:
-    """Return what becomes of the kinds that are asked for, by kernel and way. Two kernels run at a time."""
-    items = [item for item in request.session.items if item.path == request.path]
-    asked = [item.callspec.params for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    lives = dict.fromkeys((params["name"], params["way"]) for params in asked)
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            (name, way): pool.submit(_live_apart, name, way, tmp_path_factory.mktemp(name, numbered=True))
-            for name, way in lives
-        }
+def failures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Mapping[str, str]]:
+    """Return a function that runs the cells of one kernel, once, and returns why kinds failed, by their names."""
+
+    @functools.cache
+    def run(name: str, way: str) -> Mapping[str, str]:
+        folder = tmp_path_factory.mktemp(name, numbered=True)
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        kinds = [kind for table in KERNELS[name] for kind in TABLES[table]]
+        with kernel(folder / "home", spare=False) as one:
+            lifecycle = Lifecycle(one, kinds, twice=way == TWICE)
+            lifecycle.run(scratch)
+        return lifecycle.failures
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("name", "way", "kind"),
     [
-        pytest.param(name, way, kind, id=f"{kind.name}, {way}")
+        pytest.param(
+            name, way, kind, id=f"{kind.name}, {way}", marks=pytest.mark.xdist_group(f"kinds of {name}, {way}")
+        )
         for name, tables in KERNELS.items()
         for way in (ONCE, TWICE)
         for table in tables
@@ -149,12 +130,10 @@ def fates(
         if way == ONCE or not kind.unsaved
     ],
 )
-def test_it_comes_back(
-    name: str, way: str, kind: Kind, fates: Mapping[tuple[str, str], Future[Mapping[str, str]]]
-) -> None:
+def test_it_comes_back(name: str, way: str, kind: Kind, failures: Callable[[str, str], Mapping[str, str]]) -> None:
     if not is_installed(kind):
         pytest.skip(f"needs {', '.join(kind.needs)}")
-    failure = fates[name, way].result().get(kind.name)
+    failure = failures(name, way).get(kind.name)
     assert failure is None, failure
 
 

@@ -19,10 +19,9 @@ import pytest
 
 from tests.support import PROGRAMS
 from tests.support.kinds import KINDS, TABLES, Kind, is_installed
+from tests.support.waiting import DEADLINE
 
 PROGRAM = PROGRAMS / "plain_cells.py"
-#: Seconds, against hanging only.
-DEADLINE = 100
 #: A name's first word: of ``some_thing`` what is before the line, of ``SomeThing`` what is before the next capital.
 _WORD = re.compile(r"_*([A-Z][a-z0-9]+|[^_]+)")
 _NAMESPACES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -36,10 +36,9 @@ from tests.support import ROOT
 from tests.support import namespace_description as canonical
 from tests.support import random_notebooks as notebooks
 from tests.support.programs.namespace_forks import FORGET
+from tests.support.waiting import DEADLINE
 from tests.support.worker import LiveWorker, end, text_of
 
-#: Seconds that one life may take.
-DEADLINE = float(os.environ.get("CAPSULE_TEST_DEADLINE") or 60)
 _ASKED = os.environ.get("CAPSULE_TEST_EXAMPLES")
 #: What a cell prints that is never the same: its own duration, and where objects lie.
 _TIMES = re.compile(r".*(CPU times|Wall time| per loop ).*\n?|(?<= at )0x[0-9a-f]+")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel
 from tests.support.processes import outside
 
@@ -211,16 +210,14 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "&lt;img src=x&gt;" in html
         assert "<script" not in html
         assert "<img" not in html
-        capsule = Path(sys.executable).with_name("capsule")
-        environ = {**os.environ, "CAPSULE_HOME": str(tmp_path / "home"), "NO_COLOR": "1", "TERM": "xterm"}
         of = [[word, one.session] for word in ("show", "log", "tree", "outputs")]
         for words in (["checkpoints"], ["sessions"], *of):
-            done = subprocess.run([capsule, *words], env=environ, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            assert "\x1b]" not in done.stdout
-            assert "\x1b[2J" not in done.stdout
-            assert "\x07" not in done.stdout
-        assert "\x1b[31mred" in done.stdout
+            done = capsule(one.home, *words, NO_COLOR="1", TERM="xterm")
+            assert done.status == 0, done.err
+            assert "\x1b]" not in done.out
+            assert "\x1b[2J" not in done.out
+            assert "\x07" not in done.out
+        assert "\x1b[31mred" in done.out
 
 
 def test_an_id_inside_is_found_outside(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from capsule_durable.config.settings import Settings
 from capsule_durable.sandbox import resource_monitor
 from tests.support.kernels import Kernel, kernel
 from tests.support.sandboxes import need_bubblewrap
-from tests.support.waiting import poll_until
+from tests.support.waiting import pass_time, poll_until
 
 MB = 1_000_000
 #: Cells in a row that take too much.
@@ -136,7 +135,7 @@ def test_many_such_cells_leave_nothing(tmp_path: Path, profile: str) -> None:
         def is_small() -> bool:
             # Copies that wait are of the last states: after some cells none has what was taken.
             one.ok("turn = time.time()")
-            time.sleep(0.3)
+            pass_time(0.3)
             return _size(front) < 500 * MB
 
         poll_until(is_small, "no more memory than before")

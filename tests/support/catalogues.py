@@ -7,6 +7,7 @@ import fcntl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.storage.process_identity import this_process
@@ -46,7 +47,7 @@ def group(names: str, *packs: int) -> Group:
     return Group(names=list(names), record=record, packs=[pack_name(number) for number in packs], size=10)
 
 
-def checkpoint(session: str, number: int, *older: int, **fields) -> Manifest:
+def checkpoint(session: str, number: int, *older: int, **fields: Any) -> Manifest:
     """Return a checkpoint with a pack of its own, that needs those of ``older`` ones, too."""
     return Manifest(
         **{
@@ -78,7 +79,7 @@ def publish(directory: Path, manifest: Manifest) -> Path:
     return draft.rename(path)
 
 
-def save(catalogue: Catalogue, session: str, number: int, *older: int, **fields) -> str:
+def save(catalogue: Catalogue, session: str, number: int, *older: int, **fields: Any) -> str:
     """Write a checkpoint and have it adopted."""
     manifest = checkpoint(session, number, *older, **fields)
     publish(catalogue.directory(session), manifest)

@@ -144,13 +144,13 @@ async def close_engine(engine: Engine) -> None:
 
 def resonate_on(connection: LocalConnection | EmbeddedNetwork, **settings: Any) -> Resonate:
     """Return the SDK on an engine, as the project sets it up; not started."""
-    embedded = isinstance(connection, EmbeddedNetwork)
+    if isinstance(connection, EmbeddedNetwork):
+        settings |= {"pid": connection.pid, "ttl": connection.ttl, "heartbeat": connection.heartbeat}
+    else:
+        settings |= {"pid": "p1", "ttl": timedelta(milliseconds=TTL), "heartbeat": NoopHeartbeat()}
     return Resonate(
         network=connection,
-        pid=connection.pid if embedded else "p1",
         group=GROUP,
-        ttl=connection.ttl if embedded else timedelta(milliseconds=TTL),
-        heartbeat=connection.heartbeat if embedded else NoopHeartbeat(),
         retry_policy=Never(),
         subscription_refresh_secs=0,
         observer=noop_observer,

@@ -79,8 +79,8 @@ def _is(python: Path, version: str) -> bool:
 
 def _install(python: Path, packages: list[str]) -> None:
     """Install packages; by pip where only pip knows the way to a package index."""
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python]
-    pip = [sys.executable, "-m", "pip", "--python", python, "install"]
+    uv: list[str | Path] = [sys.executable, "-m", "uv", "pip", "install", "--python", python]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install"]
     told = []
     for command in (uv, pip):
         done = subprocess.run(

@@ -97,7 +97,7 @@ class Kernel:
         by_way_of: tuple[str, ...] = (),
         directory: Path | None = None,
         environ: Mapping[str, str] | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         self.home = home
         variables = {f"CAPSULE_{name.upper()}": str(value) for name, value in settings.items()}
@@ -115,9 +115,14 @@ class Kernel:
         client.wait_for_ready(timeout=DEADLINE)
 
     @property
+    def _process(self) -> Any:
+        provisioner: Any = self.manager.provisioner
+        return provisioner.process
+
+    @property
     def front(self) -> int:
         """The process id of the front."""
-        return int(self.manager.provisioner.process.pid)
+        return int(self._process.pid)
 
     def kill_worker(self, pid: int) -> None:
         """Kill a process of the kernel's.
@@ -186,7 +191,7 @@ class Kernel:
         processes = [psutil.Process(self.front), *psutil.Process(self.front).children(recursive=True)]
         os.kill(self.front, signal.SIGKILL)
         self.talk.client.stop_channels()
-        self.manager.provisioner.process.wait()
+        self._process.wait()
         poll_until(lambda: not any(is_running(process) for process in processes), "all processes gone")
 
     def begin(self, code: str) -> str:
@@ -198,7 +203,7 @@ class Kernel:
     def kill_front(self) -> None:
         """Kill the front at once, and have Jupyter start it again, as its restarter does."""
         os.kill(self.front, signal.SIGKILL)
-        self.manager.provisioner.process.wait()
+        self._process.wait()
         self._restart(now=True)
 
     def restart(self) -> None:
@@ -212,14 +217,14 @@ class Kernel:
 
     def close(self) -> None:
         """End it."""
-        if self.manager.provisioner is not None and self.manager.provisioner.process is not None:
+        if self.manager.provisioner is not None and self._process is not None:
             self.talk.client.stop_channels()
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
 
 
 @contextlib.contextmanager
-def kernel(home: Path, notebook: str = "", **settings: object) -> Iterator[Kernel]:
+def kernel(home: Path, notebook: str = "", **settings: Any) -> Iterator[Kernel]:
     """Start a kernel; it has ended when the block has."""
     one = Kernel(home, notebook, **settings)
     try:

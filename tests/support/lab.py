@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from playwright.sync_api import expect
 
 from tests.support.kernels import KERNEL
 from tests.support.notebooks import notebook
+from tests.support.processes import RUN_MODULE
 from tests.support.servers import TOKEN, Server, address, serving
 from tests.support.waiting import DEADLINE, poll_until
 
@@ -53,16 +53,29 @@ def lab_server(home: Path, work: Path, log: Path) -> Iterator[Server]:
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(*RUN_MODULE, "jupyterlab", "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={work}"),
         f"--IdentityProvider.token={TOKEN}",
+        # Tests open and close documents by JupyterLab's own commands, without loading the page again.
+        "--LabApp.expose_app_in_browser=True",
     ]
     with serving(command, work, log) as process:
         yield Server(address(process, home, log), TOKEN, work)
 
 
+#: Opens a document in a page that shows JupyterLab.
+OPEN = """async path => { await window.jupyterapp.commands.execute("docmanager:open", { path }); }"""
+#: Closes all documents, without asking whether they are to be saved. Returns whether the page can be used again.
+CLOSE_ALL = """() => {
+    const app = window.jupyterapp;
+    if (!app) return false;
+    for (const widget of Array.from(app.shell.widgets("main"))) widget.dispose();
+    return document.querySelectorAll(".jp-Dialog").length === 0;
+}"""
+
+
 class Lab:
-    """JupyterLab as a person sees and uses it."""
+    """JupyterLab as a person sees and uses it. A page is loaded once, since that takes longer than most tests."""
 
     def __init__(self, server: Server, page: Page) -> None:
         """Use a server by a page of a browser."""
@@ -78,7 +91,10 @@ class Lab:
     def open_notebook(self, name: str, *cells: str) -> None:
         """Write a notebook and open it; it is ready to run when this returns."""
         nbformat.write(notebook(*cells, kernel_name=KERNEL), self.server.work / name)
-        self.page.goto(f"{self.server.url}lab/tree/{name}?reset&token={self.server.token}")
+        if self.page.url.startswith(self.server.url):
+            self.page.evaluate(OPEN, name)
+        else:
+            self.page.goto(f"{self.server.url}lab/tree/{name}?reset&token={self.server.token}")
         self.wait_for_idle()
 
     def wait_for_idle(self) -> None:
@@ -147,9 +163,14 @@ class Lab:
             self.page.locator(".jp-Dialog button.jp-mod-accept").click()
         self.wait_for_idle()
 
-    def end_all_kernels(self) -> None:
-        """Leave the notebook and end the server's kernels."""
+    def leave(self) -> None:
+        """Leave the page: the next test loads it anew."""
         self.page.goto("about:blank")
+
+    def close_all(self) -> None:
+        """Close the documents and end the server's kernels."""
+        if not self.page.evaluate(CLOSE_ALL):
+            self.leave()
         headers = {"Authorization": f"token {self.server.token}"}
         for session in self.page.request.get(f"{self.server.url}api/sessions", headers=headers).json():
             self.page.request.delete(f"{self.server.url}api/sessions/{session['id']}", headers=headers)

@@ -18,7 +18,9 @@ def notebook(*cells: str, kernel_name: str = "") -> NotebookNode:
     metadata: dict[str, Any] = {}
     if kernel_name:
         metadata["kernelspec"] = {"name": kernel_name, "display_name": kernel_name, "language": "python"}
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=metadata)
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    made: NotebookNode = nbformat.v4.new_notebook(cells=code, metadata=metadata)
+    return made
 
 
 def kinds(cell: NotebookNode) -> list[str]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from tests.support import PROGRAMS
 from tests.support.waiting import DEADLINE, poll_until
 
+#: Runs a module in a process of its own.
+RUN_MODULE = (sys.executable, str(PROGRAMS / "run_module.py"))
 MARK = "CAPSULE_TEST_FAMILY"
 """Environment variable by which descendants are found after their parents have gone."""
 

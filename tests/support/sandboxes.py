@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def users() -> list[str]:
 
 
 @contextlib.contextmanager
-def sandboxed_kernel(setup: Setup, user: str, **settings: object) -> Iterator[tuple[Kernel, Mapping[str, object]]]:
+def sandboxed_kernel(setup: Setup, user: str, **settings: Any) -> Iterator[tuple[Kernel, Mapping[str, object]]]:
     """Start a kernel in a sandbox; yield it, and what an attempt may know.
 
     Args:
@@ -115,7 +116,7 @@ def need_bubblewrap() -> None:
 
 
 def _running(
-    setup: Setup, user: str, person: Path, known: dict[str, object], settings: dict[str, object]
+    setup: Setup, user: str, person: Path, known: dict[str, object], settings: dict[str, Any]
 ) -> Iterator[tuple[Kernel, Mapping[str, object]]]:
     home, runtime, work = person / ".local/share/capsule", person / ".local/share/jupyter/runtime", person / "work"
     own = (person / ".config/capsule", person / "tmp", person / ".ssh", person / "own/open", person / "more")

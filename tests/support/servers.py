@@ -79,7 +79,7 @@ class Talk:
 
     def hear_until(self, request: str, kind: str) -> list[dict[str, Any]]:
         """Take in what belongs to a request up to the first message of a kind."""
-        heard = []
+        heard: list[dict[str, Any]] = []
         while not heard or heard[-1]["header"]["msg_type"] != kind:
             message = json.loads(self._connection.recv())
             if (message["parent_header"] or {}).get("msg_id") == request:

@@ -71,5 +71,7 @@ class Terminal:
         """Wait until the program has ended by itself, and return its exit status."""
         self._child.expect(pexpect.EOF)
         self._child.wait()
-        status = self._child.exitstatus
-        return int(-self._child.signalstatus if status is None else status)
+        if self._child.exitstatus is not None:
+            return int(self._child.exitstatus)
+        assert self._child.signalstatus is not None
+        return -int(self._child.signalstatus)

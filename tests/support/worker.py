@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from capsule_durable.messaging.transport import MemoryTransport
 from capsule_durable.workers.launcher import Launcher
@@ -25,7 +26,7 @@ class LiveWorker:
     async def receive(self) -> Message:
         return await asyncio.wait_for(self.worker.transport.receive(), DEADLINE)
 
-    def send(self, code: str, execution_id: str | None = None, **fields: object) -> str:
+    def send(self, code: str, execution_id: str | None = None, **fields: Any) -> str:
         execution_id = execution_id or f"e{next(self._numbers)}"
         self.worker.transport.send(m.ExecuteMessage(id=execution_id, code=code, **fields))
         return execution_id
@@ -38,7 +39,7 @@ class LiveWorker:
             if found(messages[-1]):
                 return messages
 
-    async def run(self, code: str, **fields: object) -> list[Message]:
+    async def run(self, code: str, **fields: Any) -> list[Message]:
         """Run a cell and return all that it caused, its result last."""
         execution_id = self.send(code, **fields)
         return await self.until(ends(execution_id))
@@ -94,9 +95,14 @@ class Scripted:
     def send(self, message: Message) -> None:
         self.end.send(message)
 
-    def result(self, execution_id: str, **fields: object) -> None:
+    def result(self, execution_id: str, **fields: Any) -> None:
         """Send a result."""
-        defaults = {"status": "ok", "execution_count": 1, "next_execution_count": 2, "execution_time": 0.0}
+        defaults: dict[str, Any] = {
+            "status": "ok",
+            "execution_count": 1,
+            "next_execution_count": 2,
+            "execution_time": 0.0,
+        }
         self.send(m.ResultMessage(execution_id=execution_id, **(defaults | fields)))
 
 

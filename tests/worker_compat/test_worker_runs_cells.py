@@ -16,8 +16,7 @@ import pytest
 from capsule_worker.protocol import Decoder, encode
 from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.output_buffer import SIZE
-
-DEADLINE = 60
+from tests.support.waiting import DEADLINE
 
 
 class Peer:

@@ -41,25 +41,23 @@ def step() -> None:
 def watch(owner: type, name: str) -> None:
     """Count the calls of a method, before and after."""
     method = getattr(owner, name)
-    if inspect.iscoroutinefunction(method):
 
-        async def counted(*args: Any, **kwargs: Any) -> Any:
-            step()
-            result = await method(*args, **kwargs)
-            step()
-            return result
-    else:
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        step()
+        result = await method(*args, **kwargs)
+        step()
+        return result
 
-        def counted(*args: Any, **kwargs: Any) -> Any:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        step()
+        result = method(*args, **kwargs)
+        if isinstance(result, asyncio.Future):
+            result.add_done_callback(lambda _: step())
+        else:
             step()
-            result = method(*args, **kwargs)
-            if isinstance(result, asyncio.Future):
-                result.add_done_callback(lambda _: step())
-            else:
-                step()
-            return result
+        return result
 
-    setattr(owner, name, counted)
+    setattr(owner, name, awaited if inspect.iscoroutinefunction(method) else called)
 
 
 def begin(owner: type, name: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw
 
@@ -65,7 +66,9 @@ def task(task_id: str, timeout_at: int = FAR) -> wire.CreateTask:
     return wire.CreateTask("somebody", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
 
 
-def fenced(kind: str, inner: wire.CreatePromise | wire.SettlePromise) -> wire.FenceTask:
+def fenced(
+    kind: Literal["promise.create", "promise.settle"], inner: wire.CreatePromise | wire.SettlePromise
+) -> wire.FenceTask:
     return wire.FenceTask("a", 1, wire.FencedPart(kind, Raw(wire._ENCODER.encode(inner))))
 
 
@@ -217,7 +220,7 @@ def statements(directory: Path) -> None:
             def prelude(number: int = number) -> None:
                 Killing.left = number
                 connect = sqlite3.connect
-                sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Killing)
+                sqlite3.connect = functools.partial(connect, factory=Killing)  # type: ignore[assignment]
 
             if attempt(directory, case, f"s{number}", prelude):
                 break
@@ -254,6 +257,7 @@ def verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    process_identity.this_process = lambda: "somebody"
+    owner = process_identity.this_process()
+    process_identity.this_process = lambda: owner
     commands = {command.__name__: command for command in (prepare, statements, calls, verify)}
     commands[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from capsule_durable.workers import interpreter
 from capsule_kernel.cli import kernelspec
 from capsule_kernel.cli.kernelspec import InvalidName, KernelspecError
 from capsule_kernel.cli.main import main
+from tests.support.waiting import poll_until
 
 FRONT = [sys.executable, "-E", "-P", "-m", "capsule_kernel", "-f", "{connection_file}"]
 
@@ -199,10 +199,7 @@ def test_an_interpreter_that_never_answers_is_ended(tmp_path: Path) -> None:
     with pytest.raises(interpreter.InterpreterUnusable, match=r"did not answer within 1 seconds"):
         interpreter.check(str(script), timeout=1)
     session = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 20
-    while found := [process for process in psutil.process_iter() if _runs_in(session, process)]:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.02)
+    poll_until(lambda: not any(_runs_in(session, each) for each in psutil.process_iter()), "no process left")
 
 
 def _runs_in(session: int, process: psutil.Process) -> bool:

@@ -13,10 +13,9 @@ import zmq.asyncio
 from jupyter_client.session import Session
 
 from capsule_kernel.jupyter.sockets import BATCH, IOPub, Router
+from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.asyncio
-#: Against hanging only.
-DEADLINE = 30.0
 
 
 class Wires:

@@ -6,8 +6,7 @@ import asyncio
 import threading
 
 from capsule_worker.process.subshells import Subshells
-
-DEADLINE = 30
+from tests.support.waiting import DEADLINE
 
 
 def test_a_job_that_fails_does_not_keep_the_next_from_being_done() -> None:

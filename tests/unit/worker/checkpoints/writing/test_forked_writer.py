@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +24,7 @@ from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.process import children
 from capsule_worker.protocol import manifest as mf
 from tests.support.saved_notebook import Notebook, pack_paths
+from tests.support.waiting import pass_time, poll_until
 
 pytestmark = pytest.mark.process
 
@@ -36,11 +36,8 @@ MB = 1 << 20
 @pytest.fixture(autouse=True)
 def no_other_children() -> None:
     """What ran in this process before is to be gone."""
-    until = time.monotonic() + 30
     with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < until:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.01)
+        poll_until(lambda: os.waitpid(-1, os.WNOHANG) is None, "no children")
 
 
 @pytest.fixture
@@ -250,12 +247,12 @@ def test_large_data_is_progress_however_long_it_takes(notebook, monkeypatch):
     write, fsync = os.write, os.fsync
 
     def slow_write(file: int, data: bytes) -> int:
-        time.sleep(0.3)
+        pass_time(0.3)
         return write(file, data)
 
     def slow_fsync(file: int) -> None:
         if os.fstat(file).st_size > MB:
-            time.sleep(2 * HANG)
+            pass_time(2 * HANG)
         fsync(file)
 
     notebook.run("import random\nnoise = random.Random(1).randbytes(4_000_000)")
@@ -311,7 +308,7 @@ def run(act: Callable[[], int]) -> int:
 
 def test_the_guardian_is_not_this_process_s_child():
     reading, writing = os.pipe()
-    forked_writer.fork_guardian(lambda: time.sleep(0.5) or os._exit(0))  # type: ignore[func-returns-value]
+    forked_writer.fork_guardian(lambda: pass_time(0.5) or os._exit(0))  # type: ignore[func-returns-value]
     os.close(writing)
     assert not children.others()
     while children.expected():
