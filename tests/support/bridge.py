@@ -18,6 +18,7 @@ from capsule_durable.telemetry.bus import EventBus
 from capsule_durable.telemetry.events import EVENT_TYPES, Event
 from capsule_durable.workers.process import Exit, WorkerDeath
 from capsule_worker.protocol import messages as m
+from capsule_worker.protocol.output_buffer import StreamName
 from tests.support.worker import Scripted
 
 
@@ -53,7 +54,7 @@ class PlayedWorker:
 
     def die(self, reason: str = "killed", last_words: str = "") -> None:
         """Report that it has died."""
-        words = [("stdout", last_words)] if last_words else []
+        words: list[tuple[StreamName, str]] = [("stdout", last_words)] if last_words else []
         running = next(iter(self.running), None)
         self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored", running))
 
@@ -107,19 +108,18 @@ class ConnectedBridge:
         await self.is_ready.wait()
         return self.process
 
-    def start(self, execution_id: str, timeout: float = 60.0, **fields: object) -> asyncio.Future[m.ResultMessage]:
+    def start(self, execution_id: str, timeout: float = 60.0) -> asyncio.Future[m.ResultMessage]:
         """Start a cell.
 
         Args:
             execution_id: its id.
             timeout: seconds that it may take.
-            fields: what else ``DurableCells.run`` is to get.
         """
-        return asyncio.ensure_future(self._run(execution_id, timeout, **fields))
+        return asyncio.ensure_future(self._run(execution_id, timeout))
 
-    async def _run(self, execution_id: str, timeout: float, **fields: object) -> m.ResultMessage:
+    async def _run(self, execution_id: str, timeout: float) -> m.ResultMessage:
         request = m.ExecuteMessage(id=execution_id, code="1", allow_stdin=True)
-        result = (await self.cells.run(request, timeout, **fields)).result
+        result = (await self.cells.run(request, timeout)).result
         if isinstance(result, ExecutionFailed):
             raise result
         return result
