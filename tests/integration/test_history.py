@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,9 @@ from capsule_durable.checkpoints.catalogue import FILE_NAME as CATALOGUE
 from capsule_durable.engines.embedded.schema import FILE as ENGINE
 from capsule_durable.history.schema import FILE as HISTORY
 from capsule_durable.history.schema import SCHEMA
+from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel
-from tests.support.waiting import DEADLINE, poll_until
+from tests.support.waiting import poll_until
 
 NOTEBOOK = "/notebooks/kept.ipynb"
 
@@ -27,17 +25,6 @@ pytestmark = pytest.mark.usefixtures("clients_of_the_dead")
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-def capsule(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("capsule")), *words],
-        env=os.environ | {"CAPSULE_HOME": str(home), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
 
 
 def cells(home: Path) -> int:
@@ -62,8 +49,8 @@ def run_two_cells(one: Kernel) -> None:
 def shown(home: Path) -> list[str]:
     """Return the outputs of the notebook's latest session, as `capsule outputs` prints them."""
     done = capsule(home, "outputs", NOTEBOOK, "--json")
-    assert done.returncode == 0, done.stderr
-    return ["".join(output["text"] for output in cell["outputs"]) for cell in json.loads(done.stdout)]
+    assert done.status == 0, done.err
+    return ["".join(output["text"] for output in cell["outputs"]) for cell in json.loads(done.out)]
 
 
 def remove(home: Path, name: str) -> None:
@@ -77,8 +64,8 @@ def test_the_history_is_kept_with_the_engine_in_memory(home: Path) -> None:
         run_two_cells(one)
         assert shown(home) == ["", "42\n"]
     assert not (home / ENGINE).exists()
-    assert capsule(home, "verify").returncode == 0
-    assert "KernelSessionStarted" in capsule(home, "log").stdout
+    assert capsule(home, "verify").status == 0
+    assert "KernelSessionStarted" in capsule(home, "log").out
 
 
 def test_a_run_needs_no_engine_in_a_file(home: Path) -> None:
@@ -87,7 +74,7 @@ def test_a_run_needs_no_engine_in_a_file(home: Path) -> None:
             assert one.text("import os; print(os.getpid())") != ""
             assert one.ok("n = 1").text("stderr") == ""
             if replayed:
-                poll_until(lambda: capsule(home, "log").stdout.count("CellReplayed") == 2, "the events")
+                poll_until(lambda: capsule(home, "log").out.count("CellReplayed") == 2, "the events")
             else:
                 one.kill()
 
@@ -96,7 +83,7 @@ def test_a_run_needs_no_engine_in_a_file(home: Path) -> None:
 def test_each_store_can_be_deleted_without_making_another_unreadable(home: Path, lost: str) -> None:
     with kernel(home, NOTEBOOK) as one:
         run_two_cells(one)
-        poll_until(lambda: capsule(home, "checkpoints", "--json").stdout.strip() not in ("", "[]"), "a checkpoint")
+        poll_until(lambda: capsule(home, "checkpoints", "--json").out.strip() not in ("", "[]"), "a checkpoint")
     remove(home, lost)
     listed = {
         ENGINE: ["pending"],
@@ -105,18 +92,18 @@ def test_each_store_can_be_deleted_without_making_another_unreadable(home: Path,
     }
     for name, command in listed.items():
         done = capsule(home, *command)
-        assert "damaged" not in done.stderr
-        assert (done.returncode == 0) == (name != lost or lost != HISTORY), done.stderr
+        assert "damaged" not in done.err
+        assert (done.status == 0) == (name != lost or lost != HISTORY), done.err
     if lost != CATALOGUE:
-        assert capsule(home, "sessions").stdout.count(NOTEBOOK) == 1
-        assert json.loads(capsule(home, "checkpoints", "--json").stdout)
+        assert capsule(home, "sessions").out.count(NOTEBOOK) == 1
+        assert json.loads(capsule(home, "checkpoints", "--json").out)
     if lost == ENGINE:
         assert shown(home) == ["", "42\n"]
     with kernel(home, NOTEBOOK) as one:
         assert one.ok("y = 1").text("stderr").count("capsule: ") <= 1, "at most the offer of the last session"
         run_two_cells(one)
     assert (home / lost).exists()
-    assert capsule(home, "verify").returncode == 0
+    assert capsule(home, "verify").status == 0
 
 
 def test_the_history_can_be_turned_off_and_a_run_is_refused_then(home: Path) -> None:
@@ -124,8 +111,8 @@ def test_the_history_can_be_turned_off_and_a_run_is_refused_then(home: Path) -> 
         assert one.ok("x = 1").text("stderr") == ""
     assert not (home / HISTORY).exists()
     done = capsule(home, "log")
-    assert done.returncode == 1
-    assert done.stderr.startswith("capsule: ")
+    assert done.status == 1
+    assert done.err.startswith("capsule: ")
     with kernel(home, NOTEBOOK, history_days=0, run_id="nightly") as one:
         reply = one.run("x = 1").reply
         assert reply["ename"] == "HistoryUnavailable"
@@ -153,4 +140,4 @@ def test_cells_run_though_the_history_cannot_be_used_and_a_run_is_refused(home: 
         assert reply["ename"] == "HistoryUnavailable"
         assert str(home / HISTORY) in reply["evalue"]
     assert (home / HISTORY).read_bytes() == before
-    assert capsule(home, "pending").returncode == 0
+    assert capsule(home, "pending").status == 0

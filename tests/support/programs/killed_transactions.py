@@ -28,7 +28,7 @@ from msgspec import Raw
 
 from capsule_durable.engines.embedded import timers, wire
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
-from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
+from capsule_durable.engines.embedded.retention import GRACE_MS, Retention, sweep
 from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.sqlite import Database
@@ -111,7 +111,7 @@ def round_of_timers(path: Path) -> None:
 
 def forgetting(path: Path) -> None:
     with Database(path, SCHEMA).writing() as sql:
-        sweep(sql, Retention(count=3), NOW + 2 * GRACE, 0)
+        sweep(sql, Retention(count=3), NOW + 2 * GRACE_MS, 0)
 
 
 CASES: dict[str, Act] = {
