@@ -192,7 +192,7 @@ def cut(events: dict[int, Trace], front: int, start: int, end: int) -> CellTrace
     for pid, trace in during.items():
         if pid != front and any(event.function == "ResultMessage" for event in trace):
             result = _time_of(trace, "message", "ResultMessage")
-            saved = _time_of(trace, "message", "SavedMessage")
+            saved = _time_of(trace, "message", "CheckpointSavedMessage")
             calls = [event for event in trace if event.kind == "call"]
             return CellTrace(
                 legs,

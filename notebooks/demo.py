@@ -207,7 +207,12 @@ def _question(console: Console, kernel: str, out: Path) -> list[str]:
 
 def _capsule(*words: object) -> list[str]:
     """Return the command line of ``capsule`` with some words."""
-    return [sys.executable, "-c", "import sys; from capsule_kernel.cli import main; sys.exit(main())", *map(str, words)]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from capsule_kernel.cli.main import main; sys.exit(main())",
+        *map(str, words),
+    ]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

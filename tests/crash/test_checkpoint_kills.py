@@ -291,7 +291,7 @@ class Session:
         await asyncio.to_thread(pass_time, moment)
         listed = await self._newest()
         worker = self.runtime.workers.current
-        before = self.runtime.checkpoints._brought_back
+        before = self.runtime.checkpoints.recovery
         self._figures.kills[self.victims.kill(what, None if worker is None else worker.pid)] += 1
         try:
             await cell
@@ -315,9 +315,9 @@ class Session:
             rows = [f"#{e.number} {e.id} of {e.parent}, In [{e.execution_count}]{' head' * e.head}" for e in entries]
             pytest.fail(f"version {version} came back, {listed} was listed; {self._versions}\n" + "\n".join(rows))
         assert seen == self._model.at(version)
-        back = self.runtime.checkpoints._brought_back
+        back = self.runtime.checkpoints.recovery
         if back is not None and back != self._back:
-            self._figures.back[back.partition(" (")[0]] += 1
+            self._figures.back[f"a {back.source}"] += 1
             self._figures.lost[self._version - version] += 1
         self._version = self._versions[self._count] = version
 
@@ -325,11 +325,11 @@ class Session:
 
     async def _in_store(self, act: Any) -> Any:
         """Do something with the catalogue when nothing else does."""
-        keeper = self.runtime.checkpoints
-        catalogue, session = keeper._catalogue, keeper._session
+        service = self.runtime.checkpoints
+        catalogue, session = service._catalogue, service._session
         assert catalogue is not None
         assert session is not None
-        return await keeper._in_thread(lambda: act(catalogue, session.id))
+        return await service._in_thread(lambda: act(catalogue, session.id))
 
     async def _newest(self) -> int:
         """Return the latest version that is in a checkpoint; -1 if there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +50,7 @@ def test_a_killed_kernel_comes_back_with_its_variables(home: Path, one: Kernel, 
     assert log.read_text() == "ran "
     assert done.of("execute_input")[0]["execution_count"] == 3
     said = done.text("stderr")
-    assert "The kernel's process was killed" in said
-    assert "The variables are back from a checkpoint, as they were after In [2]" in said
+    assert "The kernel was killed and has restarted. Variables are restored to their state after In [2]." in said
     assert "the kernel's process ended while In [3] ran" in said
     # It is said once.
     assert one.ok("pass").text("stderr") == ""
@@ -107,8 +107,12 @@ def test_a_notebook_that_is_opened_again_is_offered_its_variables(home: Path) ->
     with kernel(home, NOTEBOOK) as one:
         done = one.run("x")
         assert done.reply["ename"] == "NameError"
-        assert "after In [1] (1 variables" in done.text("stderr")
-        assert "`%capsule resume` brings them back" in done.text("stderr")
+        offer = re.search(
+            r"Your last session of this notebook is saved \(1 variable, [\d.]+ k?B, today \d\d:\d\d\)\."
+            r" Run %capsule resume to restore it\.",
+            done.text("stderr"),
+        )
+        assert offer is not None, done.text("stderr")
         one.ok("%capsule resume")
         assert one.text("print(x + 1)") == "42\n"
     with kernel(home, "/notebooks/another.ipynb") as one:
@@ -121,7 +125,7 @@ def test_a_notebook_goes_on_unasked_where_that_is_wanted(home: Path) -> None:
     with kernel(home, NOTEBOOK, resume="auto") as one:
         done = one.ok("print(x + 1)")
         assert done.text() == "42\n"
-        assert "This goes on where the notebook's last session was" in done.text("stderr")
+        assert "This continues your last session of this notebook. Variables are restored" in done.text("stderr")
     with kernel(home, NOTEBOOK, resume="never") as one:
         done = one.run("x")
         assert done.reply["ename"] == "NameError"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,8 +42,16 @@ def test_where_nothing_was_saved_that_is_said(tmp_path: Path) -> None:
     run = partial(cli.capsule, tmp_path / "home")
     assert run("status") == Done(0, "Sessions: none\n", "")
     assert run("checkpoints") == Done(0, "Checkpoints: none\n", "")
-    assert (run("status", "--json").json, run("checkpoints", "--json").json) == ([], [])
-    for words in (["diff", "a", "b"], ["forget", "a"], ["status", "a"], ["checkpoints", "--session", "a"]):
+    assert run("status", "--json").json == {"schema": "capsule.sessions/1", "api": 1, "sessions": []}
+    nothing = run("checkpoints", "--json").json
+    assert (nothing["schema"], nothing["checkpoints"]) == ("capsule.checkpoints/1", [])
+    for words in (
+        ["diff", "a", "b"],
+        ["delete", "a"],
+        ["show", "a"],
+        ["status", "a"],
+        ["checkpoints", "--session", "a"],
+    ):
         done = run(*words)
         assert done.status == 1
         assert f"there are no checkpoints in {tmp_path / 'home'}" in done.err
@@ -57,19 +66,19 @@ def test_sessions_and_checkpoints_are_listed(capsule: Capsule, live: Kernel) -> 
     done = capsule("status")
     assert done.status == 0
     assert f"{live.session}  work/analysis.ipynb" in done.out
-    assert f"runs (process {live.front})" in done.out
-    (session,) = capsule("status", "--json").json
-    assert (session["id"], session["runs"]) == (live.session, True)
+    assert f"running (process {live.front})" in done.out
+    (session,) = capsule("status", "--json").json["sessions"]
+    assert (session["id"], session["state"]) == (live.session, "running")
     for reference in (live.session, live.session[:-3], "analysis.ipynb"):
         assert "second" in capsule("status", reference).out
-    assert capsule("status", "analysis.ipynb", "--json").json["stands_at"]["name"] == "second"
+    assert capsule("status", "analysis.ipynb", "--json").json["head"]["name"] == "second"
 
     done = capsule("checkpoints", "--session", "work/analysis.ipynb")
     assert all(words in done.out for words in ("first", "all is clean [clean]", "second"))
     assert live.session in capsule("checkpoints").out
-    (found,) = capsule("checkpoints", "ALL", "clean", "--json").json
+    (found,) = capsule("checkpoints", "ALL", "clean", "--json").json["checkpoints"]
     assert (found["name"], found["tags"], found["description"]) == ("first", ["clean"], "all is clean")
-    assert len(capsule("checkpoints", "--limit", "1", "--json").json) == 1
+    assert len(capsule("checkpoints", "--limit", "1", "--json").json["checkpoints"]) == 1
     nothing = capsule("checkpoints", "nothing")
     assert (nothing.status, nothing.out) == (1, "Checkpoints matching 'nothing': none\n")
 
@@ -80,6 +89,19 @@ def test_checkpoints_are_compared(capsule: Capsule) -> None:
     assert "int → str" in done.out
     changes = capsule("diff", "first", "--json").json["changes"]
     assert {change["name"]: change["kind"] for change in changes} == {"x": "changed", "new": "added"}
+
+
+def test_the_variables_of_a_checkpoint_are_listed(capsule: Capsule, live: Kernel) -> None:
+    done = capsule("show", "first")
+    assert done.status == 0
+    assert re.search(r'^Checkpoint \d+ "first" \(', done.out)
+    assert re.search(r"^rows +list .* In \[1\] +saved$", done.out, re.MULTILINE)
+    found = capsule("show", "first", "--json").json
+    assert (found["schema"], found["api"]) == ("capsule.checkpoint/1", 1)
+    assert [variable["name"] for variable in found["variables"]] == ["rows", "x"]
+    # A program reads the same in a notebook.
+    (display,) = live.ok("%capsule show first").of("display_data")
+    assert display["data"]["application/vnd.capsule+json"] == found
 
 
 def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -> None:
@@ -105,8 +127,8 @@ def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -
     [
         (["diff", "first", "nothing"], 1, "there is no checkpoint 'nothing'"),
         (["diff", "first", "1a"], 1, "there is no checkpoint '1a'"),
-        (["forget", "first", "nothing"], 1, "there is no checkpoint 'nothing'"),
-        (["forget", "second"], 1, "nothing was removed: a running kernel builds on second"),
+        (["delete", "first", "nothing"], 1, "there is no checkpoint 'nothing'"),
+        (["delete", "second"], 1, "nothing was deleted: a running kernel needs second"),
         (["status", "nothing"], 1, "there is no session 'nothing'"),
         (["checkpoints", "--session", "nothing"], 1, "there is no session 'nothing'"),
         (["restore", "frist"], 1, "restore: there is no checkpoint 'frist'; the closest: first"),
@@ -116,9 +138,9 @@ def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -
         (["restore", "first", "--existing", "nothing.json"], 1, "there is no connection file 'nothing.json'"),
         (["resume", "nothing"], 1, "resume: there is no session 'nothing'"),
         (["resume"], 1, "resume: there is no earlier session of this notebook"),
-        (["checkpoint", " "], 1, "checkpoint: say a name"),
+        (["checkpoint", " "], 1, "checkpoint: pass a name"),
         (["diff"], 2, "Missing argument"),
-        (["forget"], 2, "Missing argument"),
+        (["delete"], 2, "Missing argument"),
         (["undo", "0"], 2, "Invalid value"),
         (["undo", "many"], 2, "Invalid value"),
         (["checkpoints", "--limit", "0"], 2, "Invalid value"),
@@ -134,7 +156,9 @@ def test_what_is_wrong_is_said_and_told_by_the_status(
     assert done.err.count(said[:20]) <= 1
 
 
-@pytest.mark.parametrize("word", ["status", "checkpoints", "checkpoint", "restore", "undo", "diff", "forget", "resume"])
+@pytest.mark.parametrize(
+    "word", ["status", "checkpoints", "checkpoint", "show", "restore", "undo", "diff", "delete", "resume"]
+)
 def test_every_word_shows_an_example(capsule: Capsule, word: str) -> None:
     done = capsule(word, "--help")
     assert done.status == 0
@@ -149,8 +173,8 @@ def test_a_kernel_saves_and_brings_back_at_the_command_line_as_in_a_cell(capsule
     count = live.ok("late = 1").reply["execution_count"]
     done = capsule("checkpoint", "-m", "it's {this}\nand $that", "--tag", "a b", "--tag", "-c", "--", "-third one")
     assert done.status == 0, done.err
-    assert "'-third one'" in done.out
-    (found,) = capsule("checkpoints", "third", "--json").json
+    assert '"-third one"' in done.out
+    (found,) = capsule("checkpoints", "third", "--json").json["checkpoints"]
     assert found["execution_count"] == count
     assert (found["name"], found["description"], found["tags"]) == (
         "-third one",
@@ -159,15 +183,22 @@ def test_a_kernel_saves_and_brings_back_at_the_command_line_as_in_a_cell(capsule
     )
     live.ok("kept.append(2)\ndel late")
     shown = capsule("restore", "--json", "--", "-third one", "late").json
-    assert (shown["id"], shown["restored"], shown["not_restored"]) == (found["id"], ["late"], {})
+    assert shown["schema"] == "capsule.restored/1"
+    assert (shown["checkpoint"]["id"], shown["restored"], shown["not_restored"]) == (found["id"], ["late"], {})
     assert live.text("print(late, kept)") == "1 [1, 2]\n"
     assert capsule("restore", "--clear", found["id"]).status == 0
     assert live.text("print(kept)") == "[1]\n"
     live.ok("kept.append(3)")
-    assert "back" in capsule("undo", "--session", "analysis.ipynb").out
+    undone = capsule("undo", "--session", "analysis.ipynb").out
+    assert re.fullmatch(
+        r"Undid In \[\d+\]\. Restored \d+ variables to their state after In \[\d+\]\. Changed: kept\."
+        r" Redo: %capsule restore \d+\n",
+        undone,
+    )
     assert live.text("print(kept)") == "[1]\n"
     done = capsule("checkpoint", "by-file", "--existing", live.connection_file, "--json")
-    assert (done.json["name"], "kept" in done.json["saved"]) == ("by-file", True)
+    assert done.json["checkpoint"]["name"] == "by-file"
+    assert "kept" in [variable["name"] for variable in done.json["variables"] if variable["saved"]]
     # The notebook's own numbers and history do not change.
     assert live.ok("In").reply["execution_count"] == count + 6
     assert "%capsule checkpoint" not in live.text("print(In[-5:])")
@@ -188,7 +219,7 @@ def test_a_kernel_that_is_busy_is_waited_for(capsule: Capsule, live: Kernel, tmp
         assert process.stdout is not None
         assert process.stderr.readline() == "capsule: the kernel runs a cell; waiting until it has ended\n"
         go.touch()
-        assert "'after-that'" in process.stdout.read()
+        assert '"after-that"' in process.stdout.read()
         assert process.wait() == 0
     live.talk.finish(request)
 
@@ -217,7 +248,7 @@ def test_a_kernel_that_was_killed_is_gone_on_with_in_a_new_one(tmp_path: Path) -
         earlier = one.session
         one.kill()
     # It could not list its checkpoint any more.
-    (entry,) = run("checkpoints", "--json").json
+    (entry,) = run("checkpoints", "--json").json["checkpoints"]
     assert (entry["session"], entry["execution_count"]) == (earlier, 1)
     assert "was killed" in run("status").out
     for words in (["undo"], ["undo", "--session", earlier]):
@@ -233,12 +264,12 @@ def test_a_kernel_that_was_killed_is_gone_on_with_in_a_new_one(tmp_path: Path) -
         with kernel(home, "a.ipynb") as three:
             done = run("checkpoint", "a")
             assert done.status == 1
-            assert f"say which one with --session: {three.session}" in done.err
+            assert f"choose one with --session: {three.session}" in done.err
             assert two.session in done.err
             assert run("checkpoint", "a", "--session", three.session).status == 0
     # Nothing runs any more, so all of it can go, and with it the files.
-    ids = [entry["id"] for entry in run("checkpoints", "--json").json]
-    removed = run("forget", *ids, "--json").json
-    assert {entry["id"] for entry in removed["removed"]} == set(ids)
+    ids = [entry["id"] for entry in run("checkpoints", "--json").json["checkpoints"]]
+    removed = run("delete", *ids, "--json").json
+    assert {entry["id"] for entry in removed["checkpoints"]} == set(ids)
     assert removed["freed"] > 0
     assert list(home.rglob("*.pack")) == []

@@ -56,7 +56,7 @@ def use(kernel: Kernel, python: Path) -> None:
     assert "area(r)" in _COLOURS.sub("", inspected.reply["data"]["text/plain"])
     assert kernel.ok("import asyncio\nawait asyncio.sleep(0, 'awaited')").result == "'awaited'"
     kernel.ok(NO_STANDBY)
-    assert "The variables are back" in kernel.died()
+    assert "Your variables are restored" in kernel.died()
     assert kernel.ok("kept, area(3)").result == "({'area': 12}, 27)"
     kernel.ok("%capsule checkpoint now")
     kernel.kill_front()

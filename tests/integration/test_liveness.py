@@ -41,20 +41,21 @@ def unshare() -> list[str]:
 FRONT = """
 import asyncio, sys
 from pathlib import Path
-from capsule_durable.checkpoints.service import Keeper
+from capsule_durable.checkpoints.recovery import Recovery
+from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
-from tests.unit.test_catalogue import checkpoint, publish
+from tests.support.catalogues import checkpoint, publish
 
 async def main():
-    keeper = Keeper(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
-    keeper.start()
-    keep = await keeper.keeping()
-    inherited = await keeper.inheritance()
+    service = CheckpointService(Settings(home=sys.argv[1]), "kernel-1", "a.ipynb", print)
+    service.start()
+    message = await service.configure()
+    recovered = await Recovery(service).at_start()
     if len(sys.argv) > 2:
-        print(inherited and inherited.manifest and inherited.manifest.session)
+        print(recovered and recovered.manifest and recovered.manifest.session)
     else:
-        publish(Path(keep.directory), checkpoint(keep.session, 1))
-        print(keep.session, flush=True)
+        publish(Path(message.directory), checkpoint(message.session, 1))
+        print(message.session, flush=True)
         input()
 
 asyncio.run(main())
@@ -180,7 +181,7 @@ def test_a_kernel_that_is_killed_in_one_container_is_recovered_in_the_next(tmp_p
         one.kill_front()
         done = one.ok("print(x)")
         assert done.text() == "[1, 2]\n"
-        assert "The kernel's process was killed" in done.text("stderr")
+        assert "The kernel was killed and has restarted." in done.text("stderr")
 
 
 def test_only_the_front_has_the_lock_of_its_session(tmp_path: Path) -> None:

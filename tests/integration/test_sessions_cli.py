@@ -32,7 +32,7 @@ def one(home: Path) -> Iterator[Kernel]:
 
 def wait_for_cells(home: Path, count: int) -> list[dict[str, object]]:
     def look() -> list[dict[str, object]]:
-        done = capsule(home, "show", NOTEBOOK, "--json")
+        done = capsule(home, "cells", NOTEBOOK, "--json")
         found = done.json if done.status == 0 else []
         return found if len(found) >= count else []
 
@@ -56,8 +56,8 @@ def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: P
     assert "line" not in capsule(home, "outputs", NOTEBOOK, "--cell", "3").out
     (second,) = capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").json
     assert second["outputs"][0]["data"]["text/html"] == "<b>x</b>"
-    assert "ZeroDivisionError" not in capsule(home, "show", NOTEBOOK).out
-    assert "In [4]" in capsule(home, "show", NOTEBOOK).out
+    assert "ZeroDivisionError" not in capsule(home, "cells", NOTEBOOK).out
+    assert "In [4]" in capsule(home, "cells", NOTEBOOK).out
 
     path = tmp_path / "recovered.ipynb"
     assert "Wrote 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).out
@@ -123,16 +123,16 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
         one.ok(f"x = {number}")
     one.restart()
     one.close()
-    before = capsule(home, "checkpoints", "--json").json
+    before = capsule(home, "checkpoints", "--json").json["checkpoints"]
     assert len(before) >= 4
-    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["dropped"] == len(before) - 2
-    assert len(capsule(home, "checkpoints", "--json").json) == 2
+    assert capsule(home, "gc", "--json", CAPSULE_CHECKPOINT_COUNT="2").json["checkpoints"] == len(before) - 2
+    assert len(capsule(home, "checkpoints", "--json").json["checkpoints"]) == 2
     assert capsule(home, "gc").status == 0
 
 
 def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
-    words = ["checkpoints", "diff", "export", "forget", "gc", "log", "outputs", "pending", "resume", "run"]
-    words += ["answer", "cancel", "sessions", "show", "status", "tree", "undo", "verify"]
+    words = ["checkpoints", "diff", "export", "delete", "gc", "log", "outputs", "pending", "resume", "run"]
+    words += ["answer", "cancel", "cells", "sessions", "show", "status", "tree", "undo", "verify"]
     overview = capsule(home, "--help").out
     for word in words:
         assert word in overview
@@ -160,7 +160,7 @@ def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
 
 
 def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
-    for words in (["show", "x"], ["outputs", "x"], ["export", "x", "-o", "y.ipynb"], ["log"], ["verify"]):
+    for words in (["cells", "x"], ["outputs", "x"], ["export", "x", "-o", "y.ipynb"], ["log"], ["verify"]):
         done = capsule(home, *words)
         assert done.status == 1
         assert done.err.startswith("capsule: ")

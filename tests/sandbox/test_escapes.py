@@ -34,15 +34,15 @@ def sandboxed(request: pytest.FixtureRequest) -> Iterator[Running]:
 
 def test_what_holds_is_told(sandboxed: Running) -> None:
     setup, user, one, _ = sandboxed
-    told = one.shown("%capsule status").partition("isolation")[2].partition("\n")[0]
+    told = one.shown("%capsule status").partition("Sandbox: ")[2].partition("\n")[0]
     holds = setup.holds(user)
     for layer in ("namespaces", "scopes", "files", "system calls"):
         if setup.profile == "open":
             assert "in no sandbox" in told
         elif layer in holds:
-            assert layer in told.partition(" hold")[0]
+            assert layer in told.partition(": active")[0]
         elif layer != "files":
-            assert f"{layer} are missing: " in told
+            assert f"{layer}: not active: " in told
 
 
 @pytest.mark.parametrize("attempt", ALL, ids=lambda attempt: attempt.what)
@@ -98,9 +98,11 @@ def test_keys_in_the_environment_are_not_handed_on(tmp_path: Path, monkeypatch: 
         assert done.reply["ename"] == "KeyError"
         assert 'pass_environment = ["DATABASE_KEY"]' in "".join(done.reply["traceback"])
         # Who asks for it otherwise is told nothing, and looks here.
-        withheld = one.shown("%capsule status").partition("variables withheld")[2]
-        assert "DATABASE_KEY" in withheld
-        assert "WANTED_KEY" not in withheld
+        (status,) = one.ok("%capsule status").of("display_data")
+        hidden = status["data"]["application/vnd.capsule+json"]["hidden_environment"]
+        assert "DATABASE_KEY" in hidden
+        assert "WANTED_KEY" not in hidden
+        assert f"Environment variables hidden from cells: {len(hidden)}" in status["data"]["text/plain"]
     with kernel(tmp_path / "home", profile="open") as one:
         assert one.text("import os\nprint(os.environ['DATABASE_KEY'])") == "secret\n"
 

@@ -124,7 +124,7 @@ def test_one_that_goes_on_is_ended_and_the_variables_come_back(home: Path, profi
         for work in ("time.sleep(60)", "time.sleep(0.001)"):
             told = one.died(STUBBORN.format(work=work))
             assert "the limit of 1 s for a cell is exceeded" in told
-            assert "variables are back" in told
+            assert "variables are restored" in told
             assert one.text("print(kept)") == "[1, 2]\n"
 
 
@@ -162,7 +162,7 @@ def test_files_in_memory_count(home: Path) -> None:
         # Where they stay, all that is in the sandbox ends, and they with it.
         done = one.run(STUBBORN.format(work="time.sleep(1)"))
         assert done.reply["ename"] == "WorkerDied"
-        assert "variables are back" in done.reply["evalue"]
+        assert "variables are restored" in done.reply["evalue"]
         assert one.text("import os\nprint(kept, os.path.exists('/dev/shm/large'))") == "[1, 2] False\n"
 
 

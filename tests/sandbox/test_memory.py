@@ -80,7 +80,7 @@ def test_a_cell_that_goes_on_is_ended_and_the_variables_come_back(one: Kernel) -
     )
     assert done.reply["ename"] == "WorkerDied"
     assert "the limit of 0.40 GB of memory is exceeded" in done.reply["evalue"]
-    assert "variables are back" in done.reply["evalue"]
+    assert "variables are restored" in done.reply["evalue"]
     assert one.text("print(kept)") == "[1, 2]\n"
 
 

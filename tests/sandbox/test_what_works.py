@@ -96,7 +96,7 @@ def test_variables_survive(sandboxed: tuple[Setup, str, Kernel, object]) -> None
     one = sandboxed[2]
     one.ok(f"survivor = [1, 2]\n{NO_STANDBY}")
     one.ok("%capsule checkpoint now")
-    assert "variables are back" in one.died(KILL)
+    assert "variables are restored" in one.died(KILL)
     assert one.text("print(survivor)") == "[1, 2]\n"
     one.ok("survivor.append(3)")
     one.ok("%capsule undo")

@@ -56,7 +56,7 @@ class PlayedWorker:
         """Report that it has died."""
         words: list[tuple[StreamName, str]] = [("stdout", last_words)] if last_words else []
         running = next(iter(self.running), None)
-        self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored", running))
+        self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored.", running))
 
 
 class ConnectedBridge:

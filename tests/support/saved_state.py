@@ -22,8 +22,8 @@ _numbers = itertools.count(1)
 
 def status(kernel: Conversation) -> dict[str, str]:
     """Return the rows of ``%capsule status``."""
-    (shown,) = kernel.run("%capsule status").of("display_data")
-    rows = [line.partition("  ") for line in shown["data"]["text/plain"].splitlines()]
+    (shown,) = kernel.run("%capsule status", store_history=False).of("display_data")
+    rows = [line.partition(":") for line in shown["data"]["text/plain"].splitlines()]
     return {name.strip(): value.strip() for name, _, value in rows}
 
 
@@ -31,7 +31,7 @@ def why_no_standby(kernel: Conversation) -> str:
     """Wait until the status says that there is a standby, or why there is none; return what it says."""
 
     def look() -> str:
-        said = status(kernel)["standby"]
+        said = status(kernel)["Hot standby"].removeprefix("none: ")
         return "" if said == _NONE_YET else said
 
     return poll_until(look, "a standby, or the reason why there is none", interval=_INTERVAL)

@@ -129,7 +129,7 @@ class MessageLoop:
         self._banner = self._shell.banner
         self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
         self._channel.on_lost = self._leave_alone
-        self._commands = KernelRequests(self._channel)
+        self._requests = KernelRequests(self._channel)
         self._comms = Comms(self._outlet)
         self._subshells = Subshells()
         self._debugger = Debugger(
@@ -140,11 +140,11 @@ class MessageLoop:
             self._loop.call_soon_threadsafe,
         )
         self._shell.kernel = app.kernel = KernelProxy(
-            self._shell, self._comms, self._outlet, self._commands, self._stdin
+            self._shell, self._comms, self._outlet, self._requests, self._stdin
         )
         import_hook.follow_imports()
         self._shell.client_debugger = self._debugger
-        self._shell.checkpointer, self._shell.commands = self._checkpointer, self._commands
+        self._shell.checkpointer, self._shell.requests = self._checkpointer, self._requests
         self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
         #: The result that is sent when its checkpoint is on disk.
         self._withheld: m.ResultMessage | m.ErrorMessage | None = None
@@ -273,8 +273,8 @@ class MessageLoop:
                 self._loop.call_soon_threadsafe(self._configure_checkpoints, message)
             case m.CheckpointMessage() | m.RestoreMessage():
                 self._loop.call_soon_threadsafe(self._save_or_restore, message)
-            case m.CommandReplyMessage():
-                self._commands.answer(message)
+            case m.AnswerMessage():
+                self._requests.complete(message)
             case _:
                 text = f"a worker takes no {message.type} message"
                 raise ProtocolError(text)
@@ -647,7 +647,7 @@ class MessageLoop:
             return
         self._outlet.after_fork_in_child()
         self._stdin.after_fork_in_child()
-        self._commands.after_fork_in_child()
+        self._requests.after_fork_in_child()
         self._channel.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

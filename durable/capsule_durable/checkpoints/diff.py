@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from capsule_worker.protocol.manifest import Manifest, Variable
-from capsule_worker.protocol.model import Model
+from capsule_worker.protocol.messages import Change
 
 #: The names by which IPython shows the latest outputs, and those of single ones.
 _OUTPUT = re.compile(r"_(_{0,2}|\d+)\Z")
-
-
-class Change(Model):
-    """A variable that differs. Its type and size, in bytes, are None where it is not there."""
-
-    name: str
-    kind: Literal["added", "removed", "changed"]
-    type_before: str | None = None
-    type_after: str | None = None
-    size_before: int | None = None
-    size_after: int | None = None
 
 
 def difference(before: Manifest, after: Manifest, *, outputs: bool = False) -> list[Change]:

@@ -97,11 +97,13 @@ class UnknownSession(CapsuleError):
     Args:
         session_id: what was asked for.
         message: what is wrong with it.
+        is_ambiguous: whether it stands for more than one.
     """
 
-    def __init__(self, session_id: str, message: str = "") -> None:
+    def __init__(self, session_id: str, message: str = "", *, is_ambiguous: bool = False) -> None:
         super().__init__(message or f"there is no session {session_id!r}")
         self.session_id = session_id
+        self.is_ambiguous = is_ambiguous
 
 
 class UnknownCheckpoint(CapsuleError):
@@ -111,12 +113,16 @@ class UnknownCheckpoint(CapsuleError):
         reference: what was asked for.
         message: what is wrong with it.
         closest: names and ids that may have been meant.
+        is_ambiguous: whether it stands for more than one.
     """
 
-    def __init__(self, reference: str, message: str, closest: Sequence[str] = ()) -> None:
+    def __init__(
+        self, reference: str, message: str, closest: Sequence[str] = (), *, is_ambiguous: bool = False
+    ) -> None:
         super().__init__(message)
         self.reference = reference
         self.closest = list(closest)
+        self.is_ambiguous = is_ambiguous
 
 
 def matches(entry: Entry, query: str) -> bool:
@@ -182,6 +188,7 @@ def resolve_session(reference: str, sessions: Sequence[SessionRow]) -> SessionRo
             reference,
             f"{reference!r} is ambiguous: it begins the ids of {len(begun)} sessions "
             f"({_listed([session.id for session in begun])}); give more of the id",
+            is_ambiguous=True,
         )
     of_notebook = [
         session
@@ -216,6 +223,7 @@ def _only(reference: str, found: Sequence[Entry], what: str) -> Entry:
         reference,
         f"{reference!r} is ambiguous: it {what} {len(ids)} checkpoints ({_listed(ids)}); give more of the id",
         ids,
+        is_ambiguous=True,
     )
 
 

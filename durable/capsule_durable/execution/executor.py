@@ -163,7 +163,7 @@ class CellExecutor:
 
     async def _get_run(self, run_id: str) -> RunCoordinator:
         if self._run is None:
-            if await self._checkpoints.keeping() is None:
+            if not await self._checkpoints.is_enabled():
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
             owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_TIMEOUT
             options = {"retries": self._settings.retries, "retry_delay": self._settings.retry_delay}
@@ -193,5 +193,5 @@ class CellExecutor:
         for output in cell.outputs:
             self._recorder.show(shown_as, output)
         assert cell.outcome is not None
-        self._checkpoints.record_cell(cell.outcome.execution_count, cell.code)
+        self._checkpoints.cells.add(cell.outcome.execution_count, cell.code)
         return cell.outcome.model_copy(update={"execution_id": shown_as})

@@ -98,7 +98,7 @@ class RetryLoop:
             await self._recorder.written()
         if isinstance(result, ExecutionFailed):
             raise result
-        self._checkpoints.record_cell(result.execution_count, request.code)
+        self._checkpoints.cells.add(result.execution_count, request.code)
         return result
 
     async def run(self, request: m.ExecuteMessage, policy: RetryPolicy) -> m.ResultMessage:

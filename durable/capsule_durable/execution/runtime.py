@@ -18,12 +18,12 @@ from typing import Any
 from resonate.error import ResonateError
 
 from capsule_durable import ids
+from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
 from capsule_durable.engines.base import EngineContext
 from capsule_durable.engines.registry import open_engine
-from capsule_durable.errors import CapsuleError, ExecutionFailed, TransportClosed
-from capsule_durable.execution.background import BackgroundTasks
+from capsule_durable.errors import CapsuleError, ExecutionFailed
 from capsule_durable.execution.bridge import Bridge
 from capsule_durable.execution.durable_cells import DurableCells
 from capsule_durable.execution.engine_failover import FailoverEngine
@@ -35,6 +35,7 @@ from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.messaging.comm_registry import CommRegistry
 from capsule_durable.messaging.debug_state import DebugRelay
 from capsule_durable.messaging.notices import Notices
+from capsule_durable.messaging.requests import RequestDispatcher
 from capsule_durable.messaging.session import Session
 from capsule_durable.telemetry import events
 from capsule_durable.telemetry.bus import EventBus
@@ -45,7 +46,6 @@ from capsule_durable.workers.setup import WorkerSetup
 from capsule_durable.workers.supervisor import WorkerSupervisor
 from capsule_durable.workers.variables import WorkerVariables
 from capsule_worker.protocol import Message
-from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
 
 logger = logging.getLogger(__name__)
@@ -99,18 +99,25 @@ class Runtime:
         self.session = Session(kernel, capabilities, self.inputs.ask)
         for part in (self.comms, self.debug):
             part.connect(self.session)
-        self.checkpoints = CheckpointService(
-            settings, kernel, self._notebook, self._notices.add, self.session_id, launcher.facts
-        )
+        self.checkpoints = CheckpointService(settings, kernel, self._notebook, self._notices.add, self.session_id)
+        self._recovery = Recovery(self.checkpoints)
         variables = WorkerVariables(self.session, self.checkpoints, self._notices, self.bus, self.session_id)
         self._setup = WorkerSetup(
-            self.session, self.checkpoints, variables, self.comms, self.debug, self._notices, self.bus, self.session_id
+            self.session,
+            self.checkpoints,
+            self._recovery,
+            variables,
+            self.comms,
+            self.debug,
+            self._notices,
+            self.bus,
+            self.session_id,
         )
         self.workers = WorkerSupervisor(
             self.session,
             launcher,
             self._setup,
-            self.checkpoints,
+            self._recovery,
             capabilities,
             self._notices,
             self.bus,
@@ -120,7 +127,11 @@ class Runtime:
         self.bridge = Bridge(self._engine, self.workers, self.inputs, capabilities, self._notices)
         self.bridge.connect(self.session)
         self.session.add_message_interceptor(
-            self._intercept, m.CheckpointSavedMessage, m.CheckpointFailedMessage, m.CommandMessage
+            self._intercept,
+            m.CheckpointSavedMessage,
+            m.CheckpointFailedMessage,
+            m.RestoreFinishedMessage,
+            m.RequestMessage,
         )
         #: Runs cells.
         self.cells = CellExecutor(
@@ -134,7 +145,7 @@ class Runtime:
             self.bus,
             self.session_id,
         )
-        self._commands = BackgroundTasks()
+        self._requests: RequestDispatcher | None = None
         self._starting: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -170,7 +181,7 @@ class Runtime:
                 await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("the work of an earlier process of this kernel stays unsettled: %s", error)
-        await self.checkpoints.keeping()
+        await self.checkpoints.configure()
         self.bus.publish(
             events.KernelSessionStarted(session_id=self.session_id, notebook=self._notebook, kernel=self._kernel)
         )
@@ -214,7 +225,7 @@ class Runtime:
     def _intercept(self, message: Message) -> None:
         match message:
             case m.CheckpointSavedMessage():
-                self.checkpoints.saved(message)
+                self.checkpoints.record_saved(message)
                 self.bus.publish(
                     events.CheckpointSaved(
                         session_id=self.session_id,
@@ -225,23 +236,27 @@ class Runtime:
                 )
             case m.CheckpointFailedMessage():
                 self.bus.publish(events.CheckpointFailed(session_id=self.session_id, reason=message.reason))
-            case m.CommandMessage():
-                self._commands.start(self._carry_out(message))
+            case m.RestoreFinishedMessage():
+                self.checkpoints.record_restored(message)
+                self.bus.publish(
+                    events.VariablesRestored(
+                        session_id=self.session_id, checkpoint_id=message.checkpoint_id, failed=dict(message.failed)
+                    )
+                )
+            case m.RequestMessage():
+                self._get_requests().dispatch(message)
 
-    async def _carry_out(self, message: m.CommandMessage) -> None:
-        fields: dict[str, Any] = {}
-        if message.command == "shutdown":
-            self._capabilities.leave()
-        elif message.command == "subshells":
-            fields = {"data": {"ids": self._capabilities.subshells()}}
-        else:
-            fields = await self.checkpoints.handle(message.command, message.arguments)
-        if message.command == "undo" and "manifest" in fields:
-            manifest = mf.load(fields["manifest"])
-            if await self.workers.replace(manifest.id):
-                fields = await self.checkpoints.handle("undone", {"checkpoint": manifest.id})
-        with contextlib.suppress(TransportClosed):
-            self.session.send(m.CommandReplyMessage(command_id=message.id, **fields))
+    def _get_requests(self) -> RequestDispatcher:
+        """Return the dispatcher of requests. Most of what it needs is imported with the first request."""
+        if self._requests is None:
+            from capsule_durable.execution import checkpoint_requests
+
+            context = checkpoint_requests.RequestContext(
+                self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
+            )
+            self._requests = RequestDispatcher(self.session.send, self._capabilities.render)
+            checkpoint_requests.register(self._requests, context)
+        return self._requests
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -255,7 +270,7 @@ class Runtime:
         for waiting in (self._starting, self._forgetting):
             if waiting is not None:
                 waiting.cancel()
-        await self.checkpoints.ending()
+        await self.checkpoints.mark_ended()
         self.workers.stop_supervising()
         if self.workers.current is not None and self.worker_info is not None and self._notices.cell is None:
             with contextlib.suppress(ExecutionFailed):
@@ -267,6 +282,8 @@ class Runtime:
         with contextlib.suppress(CapsuleError):
             await self.cells.close()
         await self._recorder.close()
+        if self._requests is not None:
+            await self._requests.close()
         await self.session.close()
         await self.checkpoints.close()
         await self._engine.close()

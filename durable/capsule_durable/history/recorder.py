@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -98,7 +98,7 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
         #: The capabilities that reach the client, as this object listens to them.
-        self.capabilities = Capabilities(self._stream, self._display, self._prompt, shown.leave, shown.subshells)
+        self.capabilities = replace(shown, stream=self._stream, display=self._display, prompt=self._prompt)
         if path is not None:
             bus.subscribe(self)
 

@@ -1,12 +1,16 @@
-"""What cells can ask of the front: show text, show objects, ask for input, end."""
+"""What a session can do at the client: show text and objects, ask for input, render answers, end the kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from capsule_worker.protocol import Output
-from capsule_worker.protocol.messages import StreamOutput
+from capsule_worker.protocol.messages import MimeBundle, StreamOutput
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Capabilities:
         prompt: shows a question at the client.
         leave: ends the kernel when no cell runs any more.
         subshells: returns the ids of the subshells.
+        render: returns how the answer to a request is displayed; empty if it is not.
     """
 
     stream: Callable[[str, StreamOutput], None]
@@ -43,6 +48,7 @@ class Capabilities:
     prompt: Callable[[InputPrompt], None]
     leave: Callable[[], None] = lambda: None
     subshells: Callable[[], list[str]] = list
+    render: Callable[[Answer], MimeBundle] = lambda _: {}
 
 
 #: Answers a cell's input: execution id, prompt, password -> the text.

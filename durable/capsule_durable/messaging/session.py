@@ -223,7 +223,8 @@ class Session:
                 | m.ErrorMessage()
                 | m.CheckpointSavedMessage()
                 | m.CheckpointFailedMessage()
-                | m.CommandMessage()
+                | m.RestoreFinishedMessage()
+                | m.RequestMessage()
             ):
                 pass  # for the interceptors
             case _ if hasattr(message, "request_id"):

@@ -143,11 +143,15 @@ class Launcher:
         """Which layers of the requested isolation are active and which are not, in a line."""
         return self.sandbox.summary(self._forkserver.layers if self._forkserver is not None else ())
 
-    def facts(self) -> dict[str, str]:
-        """Return what ``%capsule status`` shows: the active isolation and the variables that cells do not get."""
-        hidden = self._passed().get(HIDDEN_ENVIRONMENT, "").split()
-        facts = {"isolation": self.isolation}
-        return facts | {"variables withheld": ", ".join(hidden)} if hidden else facts
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the sandbox, including those that the forkserver has reported."""
+        return [*self.sandbox.layers, *(self._forkserver.layers if self._forkserver is not None else ())]
+
+    @property
+    def hidden_environment(self) -> list[str]:
+        """The names of the environment variables that cells do not get."""
+        return self._passed().get(HIDDEN_ENVIRONMENT, "").split()
 
     def close(self) -> Forkserver | None:
         """Let the forkserver end, with all processes that it started; return it, if it was running."""

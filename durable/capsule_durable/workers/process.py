@@ -59,7 +59,7 @@ class WorkerDeath:
     Args:
         exit: how it ended.
         reason: why, for the user.
-        recovery: the result for the variables, for the user.
+        recovery: the result for the variables, for the user, in whole sentences.
         execution_id: the execution that it ran, if it ran any.
     """
 
@@ -71,7 +71,7 @@ class WorkerDeath:
     def error(self, execution_id: str = "") -> WorkerDied:
         """Return the reason for an execution that was running in the worker."""
         return WorkerDied(
-            f"{self.reason}. {self.recovery}.",
+            f"{self.reason}. {self.recovery}",
             execution_id,
             returncode=self.exit.returncode,
             peak_memory=self.exit.peak_memory,

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 
-from capsule_durable.checkpoints.service import CheckpointService, RecoveredState
+from capsule_durable.checkpoints.recovery import RecoveredState, Recovery
+from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.errors import ExecutionFailed
 from capsule_durable.messaging.comm_registry import CommRegistry
 from capsule_durable.messaging.debug_state import DebugRelay
@@ -26,6 +27,7 @@ class WorkerSetup:
     Args:
         session: sends to the worker.
         checkpoints: the checkpoints of the kernel.
+        recovery: decides what the first worker gets.
         variables: restores variables.
         comms: the comms that the client knows.
         debug: the client's debugger.
@@ -38,6 +40,7 @@ class WorkerSetup:
         self,
         session: Session,
         checkpoints: CheckpointService,
+        recovery: Recovery,
         variables: WorkerVariables,
         comms: CommRegistry,
         debug: DebugRelay,
@@ -47,6 +50,7 @@ class WorkerSetup:
     ) -> None:
         self._session = session
         self._checkpoints = checkpoints
+        self._recovery = recovery
         self._variables = variables
         self._comms = comms
         self._debug = debug
@@ -69,8 +73,8 @@ class WorkerSetup:
             wanted: whether the session gets anything at all.
         """
         try:
-            if wanted and await self._checkpoints.keeping() is not None:
-                self.recovered = await self._checkpoints.at_start()
+            if wanted and await self._checkpoints.is_enabled():
+                self.recovered = await self._recovery.at_start()
                 if self.recovered is not None:
                     self._notices.add(self.recovered.text)
         # A kernel without its variables is better than none.
@@ -91,7 +95,7 @@ class WorkerSetup:
         """
         self.ready = ready
         await self._is_known.wait()
-        configuration = await self._checkpoints.keeping()
+        configuration = await self._checkpoints.configure()
         self._bus.publish(WorkerStarted(session_id=self._session_id, pid=ready.pid, python=ready.python_version))
         if configuration is not None:
             self._session.send(configuration)

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import Any
 
-from capsule_durable.checkpoints.service import CheckpointService
+from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.errors import ProtocolError, WorkerUnavailable
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.messaging.notices import Notices
@@ -47,7 +47,7 @@ class WorkerSupervisor:
         session: reads from one worker after the other.
         launcher: starts them.
         setup: prepares each of them.
-        checkpoints: recover the variables of a worker that died.
+        recovery: recovers the variables of a worker that died.
         capabilities: show the output of an unresponsive worker.
         notices: tells the user about a worker that died while it ran no cell.
         bus: gets ``WorkerExited`` and ``StandbyTookOver``.
@@ -60,7 +60,7 @@ class WorkerSupervisor:
         session: Session,
         launcher: Launcher,
         setup: WorkerSetup,
-        checkpoints: CheckpointService,
+        recovery: Recovery,
         capabilities: Capabilities,
         notices: Notices,
         bus: EventBus,
@@ -71,7 +71,7 @@ class WorkerSupervisor:
         self._session = session
         self._launcher = launcher
         self._setup = setup
-        self._checkpoints = checkpoints
+        self._recovery = recovery
         self._notices = notices
         self._bus = bus
         self._session_id = session_id
@@ -219,17 +219,17 @@ class WorkerSupervisor:
         if standby is not None and handle is not None:
             self._setup.recovered = None
             self._bus.publish(StandbyTookOver(session_id=self._session_id, execution_count=standby.execution_count))
-            recovery = self._checkpoints.succeeded(standby.execution_count)
+            recovered = self._recovery.took_over(standby.execution_count).text
             # Its writers continue. They matter only if the standby ends before it has saved the same.
             await self._leave_predecessor(0)
             self._predecessor = worker
         else:
             await self._leave_predecessor(WRITERS_TIMEOUT)
             await worker.writers_done(WRITERS_TIMEOUT)
-            recovery = await self._recover()
+            recovered = await self._recover()
         running = worker.running
         execution_id = running.execution_id if running is not None and running.execution_id != self._ended else None
-        death = WorkerDeath(end, _reason(worker, end, broken), recovery, execution_id)
+        death = WorkerDeath(end, _reason(worker, end, broken), recovered, execution_id)
         if replacement is None:
             self._bus.publish(
                 WorkerExited(
@@ -259,7 +259,7 @@ class WorkerSupervisor:
 
     async def _recover(self) -> str:
         """Determine the variables of the next worker; return the result, for the user."""
-        self._setup.recovered = await self._checkpoints.after_death()
+        self._setup.recovered = await self._recovery.after_death()
         return self._setup.recovered.text
 
     async def _next(self, handle: WorkerHandle | None) -> AttachedWorker:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from capsule_durable.checkpoints.commands import missing
 from capsule_durable.checkpoints.service import CheckpointService
+from capsule_durable.checkpoints.texts import not_restored
 from capsule_durable.errors import ExecutionFailed
 from capsule_durable.messaging.notices import Notices
 from capsule_durable.messaging.session import Session
@@ -45,7 +45,7 @@ class WorkerVariables:
         Raises:
             ExecutionFailed: the worker cannot save them.
         """
-        if await self._checkpoints.keeping() is None:
+        if not await self._checkpoints.is_enabled():
             return None
         message = m.CheckpointMessage(id=self._session.next_request_id(), description=description)
         checkpoint: str = (await self._session.ask(message, RESTORE_TIMEOUT)).checkpoint_id
@@ -80,7 +80,9 @@ class WorkerVariables:
         self._bus.publish(
             VariablesRestored(session_id=self._session_id, checkpoint_id=manifest.id, failed=dict(reply.failed))
         )
-        expected = {each.name for each in manifest.variables if each.reason is not None}
-        if set(reply.failed) - expected or reply.notes:
-            problems = [*missing(manifest, reply.failed), *reply.notes]
-            self._notices.add(f"not restored: {'; '.join(problems)}")
+        announced = {each.name for each in manifest.variables if each.reason is not None}
+        failed = {name: reason for name, reason in reply.failed.items() if name not in announced}
+        if failed or reply.notes:
+            problem = not_restored(manifest, failed, self._checkpoints.session_id or "")
+            texts = [*([problem] if problem else []), *(f"Not restored: {note}." for note in reply.notes)]
+            self._notices.add(" ".join(texts))

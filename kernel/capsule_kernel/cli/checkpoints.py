@@ -1,7 +1,7 @@
-"""What ``capsule`` does with checkpoints: the words of ``%capsule``, for a terminal and for scripts.
+"""What ``capsule`` does with checkpoints: the commands of ``%capsule``, for a terminal and for scripts.
 
-Lists, comparisons and removals need no kernel: they read the catalogue. What concerns the variables themselves is done
-by the kernel that has them, since only its worker loads what was saved.
+Lists, comparisons and deletions need no kernel: they read the catalogue. Whatever changes the variables themselves
+happens in the kernel that has them, since only its worker loads what was saved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from capsule_kernel.console.terminal import note, plain, print_json, print_table
 if TYPE_CHECKING:
     from capsule_durable.checkpoints.catalogue import Catalogue
     from capsule_durable.checkpoints.models import SessionRow
-    from capsule_durable.checkpoints.tables import Table
+    from capsule_kernel.console.render import Shown
 
 # As in `cli`, every command imports what it needs.
 
@@ -39,11 +39,11 @@ Reference = Annotated[str, typer.Argument(metavar="NAME|ID", help="Its name, num
 
 
 class NoKernel(CapsuleError):
-    """There is no kernel to do it, or more than one. The message says what to do."""
+    """No kernel can be chosen: none runs, or more than one. The message says what to do."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the words to a command."""
+    """Add the commands to an application."""
     examples: dict[Callable[..., None], str] = {
         status: "capsule status; capsule status analysis.ipynb",
         checkpoints: "capsule checkpoints model --session analysis.ipynb",
@@ -51,7 +51,8 @@ def add_to(app: typer.Typer) -> None:
         restore: "capsule restore before-join prices customers",
         undo: "capsule undo 2",
         diff: "capsule diff before-join after-join --json",
-        forget: "capsule forget before-join 1a1fd205b97f",
+        show: "capsule show before-join",
+        delete: "capsule delete before-join 1a1fd205b97f",
         resume: "capsule resume 1m7yj0pgy8pp9",
         gc: "capsule gc --json",
     }
@@ -66,14 +67,14 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show what is saved, of which notebooks, and where."""
-    from capsule_durable.checkpoints import commands
+    from capsule_durable.queries.sessions import SessionList, session_list, session_status
 
     with open_catalogue() as catalogue:
         if session is None:
-            print_found(commands.sessions(catalogue) if catalogue else commands.NO_SESSIONS, as_json)
+            print_answer(session_list(catalogue) if catalogue else SessionList(sessions=[]), as_json)
             return
-        row = _session(_there(catalogue), session)
-        print_found(commands.status(_there(catalogue), row, {}), as_json)
+        found = _existing(catalogue)
+        print_answer(session_status(found, _session(found, session)), as_json)
 
 
 def checkpoints(
@@ -81,19 +82,31 @@ def checkpoints(
         list[str] | None, typer.Argument(metavar="[QUERY]...", help="Words in name, description, tags or id.")
     ] = None,
     session: OfSession = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many are shown.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="How many are listed.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List checkpoints, newest first. The exit status is 1 where a query finds none."""
-    from capsule_durable.checkpoints import commands
+    from capsule_durable.queries.checkpoints import checkpoint_list
+    from capsule_worker.protocol.messages import CheckpointList
 
     words = " ".join(query or [])
     with open_catalogue() as catalogue:
-        of = _session(_there(catalogue), session).id if session is not None else None
-        table = commands.listing(catalogue, words, of, limit) if catalogue else commands.NO_CHECKPOINTS
-        print_found(table, as_json)
-        if words and not table.rows:
+        of = _session(_existing(catalogue), session).id if session is not None else None
+        empty = CheckpointList(query=words, checkpoints=[], total=0)
+        found = checkpoint_list(catalogue, words, of, limit) if catalogue else empty
+        print_answer(found, as_json)
+        if words and not found.checkpoints:
             raise typer.Exit(1)
+
+
+def show(reference: Reference, session: OfSession = None, as_json: AsJson = False) -> None:
+    """List the variables of a checkpoint."""
+    from capsule_durable.queries.checkpoints import contents
+
+    with open_catalogue() as found:
+        catalogue = _existing(found)
+        of = _session(catalogue, session).id if session is not None else None
+        print_answer(contents(catalogue.manifest(catalogue.find(reference, of).id)), as_json)
 
 
 def diff(
@@ -105,31 +118,34 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two checkpoints: which variables were added, removed or changed."""
-    from capsule_durable.checkpoints import commands
+    from capsule_durable.queries.checkpoints import comparison
 
     with open_catalogue() as found:
-        catalogue = _there(found)
+        catalogue = _existing(found)
         of = _session(catalogue, session).id if session is not None else None
         first = catalogue.find(before, of)
         second = catalogue.find(after, of) if after is not None else catalogue.newest(first.session)
         assert second is not None
-        print_found(commands.comparison(catalogue, first, second), as_json)
+        print_answer(comparison(catalogue, first, second), as_json)
 
 
-def forget(
+def delete(
     references: Annotated[
         list[str], typer.Argument(metavar="NAME|ID...", help="Names, numbers, ids, or the beginnings of ids.")
     ],
     session: OfSession = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove checkpoints: all of those that are named, or none."""
-    from capsule_durable.checkpoints import commands
+    """Delete checkpoints: all of those that are named, or none."""
+    from capsule_durable.checkpoints import removal
+    from capsule_durable.queries.checkpoints import listed
+    from capsule_worker.protocol.messages import Deleted
 
     with open_catalogue() as found:
-        catalogue = _there(found)
+        catalogue = _existing(found)
         of = _session(catalogue, session).id if session is not None else None
-        print_found(commands.forgetting(catalogue, references, of), as_json)
+        entries, freed = removal.delete(catalogue, references, of)
+        print_answer(Deleted(checkpoints=[listed(entry) for entry in entries], freed=freed), as_json)
 
 
 def checkpoint(
@@ -140,9 +156,9 @@ def checkpoint(
     existing: Existing = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a running kernel save its variables under a name."""
+    """Save the variables of a running kernel under a name."""
     options = [*([f"--message={message}"] if message else []), *(f"--tag={each}" for each in tag or [])]
-    _carry_out(["checkpoint", *options, *_positional(name)], session, existing, as_json)
+    _run_in_kernel(["checkpoint", *options, *_positional(name)], session, existing, as_json)
 
 
 def restore(
@@ -155,9 +171,9 @@ def restore(
     existing: Existing = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a running kernel bring back a checkpoint, or some variables of it."""
+    """Restore a checkpoint, or some of its variables, in a running kernel."""
     options = ["--clear"] if clear else []
-    _carry_out(["restore", *options, *_positional(reference, *(variables or []))], session, existing, as_json)
+    _run_in_kernel(["restore", *options, *_positional(reference, *(variables or []))], session, existing, as_json)
 
 
 def undo(
@@ -166,13 +182,15 @@ def undo(
     existing: Existing = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a running kernel go back to the variables before its last N cells."""
-    _carry_out(["undo", str(cells)], session, existing, as_json)
+    """Restore the variables of a running kernel to their state before its last N cells."""
+    _run_in_kernel(["undo", str(cells)], session, existing, as_json)
 
 
 def gc(as_json: AsJson = False) -> None:
-    """Remove what the settings do not keep: old checkpoints without a name, data that none needs, old sessions."""
-    from capsule_durable.checkpoints import commands
+    """Delete expired checkpoints, sessions and unused data."""
+    import time
+
+    from capsule_durable.checkpoints.removal import Collection, collect_all
     from capsule_durable.checkpoints.retention import Retention
     from capsule_durable.config.settings import load
 
@@ -183,7 +201,7 @@ def gc(as_json: AsJson = False) -> None:
         size=settings.checkpoint_size,
     )
     with open_catalogue() as catalogue:
-        print_found(commands.collecting(catalogue, policy) if catalogue else commands.NOTHING_COLLECTED, as_json)
+        print_answer(collect_all(catalogue, policy, time.time()) if catalogue else Collection(), as_json)
 
 
 def resume(
@@ -195,8 +213,8 @@ def resume(
     existing: Existing = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a running kernel go on with the variables of an earlier session."""
-    _carry_out(["resume", *([earlier] if earlier is not None else [])], session, existing, as_json)
+    """Restore the variables of an earlier session in a running kernel."""
+    _run_in_kernel(["resume", *([earlier] if earlier is not None else [])], session, existing, as_json)
 
 
 # -- without a kernel ----------------------------------------------------------------------------------------
@@ -204,7 +222,7 @@ def resume(
 
 @contextlib.contextmanager
 def open_catalogue() -> Iterator[Catalogue | None]:
-    """Open the catalogue, None where there is none yet, with all in it that was written."""
+    """Open the catalogue, with everything listed that was written; None if there is none yet."""
     from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue
     from capsule_durable.storage.errors import StoreError
 
@@ -228,9 +246,9 @@ def _home() -> Path:
     return Path(settings.home)
 
 
-def _there(catalogue: Catalogue | None) -> Catalogue:
+def _existing(catalogue: Catalogue | None) -> Catalogue:
     if catalogue is None:
-        raise CapsuleError(f"there are no checkpoints in {_home()}; CAPSULE_HOME, or the setting `home`, says where")
+        raise CapsuleError(f"there are no checkpoints in {_home()}; CAPSULE_HOME, or the setting `home`, names another")
     return catalogue
 
 
@@ -240,22 +258,30 @@ def _session(catalogue: Catalogue, reference: str) -> SessionRow:
     return resolve_session(reference, catalogue.sessions())
 
 
-def print_found(table: Table, as_json: bool) -> None:
-    """Print a table, for people or for programs."""
+def print_answer(answer: Shown, as_json: bool) -> None:
+    """Print an answer, for people or for programs.
+
+    Args:
+        answer: the answer.
+        as_json: whether it is for programs.
+    """
+    from capsule_kernel.console.render import to_json, view_of
+    from capsule_kernel.console.tables import Table, to_text
+
+    view = view_of(answer)
     if as_json:
-        print_json(table.data)
-    elif table.rows and sys.stdout.isatty():
-        rows = [[plain(cell) for cell in row] for row in table.rows]
-        print_table(table.columns, rows, plain(table.caption))
-    else:
-        print(table.to_text())
+        print_json(to_json(answer))
+    elif isinstance(view, Table) and view.rows and sys.stdout.isatty():
+        print_table(view.columns, [[plain(cell) for cell in row] for row in view.rows], plain(view.caption))
+    elif view is not None:
+        print(to_text(view))
 
 
 # -- in a kernel ---------------------------------------------------------------------------------------------
 
 
-def _carry_out(words: Sequence[str], session: str | None, existing: str | None, as_json: bool) -> None:
-    """Have the kernel that is meant carry out a command, and print what it shows."""
+def _run_in_kernel(words: Sequence[str], session: str | None, existing: str | None, as_json: bool) -> None:
+    """Have the chosen kernel run a command, and print what it shows."""
     from capsule_kernel.cli import kernel_client
 
     runs: Callable[[], bool] = lambda: True  # noqa: E731  # one of two
@@ -275,15 +301,15 @@ def _carry_out(words: Sequence[str], session: str | None, existing: str | None, 
 
 
 def _positional(*words: str) -> list[str]:
-    """Return words that are taken for no options, though they may begin with a hyphen."""
+    """Return words that are not taken for options, though they may begin with a hyphen."""
     return [*(["--"] if any(word.startswith("-") for word in words) else []), *words]
 
 
 def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
-    """Return the connection file of the kernel that is meant, and what says whether that kernel still runs.
+    """Return the connection file of a kernel, and a function that returns whether that kernel still runs.
 
     Args:
-        reference: its session, or that one's notebook; None for the only one that runs.
+        reference: its session, or the notebook of that session; None for the only kernel that runs.
 
     Raises:
         NoKernel: none runs, or several do.
@@ -308,7 +334,7 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
         return connection_file, lambda: running[0].state == "running"
     if running:
         which = ", ".join(f"{one.id} ({one.notebook or one.kernel})" for one in running)
-        raise NoKernel(f"several kernels run; say which one with --session: {which}")
+        raise NoKernel(f"several kernels run; choose one with --session: {which}")
     if reference is not None and elsewhere:
         raise NoKernel(
             f"the kernel of session {elsewhere[0].id} runs in another container or on another machine: run this there"

@@ -14,9 +14,9 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import find_connection_file
 
-from capsule_durable.checkpoints.tables import DATA_MIME
 from capsule_durable.checkpoints.undo import COMMAND
 from capsule_durable.errors import CapsuleError
+from capsule_kernel.console.render import JSON_MIME
 from capsule_kernel.jupyter.connection_file import place
 
 #: Seconds until a kernel must have greeted; it does so also while a cell runs.
@@ -196,7 +196,7 @@ def _take(answer: Answer, kind: str, content: dict[str, Any], tell: Callable[[st
     match kind:
         case "display_data":
             answer.texts.append(content["data"].get("text/plain", ""))
-            answer.data = content["data"].get(DATA_MIME, answer.data)
+            answer.data = content["data"].get(JSON_MIME, answer.data)
         case "update_display_data":
             tell(content["data"].get("text/plain", ""))
         case "stream":

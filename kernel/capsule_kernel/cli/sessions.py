@@ -38,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the words to a command."""
     examples: dict[Callable[..., None], str] = {
         sessions: "capsule sessions --json",
-        show: "capsule show analysis.ipynb",
+        cells: "capsule cells analysis.ipynb",
         tree: "capsule tree analysis.ipynb --cell 3",
         outputs: "capsule outputs analysis.ipynb --cell 3",
         export: "capsule export 1m7yj0pgy8pp9 -o recovered.ipynb",
@@ -50,15 +50,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def sessions(as_json: AsJson = False) -> None:
-    """List the sessions, newest first: the lives of kernels, with their notebooks."""
-    from capsule_durable.checkpoints import commands
-    from capsule_kernel.cli.checkpoints import open_catalogue, print_found
+    """List kernel sessions, newest first."""
+    from capsule_durable.queries.sessions import SessionList, session_list
+    from capsule_kernel.cli.checkpoints import open_catalogue, print_answer
 
     with open_catalogue() as catalogue:
-        print_found(commands.sessions(catalogue) if catalogue is not None else commands.NO_SESSIONS, as_json)
+        print_answer(session_list(catalogue) if catalogue is not None else SessionList(sessions=[]), as_json)
 
 
-def show(session: Session, as_json: AsJson = False) -> None:
+def cells(session: Session, as_json: AsJson = False) -> None:
     """List the cells of a session: how they ended, when, and after how long."""
     found = _cells(session, None)
     if as_json:

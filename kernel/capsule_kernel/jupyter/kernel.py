@@ -21,8 +21,16 @@ from capsule_kernel.jupyter import contents, handlers
 from capsule_kernel.jupyter.channels import Channels
 from capsule_kernel.jupyter.outputs import OutputPublisher
 from capsule_kernel.jupyter.shell_queues import Request, ShellQueue, ShellQueues
+from capsule_worker.protocol import messages as m
 
 logger = logging.getLogger(__name__)
+
+
+def _render(answer: m.Answer) -> m.MimeBundle:
+    """Return how an answer is displayed. The renderer is imported with the first answer."""
+    from capsule_kernel.console.render import render
+
+    return render(answer)
 
 
 class CapsuleKernel(Kernel):
@@ -50,7 +58,7 @@ class CapsuleKernel(Kernel):
         self._queues = ShellQueues()
         publish, prompt = self._outputs.publish, self._inputs.prompt
         self.runtime = runtime_factory(
-            Capabilities(publish, publish, prompt, self._leave, lambda: self._queues.subshells)
+            Capabilities(publish, publish, prompt, self._leave, lambda: self._queues.subshells, _render)
         )
         self._inputs.connect(self.runtime.inputs)
         self.stopped = asyncio.Event()

@@ -77,7 +77,7 @@ for _owner, _name in (
     (SocketTransport, "send"),
     (SocketTransport, "receive"),
     (Recorder, "act"),
-    (CheckpointService, "saved"),
+    (CheckpointService, "record_saved"),
     (CheckpointService, "_in_thread"),
 ):
     watch(_owner, _name)

@@ -109,12 +109,13 @@ class Life:
             self._save(settle=True)
         self._checkpointer._load_rest()
         described = canonical.Walk(self._shell.user_ns).describe() if request["describe"] else None
+        not_saved = self._checkpointer.status().not_saved
         return {
             "printed": printed,
             "described": described,
             "problems": problems,
             "warnings": self._warnings,
-            "unsaved": self._checkpointer.status().get("not saved", "nothing"),
+            "unsaved": ", ".join(f"{name}: {reason}" for name, reason in not_saved.items()) or "nothing",
         }
 
     def _before(self, source: str, message: m.ExecuteMessage, number: int) -> None:

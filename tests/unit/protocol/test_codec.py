@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import get_args
+from typing import Annotated, get_args, get_origin
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from capsule_worker.output.jsonable import jsonable
 from capsule_worker.protocol import (
@@ -36,14 +37,19 @@ OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
 
 
 def _strategy(model: type) -> st.SearchStrategy:
+    model.model_rebuild()  # what requests and answers carry is known then
     fields = {}
     for name, field in model.model_fields.items():
         if name == "history":
             fields[name] = st.lists(st.tuples(NUMBER, NUMBER, TEXT), max_size=3)
         elif name == "output" and model is m.OutputMessage:
             fields[name] = st.one_of(*[_strategy(kind) for kind in get_args(get_args(m.Output)[0])])
-        elif name in {"type", "kind"}:
+        elif name in {"type", "kind"} and not field.is_required():
             continue
+        elif parts := _parts(field.annotation):
+            one = st.one_of(*map(_strategy, parts))
+            is_list = get_origin(field.annotation) is list
+            fields[name] = st.lists(one, max_size=2) if is_list else one | st.none() if _is_optional(field) else one
         elif field.annotation == list[bytes]:
             fields[name] = st.lists(st.binary(max_size=20), max_size=2)
         elif "bytes" in str(field.annotation):
@@ -51,8 +57,22 @@ def _strategy(model: type) -> st.SearchStrategy:
         elif "Any" in str(field.annotation):
             fields[name] = st.lists(OBJECT, max_size=2) if "list" in str(field.annotation) else OBJECT
         else:
-            fields[name] = st.from_type(field.annotation).filter(_expressible)
+            bounded = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            fields[name] = st.from_type(bounded).filter(_expressible)
     return st.builds(model, **fields)
+
+
+def _parts(annotation: object) -> list[type]:
+    """Return the models that an annotation is made of; none if it is not made of models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is dict:
+        return []
+    return [model for part in get_args(annotation) for model in _parts(part)]
+
+
+def _is_optional(field: FieldInfo) -> bool:
+    return type(None) in get_args(field.annotation)
 
 
 def _expressible(value: object) -> bool:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsule_worker.checkpoints.analysis.background_activity import background_activity, hooks
 from capsule_worker.checkpoints.analysis.delta import delta
@@ -45,6 +45,9 @@ from capsule_worker.protocol.messages import (
     ConfigureCheckpointsMessage,
     Message,
 )
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages import WorkerCheckpointStatus
 
 #: Variables that are not tried again while they stay what they are: the writer was lost over them.
 FATAL = forked_writer.FAULT
@@ -127,6 +130,8 @@ class Checkpointer:
         #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
         self._commits: deque[InProcessWrite] = deque()
         self._warned = False
+        #: Why the last checkpoint could not be written; None: it was.
+        self._problem: str | None = None
         #: Why no copy of this process waits to take its place.
         self.standby: str | None = "none yet"
         #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
@@ -406,7 +411,7 @@ class Checkpointer:
         self._start(job)
         self.wait(tell)
         if self.head != job.head.id:
-            raise StorageError("the checkpoint was not written")
+            raise StorageError(self._problem or "the checkpoint was not written")
         return job.head.model_copy(
             update={
                 "variables": list(self._variables().values()),
@@ -657,6 +662,7 @@ class Checkpointer:
                     duration=write.outcome.duration,
                 )
             )
+            self._problem = None
             if self._warned:
                 self._warned = False
                 self._warn("Checkpoints are written again.")
@@ -704,6 +710,7 @@ class Checkpointer:
 
     def _complain(self, error: Exception) -> None:
         """Warn, once."""
+        text = self._problem = str(error) if isinstance(error, StorageError) else describe(error)
         if not self._warned:
             self._warned = True
             text = str(error) if isinstance(error, StorageError) else describe(error)
@@ -716,12 +723,16 @@ class Checkpointer:
         found = {name: variable for kept in self._known.groups for name, variable in kept.variables.items()}
         return found | {name: variable for name, (_, variable) in self._known.unsaved.items()}
 
-    def status(self) -> dict[str, Any]:
-        """Return what is known here, for people."""
-        unsaved = {name: variable.reason for name, (_, variable) in self._known.unsaved.items()}
-        state: dict[str, Any] = {"saved variables": sum(len(kept.group.names) for kept in self._known.groups)}
-        state["standby"] = "waits" if self.standby is None else self.standby
-        return state | ({"not saved": ", ".join(f"{k}: {v}" for k, v in unsaved.items())} if unsaved else {})
+    def status(self) -> WorkerCheckpointStatus:
+        """Return what is known here of the checkpoints, cut to what a request may carry."""
+        from capsule_worker.protocol.messages.requests import MAX_LIST, MAX_TEXT, WorkerCheckpointStatus
+
+        unsaved = [(name, variable.reason or "") for name, (_, variable) in self._known.unsaved.items()]
+        return WorkerCheckpointStatus(
+            not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
+            problem=self._problem[:MAX_TEXT] if self._problem is not None else None,
+            no_standby=self.standby[:MAX_TEXT] if self.standby is not None else None,
+        )
 
     # -- restoring -------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class KernelProxy:
         shell: the shell.
         comms: its comms.
         outlet: where its output goes.
-        commands: by which it is asked to do what only it can.
+        requests: reach the front.
         stdin: by which it asks a person.
     """
 
@@ -67,9 +67,9 @@ class KernelProxy:
     #: Sockets and threads of a kernel's own process; here the session is all that is needed.
     iopub_socket = iopub_thread = shell_stream = control_stream = stdin_socket = None
 
-    def __init__(self, shell: Any, comms: Comms, outlet: OutputWriter, commands: KernelRequests, stdin: Stdin) -> None:
+    def __init__(self, shell: Any, comms: Comms, outlet: OutputWriter, requests: KernelRequests, stdin: Stdin) -> None:
         self.shell = shell
-        self._commands = commands
+        self._requests = requests
         self.comm_manager = comms.manager
         self.session = SessionProxy(outlet, comms)
         self._comms = comms
@@ -147,7 +147,7 @@ class KernelProxy:
 
     def do_shutdown(self, restart: bool) -> dict[str, Any]:
         """End the kernel when the cell has ended; a server that watches over it starts it again."""
-        self._commands.ask("shutdown")
+        self._requests.ask(m.LeaveRequest())
         return {"status": "ok", "restart": restart}
 
     async def do_execute(  # ipykernel's signature

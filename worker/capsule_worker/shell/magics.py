@@ -126,4 +126,7 @@ class NotebookMagics(Magics):
         print(f"main thread id: {threading.main_thread().ident}")
         print(f"pid: {os.getpid()}")
         print(f"thread count: {threading.active_count()}")
-        print(f"subshell list: {self._zmq_shell().commands.ask('subshells').data['ids']}")
+        from capsule_worker.protocol.messages import ListSubshellsRequest
+
+        answer = self._zmq_shell().requests.ask(ListSubshellsRequest()).answer
+        print(f"subshell list: {answer.ids}")

@@ -60,7 +60,7 @@ class ZMQInteractiveShell(InteractiveShell):
     outlet: OutputWriter = AnyTrait()  # type: ignore[assignment]  # a trait stands for its value
     #: What the magic ``%capsule`` works with.
     checkpointer: Any = AnyTrait()
-    commands: Any = AnyTrait()
+    requests: Any = AnyTrait()
     #: Whether its client can change variables beside cells' code is what checkpoints need to know.
     client_debugger: Any = AnyTrait()
     #: What libraries take for the kernel, which is another process.

@@ -1,4 +1,4 @@
-"""What the front does with checkpoints: what it removes and what it must not, and what it says."""
+"""The checkpoints of one kernel: what is removed and what must not be, what is restored, and what the user is told."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.checkpoints.service import COLLECT_EVERY, CheckpointService
 from capsule_durable.config.settings import Settings
+from capsule_durable.execution import checkpoint_requests
+from capsule_durable.execution.checkpoint_requests import RequestContext
+from capsule_durable.messaging.requests import RequestDispatcher
 from capsule_durable.storage.process_identity import ProcessIdentity, this_process
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
@@ -21,36 +25,66 @@ from tests.support.catalogues import ELSEWHERE, ENDED, OTHER_MACHINE, checkpoint
 pytestmark = pytest.mark.asyncio
 
 
+class NoStandby:
+    """Workers of which none has a standby."""
+
+    async def replace(self, _checkpoint: str) -> bool:
+        return False
+
+
 class Desk:
-    """A keeper, and a worker's part played by a test."""
+    """A checkpoint service, and a worker's part played by a test."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.told: list[str] = []
         self.home = home
-        self.keeper = CheckpointService(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
-        self.keeper.start()
+        self.service = CheckpointService(Settings(home=str(home), **settings), "kernel-1", "a.ipynb", self.told.append)
+        self.recovery = Recovery(self.service)
+        self.answers: asyncio.Queue[m.AnswerMessage] = asyncio.Queue()
+        self.dispatcher = RequestDispatcher(self.answers.put_nowait, lambda _: {})
+        none: Any = None  # what no request of these tests needs
+        workers: Any = NoStandby()
+        checkpoint_requests.register(
+            self.dispatcher, RequestContext(self.service, self.recovery, workers, launcher=none, capabilities=none)
+        )
+        self.service.start()
 
     async def begin(self) -> None:
-        keep = await self.keeper.keeping()
-        assert keep is not None
-        self.session = keep.session
-        self.directory = Path(keep.directory)
+        configuration = await self.service.configure()
+        assert configuration is not None
+        self.session = configuration.session
+        self.directory = Path(configuration.directory)
 
     def packs(self) -> list[int]:
         """Return the numbers of the packs in the session's directory."""
         with Catalogue(self.home) as catalogue:
             return packs_of(catalogue, self.session)
 
-    async def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        return await self.keeper.handle(command, arguments)
+    async def ask(self, request: m.KernelRequest) -> m.AnswerMessage:
+        self.dispatcher.dispatch(m.RequestMessage(id="1", execution_id="", request=request))
+        return await self.answers.get()
+
+    async def failure(self, request: m.KernelRequest) -> m.RequestFailure:
+        failure = (await self.ask(request)).error
+        assert failure is not None
+        return failure
+
+    async def plan(self, request: m.KernelRequest) -> m.RestorePlan:
+        answer = (await self.ask(request)).answer
+        assert isinstance(answer, m.RestorePlan)
+        return answer
+
+    def restored(self, manifest: mf.Manifest, *, whole: bool) -> None:
+        """Do what a worker does that has restored a checkpoint."""
+        self.service.record_restored(m.RestoreFinishedMessage(checkpoint_id=manifest.id, restored=["a"], whole=whole))
 
     async def write(self, number: int, *older: int, **fields: Any) -> mf.Manifest:
         """Do what a worker does: write a checkpoint that needs the packs of older ones, and tell."""
         manifest = checkpoint(self.session, number, *older, **fields)
         publish(self.directory, manifest)
-        self.keeper.saved(m.CheckpointSavedMessage(checkpoint_id=manifest.id, number=number))
-        self.keeper.record_cell(number, manifest.code)
-        await self.ask("checkpoints", query=[])  # takes it over
+        self.service.record_saved(m.CheckpointSavedMessage(checkpoint_id=manifest.id, number=number))
+        self.service.cells.add(number, manifest.code)
+        await self.ask(m.ListCheckpointsRequest())  # imports it
         return manifest
 
 
@@ -59,7 +93,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     one = Desk(tmp_path / "home", checkpoint_count=1)
     await one.begin()
     yield one
-    await one.keeper.close()
+    await one.service.close()
 
 
 def earlier_session(home: Path, **fields: Any) -> tuple[str, mf.Manifest]:
@@ -90,22 +124,24 @@ async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
 ) -> None:
     session, last = killed_session(tmp_path, process)
     desk = Desk(tmp_path)
-    found = await desk.keeper.at_start()
+    found = await desk.recovery.at_start()
     assert found is not None
     assert found.manifest == last
-    assert found.text.startswith("The kernel's process was killed. The variables are back")
+    assert found.text.startswith(
+        "The kernel was killed and has restarted. Variables are restored to their state after In [2]."
+    )
     with Catalogue(tmp_path) as catalogue:
         assert catalogue.session(session).ended is not None
-    await desk.keeper.close()
+    await desk.service.close()
 
 
 async def test_what_was_staged_on_another_machine_may_be_lost_and_is_not_finished(tmp_path: Path) -> None:
     session, _ = killed_session(tmp_path, OTHER_MACHINE)
     desk = Desk(tmp_path)
-    found = await desk.keeper.at_start()
+    found = await desk.recovery.at_start()
     assert found is not None
     assert found.manifest == checkpoint(session, 1)
-    await desk.keeper.close()
+    await desk.service.close()
 
 
 @pytest.mark.parametrize(
@@ -114,19 +150,19 @@ async def test_what_was_staged_on_another_machine_may_be_lost_and_is_not_finishe
 async def test_a_writer_that_does_not_end_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: ProcessIdentity, recovered: bool
 ) -> None:
-    monkeypatch.setattr("capsule_durable.checkpoints.service.LAST_WRITERS", 0.1)
+    monkeypatch.setattr("capsule_durable.checkpoints.recovery.LAST_WRITERS_SECONDS", 0.1)
     session, _ = killed_session(tmp_path, process)
     desk = Desk(tmp_path)
     with Catalogue(tmp_path) as catalogue:
         directory = catalogue.directory(session)
         with writer(directory):
-            found = await desk.keeper.at_start()
+            found = await desk.recovery.at_start()
         assert found is not None
-        assert "its last checkpoint was not done after 0.1 s" in found.text
+        assert "its last checkpoint was not finished after 0.1 s" in found.text
         assert found.manifest == (checkpoint(session, 1) if recovered else None)
         assert (catalogue.session(session).ended is not None) is recovered
     assert len(list((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}"))) == 1
-    await desk.keeper.close()
+    await desk.service.close()
 
 
 @pytest.mark.parametrize("process", [this_process(), ELSEWHERE], ids=["here", "container"])
@@ -139,15 +175,15 @@ async def test_the_variables_of_a_kernel_that_runs_are_not_offered(
         publish(other.directory(session), checkpoint(session, 1))
         other.import_incoming(session)
         desk = Desk(tmp_path, resume=resume)
-        assert await desk.keeper.at_start() is None
-        await desk.keeper.close()
+        assert await desk.recovery.at_start() is None
+        await desk.service.close()
         other.end_session(session)
     # Its kernel has ended: that is said, and the lock is free.
     desk = Desk(tmp_path, resume=resume)
-    found = await desk.keeper.at_start()
+    found = await desk.recovery.at_start()
     assert found is not None
     assert (found.manifest is not None) is (resume == "auto")
-    await desk.keeper.close()
+    await desk.service.close()
 
 
 async def test_retention_is_applied_now_and_then(desk: Desk) -> None:
@@ -162,12 +198,13 @@ async def test_what_was_resumed_is_kept_until_a_checkpoint_needs_it_and_as_long_
     await desk.begin()
     for number in range(1, COLLECT_EVERY):
         await desk.write(number)
-    fields = await desk.ask("resume", session=None)
-    assert mf.load(fields["manifest"]).id == theirs.id
+    plan = await desk.plan(m.ResumeRequest())
+    assert mf.load(plan.manifest).id == theirs.id
     linked = {path.name for path in (desk.directory / mf.PACKS).iterdir()}
     # The worker was in the middle of a checkpoint of its own: nothing of what is resumed is in it.
     await desk.write(COLLECT_EVERY)
-    await desk.ask("restored", checkpoint=theirs.id, restored=["a"], failed={}, notes=[], whole=True)
+    desk.restored(theirs, whole=True)
+    await desk.ask(m.ListCheckpointsRequest())
     with Catalogue(tmp_path) as catalogue:
         assert {entry.id for entry in [catalogue.head(desk.session)] if entry} == {theirs.id}
         wanted = {pack + mf.PACK_SUFFIX for pack in theirs.packs}
@@ -181,28 +218,28 @@ async def test_what_was_resumed_is_kept_until_a_checkpoint_needs_it_and_as_long_
             path.unlink()
     kept = {path.name for path in (desk.directory / mf.PACKS).iterdir()}
     assert [name for name in sorted(wanted) if name in kept] == [sorted(wanted)[1]]
-    await desk.keeper.close()
+    await desk.service.close()
 
 
 async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk: Desk) -> None:
     session, theirs = earlier_session(desk.home)
     with Catalogue(desk.home) as catalogue:
         next((catalogue.directory(session) / mf.PACKS).glob("00000001-*")).unlink()
-    fields = await desk.ask("resume", session=session)
-    assert mf.load(fields["manifest"]) == theirs
+    plan = await desk.plan(m.ResumeRequest(session=session))
+    assert mf.load(plan.manifest) == theirs
     assert desk.packs() == [2, 3]
 
 
 async def test_the_checkpoint_at_which_the_session_stands_is_what_comes_back(desk: Desk) -> None:
     first = await desk.write(1)
     second = await desk.write(2)
-    assert (await desk.keeper.after_death()).manifest == second
-    await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=False)
-    assert (await desk.keeper.after_death()).manifest == second
-    await desk.ask("restored", checkpoint=first.id, restored=["a"], failed={}, notes=[], whole=True)
-    assert (await desk.keeper.after_death()).manifest == first
+    assert (await desk.recovery.after_death()).manifest == second
+    desk.restored(first, whole=False)
+    assert (await desk.recovery.after_death()).manifest == second
+    desk.restored(first, whole=True)
+    assert (await desk.recovery.after_death()).manifest == first
     third = await desk.write(3)
-    assert (await desk.keeper.after_death()).manifest == third
+    assert (await desk.recovery.after_death()).manifest == third
 
 
 async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(desk: Desk) -> None:
@@ -210,10 +247,13 @@ async def test_where_the_newest_checkpoint_is_damaged_the_one_before_comes_back(
     second = await desk.write(2)
     with Catalogue(desk.home) as catalogue, catalogue._database.writing() as connection:
         connection.execute("UPDATE checkpoints SET manifest = 'nonsense' WHERE id = ?", (second.id,))
-    found = await desk.keeper.after_death()
+    found = await desk.recovery.after_death()
     assert found.manifest == first
-    assert "as they were after In [1]" in found.text
-    assert "What In [2] did is not among them" in found.text
+    assert found.text == (
+        "Your variables are restored to their state after In [1]. You can continue."
+        " Not restored: s (open). Changes from In [2] are lost. Re-run that cell if you need it."
+    )
+    assert (found.restored_to, found.lost) == (1, [2])
 
 
 async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -> None:
@@ -221,28 +261,51 @@ async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -
     publish(desk.directory, checkpoint(desk.session, 2))
     with Catalogue(desk.home) as catalogue:
         catalogue.import_all()
-    await desk.keeper.after_death()
-    keep = await desk.keeper.keeping()
-    assert keep is not None
-    assert keep.number == 3
+    await desk.recovery.after_death()
+    configuration = await desk.service.configure()
+    assert configuration is not None
+    assert configuration.number == 3
 
 
-async def test_a_command_that_fails_within_is_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_self: CheckpointService, query: list[str]) -> None:
-        raise ZeroDivisionError(str(query))
+async def test_failures_say_of_which_kind_they_are(desk: Desk) -> None:
+    nothing = await desk.failure(m.DiffCheckpointsRequest(before="1"))
+    assert (nothing.code, nothing.message) == ("not_found", "there is no checkpoint yet")
+    for number in (1, 2):
+        await desk.write(number)
+    assert (await desk.failure(m.ShowCheckpointRequest(checkpoint="nothing"))).code == "not_found"
+    assert (await desk.failure(m.ResumeRequest(session="nothing"))).code == "not_found"
+    assert (await desk.failure(m.ResumeRequest(session=desk.session))).code == "invalid"
+    assert (await desk.failure(m.DeleteCheckpointsRequest(checkpoints=["2"]))).code == "invalid"
+    assert (await desk.failure(m.UndoRequest(cells=5))).code == "not_found"
+    assert (await desk.failure(m.ShowCheckpointRequest(checkpoint="id000"))).code == "ambiguous"
+    unknown = await desk.failure(m.RestoreRequest(checkpoint="1", variables=["b"]))
+    assert (unknown.code, unknown.message) == ("not_found", "checkpoint 1 has no variable b; it has a, s")
 
-    monkeypatch.setattr(CheckpointService, "_do_checkpoints", fail)
-    assert "a fault of Capsule's own: ZeroDivisionError" in (await desk.ask("checkpoints", query=[]))["error"]
-    assert "no such command" in (await desk.ask("nonsense"))["error"]
+
+async def test_what_a_restore_brings_is_known_before_it(desk: Desk) -> None:
+    first = await desk.write(1)
+    second = await desk.write(2, parent=first.id)
+    plan = await desk.plan(m.UndoRequest(cells=1, head=second.id))
+    assert mf.load(plan.manifest) == first
+    report = plan.report
+    assert (report.checkpoint.id, report.source, report.restored) == (first.id, "checkpoint", ["a"])
+    assert [cell.number for cell in report.undone] == [2]
+    assert report.redo is not None
+    assert report.redo.id == second.id
 
 
-async def test_several_are_forgotten_or_none(desk: Desk) -> None:
+async def test_several_are_deleted_or_none(desk: Desk) -> None:
     first, second, third = [await desk.write(number, name=f"n{number}") for number in (1, 2, 3)]
-    assert "nothing was removed" in (await desk.ask("forget", checkpoints=["n1", "n3"]))["error"]
-    assert "no checkpoint 'n4'" in (await desk.ask("forget", checkpoints=["n1", "n4"]))["error"]
+    refused = await desk.failure(m.DeleteCheckpointsRequest(checkpoints=["n1", "n3"]))
+    assert "nothing was deleted: a running kernel needs n3" in refused.message
+    refused = await desk.failure(m.DeleteCheckpointsRequest(checkpoints=["n1", "n4"]))
+    assert "no checkpoint 'n4'" in refused.message
     with Catalogue(desk.home) as catalogue:
         assert {one.id for one in catalogue.checkpoints()} == {first.id, second.id, third.id}
-        assert "n1" in (await desk.ask("forget", checkpoints=["n1", "1", "n2"]))["data"]["text/plain"]
+        deleted = (await desk.ask(m.DeleteCheckpointsRequest(checkpoints=["n1", "1", "n2"]))).answer
+        assert isinstance(deleted, m.Deleted)
+        assert [one.name for one in deleted.checkpoints] == ["n1", "n2"]
+        assert deleted.freed > 0
         assert {one.id for one in catalogue.checkpoints()} == {third.id}
     assert desk.packs() == [3]
 
@@ -250,26 +313,28 @@ async def test_several_are_forgotten_or_none(desk: Desk) -> None:
 async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     desk = Desk(tmp_path / "file" / "home")
-    assert await desk.keeper.keeping() is None
-    assert await desk.keeper.keeping() is None
+    assert await desk.service.configure() is None
+    assert not await desk.service.is_enabled()
     (told,) = desk.told
-    assert told.startswith("no checkpoints are kept: ")
-    assert "no checkpoints are kept" in (await desk.ask("status"))["error"]
-    assert "no checkpoints are kept" in (await desk.keeper.after_death()).text
-    await desk.keeper.close()
+    assert told.startswith("no checkpoints are saved: ")
+    refused = await desk.failure(m.CheckpointsReadyRequest())
+    assert refused.code == "unavailable"
+    assert "no checkpoints are saved" in refused.message
+    assert "no checkpoints are saved" in (await desk.recovery.after_death()).text
+    await desk.service.close()
 
 
 async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capsule_durable.checkpoints.service.ADOPT_DELAY", 0.0)
+    monkeypatch.setattr("capsule_durable.checkpoints.service.IMPORT_DELAY_SECONDS", 0.0)
 
     def fail(_self: Catalogue, _session: str) -> list[mf.Manifest]:
         raise OSError(28, "No space left on device")
 
     async def save(number: int) -> None:
         publish(desk.directory, checkpoint(desk.session, number))
-        desk.keeper.saved(m.CheckpointSavedMessage(checkpoint_id="x", number=number))
-        assert desk.keeper._adopting is not None
-        await asyncio.wait({desk.keeper._adopting})
+        desk.service.record_saved(m.CheckpointSavedMessage(checkpoint_id="x", number=number))
+        assert desk.service._importing is not None
+        await asyncio.wait({desk.service._importing})
 
     with monkeypatch.context() as patch:
         patch.setattr(Catalogue, "import_incoming", fail)

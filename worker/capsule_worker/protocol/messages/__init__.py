@@ -1,0 +1,248 @@
+"""The messages between front and worker: frozen pydantic models in one discriminated union.
+
+``type`` says what a message is; dispatch on the class with ``match``. A message that wants a reply carries ``id``; its
+reply carries the same value in ``request_id`` (or, for an execution, ``execution_id``; for an input, ``input_id``).
+Times are in seconds, sizes in bytes.
+
+The contents mirror the Jupyter messaging specification (version 5.4), so that the front passes them on unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capsule_worker.protocol.messages.base import (
+    PROTOCOL_VERSION,
+    Json,
+    MessageModel,
+    MimeBundle,
+    ReplyModel,
+)
+from capsule_worker.protocol.messages.cells import (
+    ErrorMessage,
+    ExecuteMessage,
+    InputMessage,
+    InputResponseMessage,
+    ResultMessage,
+)
+from capsule_worker.protocol.messages.checkpoints import (
+    CheckpointFailedMessage,
+    CheckpointMessage,
+    CheckpointReplyMessage,
+    CheckpointSavedMessage,
+    ConfigureCheckpointsMessage,
+    RestoreFinishedMessage,
+    RestoreMessage,
+    RestoreReplyMessage,
+)
+from capsule_worker.protocol.messages.envelopes import (
+    AnswerMessage,
+    FailureCode,
+    RequestFailure,
+    RequestMessage,
+)
+from capsule_worker.protocol.messages.lifecycle import (
+    HeartbeatMessage,
+    HeartbeatReplyMessage,
+    InterruptMessage,
+    InterruptReplyMessage,
+    LimitExceededMessage,
+    ReadyMessage,
+    ShutdownMessage,
+    ShutdownReplyMessage,
+)
+from capsule_worker.protocol.messages.outputs import (
+    ClearOutput,
+    CommModel,
+    CommOutput,
+    DebugOutput,
+    DisplayOutput,
+    ErrorOutput,
+    ExecuteResultOutput,
+    Output,
+    OutputMessage,
+    StreamOutput,
+    UpdateOutput,
+)
+from capsule_worker.protocol.messages.questions import (
+    CommInfoMessage,
+    CommInfoReplyMessage,
+    CommMessage,
+    CommReplyMessage,
+    CompleteMessage,
+    CompleteReplyMessage,
+    DebugMessage,
+    DebugReplyMessage,
+    HistoryMessage,
+    HistoryReplyMessage,
+    InspectMessage,
+    InspectReplyMessage,
+    IsCompleteMessage,
+    IsCompleteReplyMessage,
+)
+from capsule_worker.protocol.messages.unions import (
+    FromWorker,
+    Message,
+    Reply,
+    ToWorker,
+)
+
+if TYPE_CHECKING:
+    from capsule_worker.protocol.messages.answers import (
+        API,
+        Answer,
+        CellRef,
+        Change,
+        Checkpoint,
+        CheckpointContents,
+        CheckpointDiff,
+        CheckpointList,
+        CheckpointRef,
+        Deleted,
+        Done,
+        RecoveryStatus,
+        Restored,
+        RestorePlan,
+        RestoreSource,
+        SandboxLayer,
+        Saving,
+        SessionState,
+        Sizes,
+        StandbyStatus,
+        StandbyTakeover,
+        Status,
+        SubshellList,
+        Variable,
+    )
+    from capsule_worker.protocol.messages.requests import (
+        MAX_LIST,
+        MAX_TEXT,
+        CheckpointsReadyRequest,
+        DeleteCheckpointsRequest,
+        DiffCheckpointsRequest,
+        KernelRequest,
+        LeaveRequest,
+        ListCheckpointsRequest,
+        ListSubshellsRequest,
+        RestoreRequest,
+        ResumeRequest,
+        ShowCheckpointRequest,
+        StatusRequest,
+        Text,
+        Texts,
+        UndoRequest,
+        WorkerCheckpointStatus,
+    )
+
+__all__ = [
+    "API",
+    "MAX_LIST",
+    "MAX_TEXT",
+    "PROTOCOL_VERSION",
+    "Answer",
+    "AnswerMessage",
+    "CellRef",
+    "Change",
+    "Checkpoint",
+    "CheckpointContents",
+    "CheckpointDiff",
+    "CheckpointFailedMessage",
+    "CheckpointList",
+    "CheckpointMessage",
+    "CheckpointRef",
+    "CheckpointReplyMessage",
+    "CheckpointSavedMessage",
+    "CheckpointsReadyRequest",
+    "ClearOutput",
+    "CommInfoMessage",
+    "CommInfoReplyMessage",
+    "CommMessage",
+    "CommModel",
+    "CommOutput",
+    "CommReplyMessage",
+    "CompleteMessage",
+    "CompleteReplyMessage",
+    "ConfigureCheckpointsMessage",
+    "DebugMessage",
+    "DebugOutput",
+    "DebugReplyMessage",
+    "DeleteCheckpointsRequest",
+    "Deleted",
+    "DiffCheckpointsRequest",
+    "DisplayOutput",
+    "Done",
+    "ErrorMessage",
+    "ErrorOutput",
+    "ExecuteMessage",
+    "ExecuteResultOutput",
+    "FailureCode",
+    "FromWorker",
+    "HeartbeatMessage",
+    "HeartbeatReplyMessage",
+    "HistoryMessage",
+    "HistoryReplyMessage",
+    "InputMessage",
+    "InputResponseMessage",
+    "InspectMessage",
+    "InspectReplyMessage",
+    "InterruptMessage",
+    "InterruptReplyMessage",
+    "IsCompleteMessage",
+    "IsCompleteReplyMessage",
+    "Json",
+    "KernelRequest",
+    "LeaveRequest",
+    "LimitExceededMessage",
+    "ListCheckpointsRequest",
+    "ListSubshellsRequest",
+    "Message",
+    "MessageModel",
+    "MimeBundle",
+    "Output",
+    "OutputMessage",
+    "ReadyMessage",
+    "RecoveryStatus",
+    "Reply",
+    "ReplyModel",
+    "RequestFailure",
+    "RequestMessage",
+    "RestoreFinishedMessage",
+    "RestoreMessage",
+    "RestorePlan",
+    "RestoreReplyMessage",
+    "RestoreRequest",
+    "RestoreSource",
+    "Restored",
+    "ResultMessage",
+    "ResumeRequest",
+    "SandboxLayer",
+    "Saving",
+    "SessionState",
+    "ShowCheckpointRequest",
+    "ShutdownMessage",
+    "ShutdownReplyMessage",
+    "Sizes",
+    "StandbyStatus",
+    "StandbyTakeover",
+    "Status",
+    "StatusRequest",
+    "StreamOutput",
+    "SubshellList",
+    "Text",
+    "Texts",
+    "ToWorker",
+    "UndoRequest",
+    "UpdateOutput",
+    "Variable",
+    "WorkerCheckpointStatus",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the models of requests and answers when they are used first: a kernel starts without them."""
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from capsule_worker.protocol.messages import answers, requests
+
+    return getattr(answers if hasattr(answers, name) else requests, name)
