@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from capsule_durable.engines.base import Engine
 from capsule_durable.errors import ExecutionFailed, WorkerUnavailable
@@ -57,7 +56,7 @@ class PlayedWorker:
         """Report that it has died."""
         words: list[tuple[StreamName, str]] = [("stdout", last_words)] if last_words else []
         running = next(iter(self.running), None)
-        self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored", running))
+        self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored.", running))
 
 
 class ConnectedBridge:
@@ -109,19 +108,18 @@ class ConnectedBridge:
         await self.is_ready.wait()
         return self.process
 
-    def start(self, execution_id: str, timeout: float = 60.0, **fields: Any) -> asyncio.Future[m.ResultMessage]:
+    def start(self, execution_id: str, timeout: float = 60.0) -> asyncio.Future[m.ResultMessage]:
         """Start a cell.
 
         Args:
             execution_id: its id.
             timeout: seconds that it may take.
-            fields: what else ``DurableCells.run`` is to get.
         """
-        return asyncio.ensure_future(self._run(execution_id, timeout, **fields))
+        return asyncio.ensure_future(self._run(execution_id, timeout))
 
-    async def _run(self, execution_id: str, timeout: float, **fields: Any) -> m.ResultMessage:
+    async def _run(self, execution_id: str, timeout: float) -> m.ResultMessage:
         request = m.ExecuteMessage(id=execution_id, code="1", allow_stdin=True)
-        result = (await self.cells.run(request, timeout, **fields)).result
+        result = (await self.cells.run(request, timeout)).result
         if isinstance(result, ExecutionFailed):
             raise result
         return result

@@ -95,7 +95,9 @@ class Execution:
     outcome: asyncio.Future[Outcome] = field(default_factory=asyncio.Future)
     #: Runs its durable function.
     function: asyncio.Task[None] | None = None
-    #: Runs it in the worker.
+    #: The worker that it was sent to.
+    worker: Worker | None = None
+    #: Runs it from its dispatch until its outcome is recorded.
     task: asyncio.Task[None] | None = None
     #: A state of ``lifecycle.CELL``.
     state: str = "created"
@@ -147,6 +149,8 @@ class Bridge:
         #: Executions that wait for their results.
         self._pending = PendingRequests(asyncio.get_running_loop().call_later)
         self._tasks = BackgroundTasks()
+        #: Wait for the deaths of the workers that got executions.
+        self._watches: dict[Worker, asyncio.Task[None]] = {}
         #: Executions of earlier processes that were reported.
         self._reported: set[str] = set()
         self._closed = False
@@ -195,12 +199,13 @@ class Bridge:
     async def _carry_out(self, execution: Execution, outcome_id: str, timeout: float) -> None:
         """Run an execution from its dispatch until its outcome is recorded."""
         execution_id = execution.request.id
-        if self._closed:
-            result: m.ResultMessage | ExecutionFailed = SessionClosed("the session was closed", execution_id)
-        else:
+        result: m.ResultMessage | ExecutionFailed = SessionClosed("the session was closed", execution_id)
+        if not self._closed:
             self._dispatched[execution_id] = execution
             result = await self._answer(execution, timeout)
             del self._dispatched[execution_id]
+            if execution.worker is not None:
+                execution.worker.release(execution_id)
         is_failure = isinstance(result, ExecutionFailed)
         execution.state = CELL[execution.state, "failure" if is_failure else "result"]
         # Another attempt at the same cell, in this process or a later one, gets the answers that are given meanwhile.
@@ -212,12 +217,8 @@ class Bridge:
         execution_id = execution.request.id
         answer: asyncio.Future[m.ResultMessage] = asyncio.get_running_loop().create_future()
         try:
-            worker = await self._send(execution, answer, timeout)
-            if worker is None:
-                return await answer
-            await asyncio.wait((answer, worker.died), return_when=asyncio.FIRST_COMPLETED)
-            worker.release(execution_id)
-            return await answer if answer.done() else self._explain(worker.died.result(), execution_id)
+            await self._send(execution, answer, timeout)
+            return await answer
         except TransportClosed as error:
             return WorkerDied(str(error), execution_id)
         except ProtocolError as error:
@@ -229,8 +230,8 @@ class Bridge:
             if not answer.done():
                 self._pending.discard(execution_id)
 
-    async def _send(self, execution: Execution, answer: asyncio.Future[Any], timeout: float) -> Worker | None:
-        """Send an execution to the worker and return that; None if the execution is answered before it can be sent.
+    async def _send(self, execution: Execution, answer: asyncio.Future[Any], timeout: float) -> None:
+        """Send an execution to the worker, unless it times out or the bridge is closed before there is one.
 
         Raises:
             TransportClosed: two workers have ended before they got it.
@@ -247,7 +248,7 @@ class Bridge:
             if answer.done():
                 ready.cancel()
                 await asyncio.gather(ready, return_exceptions=True)
-                return None
+                return
             worker = ready.result()
             try:
                 worker.send_cell(request)
@@ -257,17 +258,23 @@ class Bridge:
                     raise
             else:
                 execution.state = CELL[execution.state, "send"]
-                return worker
-        raise AssertionError("the second attempt returns or raises")
+                execution.worker = worker
+                if worker not in self._watches:
+                    self._watches[worker] = asyncio.get_running_loop().create_task(self._watch(worker))
+                return
 
-    def _explain(self, death: WorkerDeath, execution_id: str) -> WorkerDied:
-        """Show what a worker printed before it died, and return the reason for an execution that it ran."""
-        if death.execution_id == execution_id:
+    async def _watch(self, worker: Worker) -> None:
+        """Reject the executions that a worker runs when it dies."""
+        death = await worker.died
+        del self._watches[worker]
+        if death.execution_id is not None:
             for name, text in death.exit.last_words:
-                self._capabilities.stream(execution_id, m.StreamOutput(name=name, text=text))
+                self._capabilities.stream(death.execution_id, m.StreamOutput(name=name, text=text))
             if death.exit.stack:
-                self._capabilities.stream(execution_id, m.StreamOutput(name="stderr", text=death.exit.stack))
-        return death.error(execution_id)
+                self._capabilities.stream(death.execution_id, m.StreamOutput(name="stderr", text=death.exit.stack))
+        for execution_id, execution in list(self._dispatched.items()):
+            if execution.worker is worker:
+                self._pending.fail(execution_id, death.error(execution_id))
 
     def intercept(self, message: Message) -> None:
         """Take results and errors of executions. A result of one that was not sent is forged."""
@@ -333,6 +340,8 @@ class Bridge:
     async def close(self) -> None:
         """Reject what is pending and wait until all promises are settled. Idempotent."""
         self._closed = True
+        for watch in self._watches.values():
+            watch.cancel()
         if self._session is not None:
             self._session.remove_message_interceptor(self.intercept)
         self._pending.fail_all(lambda execution_id: SessionClosed("the session was closed", execution_id))

@@ -179,7 +179,8 @@ class Session:
         try:
             while True:
                 message = await transport.receive()
-                self._intercept(message)
+                if type(message) in self._interceptors:
+                    self._intercept(message)
                 self._route(message)
         except TransportClosed:
             pass
@@ -190,7 +191,7 @@ class Session:
             self.questions.fail_all(lambda execution_id: WorkerDied("the worker has ended", execution_id))
 
     def _intercept(self, message: Message) -> None:
-        for interceptor in tuple(self._interceptors.get(type(message), ())):
+        for interceptor in tuple(self._interceptors[type(message)]):
             started = self._clock()
             try:
                 interceptor(message)

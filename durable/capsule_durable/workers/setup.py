@@ -27,7 +27,7 @@ class WorkerSetup:
     Args:
         session: sends to the worker.
         checkpoints: the checkpoints of the kernel.
-        recovery: determines what the first worker gets.
+        recovery: decides what the first worker gets.
         variables: restores variables.
         comms: the comms that the client knows.
         debug: the client's debugger.

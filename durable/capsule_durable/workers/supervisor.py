@@ -47,7 +47,7 @@ class WorkerSupervisor:
         session: reads from one worker after the other.
         launcher: starts them.
         setup: prepares each of them.
-        recovery: determines the variables of the next worker.
+        recovery: recovers the variables of a worker that died.
         capabilities: show the output of an unresponsive worker.
         notices: tells the user about a worker that died while it ran no cell.
         bus: gets ``WorkerExited`` and ``StandbyTookOver``.
@@ -220,17 +220,17 @@ class WorkerSupervisor:
         if standby is not None and handle is not None:
             self._setup.recovered = None
             self._bus.publish(StandbyTookOver(session_id=self._session_id, execution_count=standby.execution_count))
-            recovery = self._recovery.took_over(standby.execution_count).text
+            recovered = self._recovery.took_over(standby.execution_count).text
             # Its writers continue. They matter only if the standby ends before it has saved the same.
             await self._leave_predecessor(0)
             self._predecessor = worker
         else:
             await self._leave_predecessor(WRITERS_TIMEOUT)
             await worker.writers_done(WRITERS_TIMEOUT)
-            recovery = await self._recover()
+            recovered = await self._recover()
         running = worker.running
         execution_id = running.execution_id if running is not None and running.execution_id != self._ended else None
-        death = WorkerDeath(end, _reason(worker, end, broken), recovery, execution_id)
+        death = WorkerDeath(end, _reason(worker, end, broken), recovered, execution_id)
         if replacement is None:
             self._bus.publish(
                 WorkerExited(

@@ -249,8 +249,8 @@ class InputHandlers:
         self._session = session
         self._outputs = outputs
         self._broker: InputBroker | None = None
-        #: The clients of the executions that run.
-        self._clients: dict[str, Any] = {}
+        #: The clients of the executions that run; the kernel adds and removes them.
+        self.clients: dict[str, Any] = {}
         #: The prompts that are shown, each with its client.
         self._prompts: list[tuple[InputPrompt, Any]] = []
         self.handlers: dict[str, Handler] = {"capsule_answer_request": self.answer_secret}
@@ -259,18 +259,9 @@ class InputHandlers:
         """Give the answers to a broker from now on."""
         self._broker = broker
 
-    def open(self, execution_id: str, ident: Any) -> None:
-        """Let an execution ask a client for inputs."""
-        self._clients[execution_id] = ident
-
-    def close(self, execution_id: str) -> None:
-        """Forget the prompts of an execution that has ended."""
-        del self._clients[execution_id]
-        self._prompts = [each for each in self._prompts if each[0].execution_id != execution_id]
-
     def prompt(self, question: InputPrompt) -> None:
         """Send an ``input_request`` to the client that sent the cell; a capability."""
-        ident, request = self._clients.get(question.execution_id), self._outputs.request_of(question.execution_id)
+        ident, request = self.clients.get(question.execution_id), self._outputs.request_of(question.execution_id)
         if ident is None:
             return
         asking = request["content"]
@@ -288,6 +279,7 @@ class InputHandlers:
 
     def on_reply(self, idents: Any, message: Any) -> None:
         """Take the answer to the oldest prompt of a client."""
+        self._prompts = [each for each in self._prompts if each[0].execution_id in self.clients]
         own = [each for each in self._prompts if each[1] == idents] or self._prompts
         if own and self._broker is not None:
             self._prompts.remove(own[0])

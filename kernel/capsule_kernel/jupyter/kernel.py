@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def _render(answer: m.Answer) -> m.MimeBundle:
-    """Return how an answer is displayed. The renderer is imported when it is needed first."""
+    """Return how an answer is displayed. The renderer is imported with the first answer."""
     from capsule_kernel.console.render import render
 
     return render(answer)
@@ -193,7 +193,7 @@ class CapsuleKernel(Kernel):
         if self.runtime.settings.on_input == "wait":
             request = request.model_copy(update={"allow_stdin": True})
         self._outputs.remember(request.id, parent, count)
-        self._inputs.open(request.id, ident)
+        self._inputs.clients[request.id] = ident
         if not request.silent:
             body = {"code": parent["content"]["code"], "execution_count": count}
             self._channels.iopub.send("execute_input", body, parent, topic=self._topic("execute_input"))
@@ -208,7 +208,7 @@ class CapsuleKernel(Kernel):
             following = count + int(request.store_history and not request.silent)
             reply = contents.failure_reply(error, count)
         finally:
-            self._inputs.close(request.id)
+            del self._inputs.clients[request.id]
         if request.subshell is None:
             queues.advance(count, following)
         metadata["status"] = reply["status"]
