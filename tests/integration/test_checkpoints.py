@@ -89,7 +89,7 @@ def test_cells_whose_effects_are_not_saved_are_named(home: Path) -> None:
         one.ok(f"{NO_STANDBY}\nx = 1")
         one.ok("%capsule checkpoint base")
         one.ok("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))")
-        one.wait_for_warning("No checkpoint was written")
+        one.wait_for_warning("Saving failed")
         one.ok("x = 2")
         one.ok("%capsule checkpoints")
         said = one.died()
@@ -438,7 +438,7 @@ def test_a_full_disk_is_told_once_and_cells_go_on(small_disk: Path) -> None:
         one.ok("x = 1")
         one.ok("%capsule checkpoint small")
         one.ok("import os\nlarge = os.urandom(6_000_000)")
-        assert "No space left on device" in one.wait_for_warning("No checkpoint was written")
+        assert "No space left on device" in one.wait_for_warning("Saving failed")
         for number in range(5):
             assert one.text(f"y = {number}\nprint(y)") == f"{number}\n"
             assert "not written" in one.refused(f"%capsule checkpoint more{number}")

@@ -484,7 +484,7 @@ class MessageLoop:
         note = {
             "execution_id": self._ended,
             "execution_count": self._cells,
-            "checkpoint": self._checkpointer.changes.head,
+            "checkpoint": self._checkpointer.changes.last.head,
             "current": self._checkpointer.changes.is_up_to_date,
         }
         self._copying = True

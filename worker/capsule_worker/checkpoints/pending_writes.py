@@ -55,8 +55,8 @@ class PendingWrites:
         self._write: PendingWrite | None = None
         #: Checkpoints that are staged and not on disk yet, oldest first; the latest state builds on them already.
         self._commits: deque[InProcessWrite] = deque()
-        #: Whether the user knows that checkpoints cannot be written.
-        self._has_failed = False
+        #: Why the latest checkpoint could not be written; None if it could.
+        self.failure: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -150,11 +150,13 @@ class PendingWrites:
 
     def report(self, error: Exception) -> None:
         """Warn that a checkpoint could not be written, once until one is written again."""
-        if not self._has_failed:
-            self._has_failed = True
-            text = str(error) if isinstance(error, StorageError) else describe(error)
+        is_known, is_storage = self.failure is not None, isinstance(error, StorageError)
+        self.failure = str(error) if is_storage else describe(error)
+        if not is_known:
+            advice = "Free space or set CAPSULE_HOME; saving" if is_storage else "Saving"
             self._warn(
-                f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
+                f"Saving failed: {self.failure}. Your cells keep running, but changes since "
+                f"In [{self._changes.cell.number}] would be lost in a crash. {advice} resumes by itself."
             )
 
     def _all(self) -> list[PendingWrite]:
@@ -163,9 +165,9 @@ class PendingWrites:
 
     def _all_committed(self) -> bool:
         """Wait for the threads; return whether none has failed: a copy of this process could not be told of it."""
-        head = self._changes.head
+        head = self._changes.last.head
         self.wait()
-        return self._changes.head == head
+        return self._changes.last.head == head
 
     def _watch(self, write: PendingWrite) -> None:
         self._write = write
@@ -177,7 +179,7 @@ class PendingWrites:
             return  # `wait` has finished it
         self._finish(write)
         # After a failure the next checkpoint waits for the next cell: a disk that is full stays so for a while.
-        if not self._changes.is_up_to_date and not self._has_failed:
+        if not self._changes.is_up_to_date and self.failure is None:
             self._schedule.request()
             self._loop.stop()
 
@@ -199,8 +201,8 @@ class PendingWrites:
             if isinstance(write, ForkedWrite):
                 self._changes.reconsider(write)
             self._send(CheckpointSavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
-            if self._has_failed:
-                self._has_failed = False
+            if self.failure is not None:
+                self.failure = None
                 self._warn("Checkpoints are written again.")
         write.close()
 

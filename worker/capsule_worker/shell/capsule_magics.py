@@ -130,7 +130,7 @@ class CapsuleMagics(Magics):
             raise UsageError("%capsule undo: how many cells? 1 or more")
         shell: Any = self.shell
         shell.checkpointer.catch_up()
-        reply = self._ask("undo", cells=cells, head=shell.checkpointer.changes.head)
+        reply = self._ask("undo", cells=cells, head=shell.checkpointer.changes.last.head)
         if reply.manifest is None:
             _show(reply)  # a copy of this process takes over when the cell has ended
         else:

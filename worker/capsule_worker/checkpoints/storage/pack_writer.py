@@ -185,7 +185,7 @@ def write_all(file: int, data: bytes | bytearray) -> None:
 def only_in(process: int) -> None:
     """End this process if it is a copy of ``process``: two that write the same would spoil it.
 
-    The user's objects may make one when they are asked for their state, and let it go on as if it were the writer.
+    The user's objects may make one when they are asked for their state, and let it continue as if it were the writer.
     """
     if os.getpid() != process:
         os._exit(1)

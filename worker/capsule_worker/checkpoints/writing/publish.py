@@ -44,7 +44,7 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
 
 @contextlib.contextmanager
 def lease_packs(job: CheckpointJob) -> Iterator[None]:
-    """See that nobody removes what the writers of a job need, whoever else writes meanwhile.
+    """Keep other processes from removing the packs that the writers of a job need.
 
     Raises:
         StorageError: that cannot be done.
