@@ -23,7 +23,7 @@ from IPython.core.history import HistoryManager
 
 from capsule_worker.checkpoints import lazy_restore
 from capsule_worker.checkpoints.checkpointer import Checkpointer
-from capsule_worker.message_loop import _main_module
+from capsule_worker.message_loop import make_main_module
 from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
@@ -40,7 +40,7 @@ _LONGEST, _LARGEST = 40, 32 << 30
 
 
 class Silent:
-    """Stands for the worker's outlet: keeps what cells print, and no more."""
+    """Stands for the worker's output writer: keeps what cells print, and no more."""
 
     def __init__(self) -> None:
         self.gate = InterruptGate()
@@ -75,10 +75,10 @@ class Life:
         self._shell = shell
         self._outlet = outlet
         self._loop = new_event_loop()
-        self._runner = CellRunner(shell, outlet.gate, self._before)
         self._warnings: list[str] = []
         self._checkpointer = Checkpointer(shell, self._loop, lambda _: None, self._warnings.append)
         shell.checkpointer = self._checkpointer
+        self._runner = CellRunner(shell, outlet.gate, self._checkpointer)
 
     def live(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run the cells of a request and return what is to be known of it."""
@@ -115,9 +115,6 @@ class Life:
             "warnings": self._warnings,
             "unsaved": self._checkpointer.status().get("not saved", "nothing"),
         }
-
-    def _before(self, source: str, message: m.ExecuteMessage, number: int) -> None:
-        self._checkpointer.before_cell(source, message.code, number, message.id)
 
     def _run(self, code: str, count: int) -> str:
         message = m.ExecuteMessage(id=f"e{count}", code=code, execution_count=count)
@@ -166,7 +163,7 @@ def serve(modules: list[str]) -> None:
     outlet = Silent()
     # Its thread would not be in the copies.
     setattr(HistoryManager, "enabled", False)  # noqa: B010  # a trait, which stands for its value
-    shell = ZMQInteractiveShell.instance(outlet=outlet, user_module=_main_module())
+    shell = ZMQInteractiveShell.instance(output_writer=outlet, user_module=make_main_module())
     for name in modules:
         importlib.import_module(name)
     lazy_restore.IDLE_SECONDS = 0.0

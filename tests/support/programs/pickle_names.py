@@ -38,7 +38,7 @@ def names_in(data: bytes) -> Iterator[str]:
             memo.append(latest)
             continue
         if opcode.name in {"BINGET", "LONG_BINGET"}:
-            latest = memo[int(str(argument))]
+            latest = memo[int(argument)]  # type: ignore[arg-type]  # these opcodes have one
         else:
             latest = argument if "UNICODE" in opcode.name else None
         if latest is not None:

@@ -14,7 +14,7 @@ from capsule_worker.checkpoints.storage.pack_format import StorageError
 from capsule_worker.checkpoints.writing.job import CheckpointJob, describe
 from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcessWrite, PendingWrite
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
-from capsule_worker.protocol.messages import CheckpointSavedMessage, Message
+from capsule_worker.protocol.messages import CheckpointFailedMessage, CheckpointSavedMessage, Message
 
 #: Seconds that a cell waits, at most, until what was changed before it is out of this process.
 _STAGE_SECONDS = 10.0
@@ -154,6 +154,7 @@ class PendingWrites:
         self.failure = str(error) if is_storage else describe(error)
         if not is_known:
             advice = "Free space or set CAPSULE_HOME; saving" if is_storage else "Saving"
+            self._send(CheckpointFailedMessage(reason=self.failure))
             self._warn(
                 f"Saving failed: {self.failure}. Your cells keep running, but changes since "
                 f"In [{self._changes.cell.number}] would be lost in a crash. {advice} resumes by itself."
@@ -200,7 +201,14 @@ class PendingWrites:
                 self._changes.accept(write)
             if isinstance(write, ForkedWrite):
                 self._changes.reconsider(write)
-            self._send(CheckpointSavedMessage(checkpoint_id=write.job.head.id, number=write.job.head.number))
+            self._send(
+                CheckpointSavedMessage(
+                    checkpoint_id=write.job.head.id,
+                    number=write.job.head.number,
+                    bytes_written=write.outcome.written,
+                    duration=write.outcome.duration,
+                )
+            )
             if self.failure is not None:
                 self.failure = None
                 self._warn("Checkpoints are written again.")

@@ -96,7 +96,7 @@ class ShellState:
         for number, line in enumerate(raw):
             if number:
                 namespace[f"_i{number}"] = line
-        history.go_on(state.get("session", 0))
+        history.continue_session(state.get("session", 0))
         history.output_hist.clear()
         history.output_hist.update({number: _Awaited(number) for number in state["outputs"]})
         for name, number in state["latest"].items():

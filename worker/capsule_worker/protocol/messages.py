@@ -382,6 +382,17 @@ class CheckpointSavedMessage(_Model):
     type: Literal["saved"] = "saved"
     checkpoint_id: str
     number: int
+    #: Size of the data that was written for it, in bytes.
+    bytes_written: int = 0
+    #: Seconds that it took.
+    duration: float = 0.0
+
+
+class CheckpointFailedMessage(_Model):
+    """A checkpoint could not be saved. Not sent again before one was saved."""
+
+    type: Literal["save_failed"] = "save_failed"
+    reason: str
 
 
 class RestoreMessage(_Model):
@@ -542,6 +553,7 @@ FromWorker = Union[
     ErrorMessage,
     InputMessage,
     CheckpointSavedMessage,
+    CheckpointFailedMessage,
     CommandMessage,
     Reply,
 ]

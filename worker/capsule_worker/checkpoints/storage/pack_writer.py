@@ -1,4 +1,4 @@
-"""Writes packs, and brings files to the disk."""
+"""Writes packs and files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from capsule_worker.checkpoints.storage.pack_format import (
     digest_of,
     pack_path,
 )
+from capsule_worker.protocol.fsync import fsync_path
 from capsule_worker.protocol.manifest import Location
 
 #: Compression pays if it leaves no more than this part.
@@ -102,7 +103,7 @@ class PackWriter:
         try:
             os.fsync(self._file)
             self._close()
-            fsync(self._path.parent)
+            fsync_path(self._path.parent)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
 
@@ -161,15 +162,6 @@ def write_file(path: Path, data: bytes) -> None:
     file = os.open(path, _TO_WRITE, 0o600)
     try:
         write_all(file, data)
-    finally:
-        os.close(file)
-
-
-def fsync(path: Path) -> None:
-    """Bring the content of a file, or the entries of a directory, to the disk. Raises OSError."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
     finally:
         os.close(file)
 

@@ -584,11 +584,11 @@ def home(tmp_path: Path) -> tuple[Path, Notebook]:
     """Return a home with a session, one checkpoint in its catalogue, and a namespace that has changed since."""
     home = tmp_path / "home"
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
-        notebook = Notebook(catalogue.directory(session), session)
+        session = catalogue.sessions.begin("kernel", "a.ipynb", this_process()).id
+        notebook = Notebook(catalogue.sessions.directory(session), session)
         notebook.run(MAKE.format(version=1))
         notebook.save()
-        assert len(catalogue.import_incoming(session)) == 1
+        assert len(catalogue.incoming.import_session(session)) == 1
     notebook.run(MAKE.format(version=2))
     return home, notebook
 
@@ -647,8 +647,8 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
         assert carry_out_until(notebook, replace(job, directory=place.directory), crash) == (number == len(calls))
         with Catalogue(tmp_path / "copy") as catalogue:
             if goes_on:
-                catalogue.finish(notebook.session)
-            new = catalogue.import_incoming(notebook.session)
+                catalogue.incoming.finish(notebook.session)
+            new = catalogue.incoming.import_session(notebook.session)
             if goes_on:
                 # The data was handed over before the draft, so the front can do the rest once that is whole.
                 assert len(new) == (number > drafted)
@@ -658,10 +658,10 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
             assert version_of(place, catalogue.manifest(catalogue.checkpoints()[-1].id)) == 1
             # The next one is made from what its process knows: that the one before did not come to anything.
             notebook.carry_out(Writer(replace(next_job, directory=place.directory)))
-            assert len(catalogue.import_incoming(notebook.session)) == 1
+            assert len(catalogue.incoming.import_session(notebook.session)) == 1
             assert version_of(place, latest(catalogue, notebook)) == 2
-            catalogue.collect(notebook.session, LATEST_ONLY, 0.0, writing=True)
+            catalogue.garbage.collect(notebook.session, LATEST_ONLY, 0.0, has_writers=True)
             assert {path.stem for path in pack_paths(place.directory)} == latest(catalogue, notebook).packs
             assert version_of(place, latest(catalogue, notebook)) == 2
-            catalogue.collect(notebook.session, LATEST_ONLY, 0.0, writing=False)
+            catalogue.garbage.collect(notebook.session, LATEST_ONLY, 0.0, has_writers=False)
             assert not list((place.directory / mf.INCOMING).iterdir())
