@@ -139,7 +139,7 @@ class Takeover:
         note = {
             "execution_id": self._last_execution_id,
             "execution_count": self._last_execution_count,
-            "checkpoint": self._checkpointer.changes.head,
+            "checkpoint": self._checkpointer.changes.last.head,
             "current": self._checkpointer.changes.is_up_to_date,
         }
         return standby_fork.fork_standby(self._standby, note, self._own_fds(), self._quiet(), self._close_inherited)

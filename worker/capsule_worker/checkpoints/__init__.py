@@ -1,1 +1,1 @@
-"""Saving the namespace between cells, and bringing it back. ARCHITECTURE.md, "Checkpoints", is the map."""
+"""Checkpoints: save the namespace between cells, and restore it. See docs/explanation/checkpoints.md."""

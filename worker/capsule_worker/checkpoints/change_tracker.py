@@ -70,11 +70,6 @@ class ChangeTracker:
         self._was_active = False
 
     @property
-    def head(self) -> str | None:
-        """The id of the latest checkpoint."""
-        return self.last.head
-
-    @property
     def is_up_to_date(self) -> bool:
         """Whether the latest checkpoint has everything that cells have changed."""
         return not (self._usages or self._changed or self._everything)
@@ -294,11 +289,6 @@ class ChangeTracker:
         self.last, self._index = last, None
 
     # -- restoring -----------------------------------------------------------------------------------------------
-
-    def clear(self) -> None:
-        """Remove all variables."""
-        for name in self.names():
-            del self._namespace[name]
 
     def start_from(self, manifest: mf.Manifest, groups: list[SavedGroup]) -> None:
         """Build on a checkpoint that is being restored as a whole.

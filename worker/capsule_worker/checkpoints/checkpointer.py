@@ -206,7 +206,7 @@ class Checkpointer:
         except Exception as error:
             traceback.print_exc(file=sys.__stderr__)
             self.changes.mark_everything()
-            self.writes.report(error, Path(self._configuration.directory), self.changes.cell.number)
+            self.writes.report(error, Path(self._configuration.directory))
         finally:
             self.schedule.end()
 
@@ -246,8 +246,8 @@ class Checkpointer:
         job = self._job(name, description, tags)
         self.writes.start(job)
         self.writes.wait(tell)
-        if self.changes.head != job.head.id:
-            raise StorageError(self.writes.problem or "the checkpoint was not written")
+        if self.changes.last.head != job.head.id:
+            raise StorageError(f"Could not save the checkpoint: {self.writes.failure}.")
         return job.head.model_copy(
             update={
                 "variables": list(self.changes.variables().values()),
@@ -283,7 +283,7 @@ class Checkpointer:
         head = mf.Manifest.model_construct(
             id=f"{int(now * 1000):011x}{os.urandom(4).hex()}",
             session=configuration.session,
-            parent=self.changes.head,
+            parent=self.changes.last.head,
             number=self._number,
             time=now,
             execution_count=self.changes.cell.number,
@@ -296,14 +296,14 @@ class Checkpointer:
             tags=list(tags),
         )
         self._number += 1
-        return self.changes.job(Path(configuration.directory), head, self._state.take(), self.loading.waiting())
+        return self.changes.job(Path(configuration.directory), head, self._state.save(), self.loading.waiting())
 
     def status(self) -> WorkerCheckpointStatus:
         """Return what is known here of the checkpoints, cut to what a request may carry."""
         from capsule_worker.protocol.messages.requests import MAX_LIST, MAX_TEXT, WorkerCheckpointStatus
 
         unsaved = [(name, variable.reason or "") for name, (_, variable) in self.changes.last.unsaved.items()]
-        problem = self.writes.problem
+        problem = self.writes.failure
         return WorkerCheckpointStatus(
             not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
             problem=problem[:MAX_TEXT] if problem is not None else None,
@@ -332,7 +332,8 @@ class Checkpointer:
         self.writes.wait()
         self.loading.load_all()
         if clear:
-            self.changes.clear()
+            for name in self.changes.names():
+                del self._namespace[name]
         if wanted is None:
             self.changes.definitions.renew()
         restorer = Restorer(
@@ -358,14 +359,14 @@ class Checkpointer:
     def _restore_all(self, restorer: Restorer, manifest: mf.Manifest, *, lazily: bool) -> list[str]:
         try:
             state = restorer.shell_state()
-            notes = self._state.give_back(state)
+            notes = self._state.restore(state)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             state, notes = None, [f"the interpreter's own state: {error}"]
         self.changes.start_from(manifest, restorer.all_kept())
         if self._is_new:
             self.changes.cell = mf.SavedCell(number=manifest.execution_count)
             if state is not None:
-                self._state.give_back_history(state)
+                self._state.restore_history(state)
         if lazily:
             self.loading.start(restorer)
         else:

@@ -56,8 +56,8 @@ class PendingWrites:
         self._write: PendingWrite | None = None
         #: Checkpoints that are staged and not on disk yet, oldest first; the latest state builds on them already.
         self._commits: deque[InProcessWrite] = deque()
-        #: Why the last checkpoint could not be written; None if it was.
-        self.problem: str | None = None
+        #: Why the latest checkpoint could not be written; None if it could.
+        self.failure: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -86,11 +86,7 @@ class PendingWrites:
                 forked = ForkedWrite(job, usages)
             except OSError as error:
                 self._changes.give_back(usages)
-                self.report(
-                    StorageError(f"no process can be started: {error.strerror}"),
-                    job.directory,
-                    job.head.execution_count,
-                )
+                self.report(StorageError(f"no process can be started: {error.strerror}"), job.directory)
                 return
             self._schedule.fork_seconds = time.perf_counter() - began
             self._watch(forked)
@@ -153,24 +149,23 @@ class PendingWrites:
             self._changes.go_back_to(write.before or self._changes.last)
             self._changes.give_back(write.usages)
 
-    def report(self, error: Exception, directory: Path, execution_count: int) -> None:
+    def report(self, error: Exception, directory: Path) -> None:
         """Warn that a checkpoint could not be written, once until one is written again.
 
         Args:
             error: why.
             directory: the session's.
-            execution_count: the number of the cell after which the checkpoint was made.
         """
-        is_known = self.problem is not None
-        self.problem = str(error) if isinstance(error, StorageError) else describe(error)
-        if is_known:
-            return
-        self._send(CheckpointFailedMessage(reason=self.problem))
-        self._warn(
-            f"Saving failed: {self.problem} ({directory}). Your cells keep running, but changes since In"
-            f" [{execution_count}] would be lost in a crash. Free space or set CAPSULE_HOME; saving resumes"
-            " by itself."
-        )
+        is_known, is_storage = self.failure is not None, isinstance(error, StorageError)
+        self.failure = str(error) if is_storage else describe(error)
+        if not is_known:
+            where = f" ({directory})" if is_storage else ""
+            advice = "Free space or set CAPSULE_HOME; saving" if is_storage else "Saving"
+            self._send(CheckpointFailedMessage(reason=self.failure))
+            self._warn(
+                f"Saving failed: {self.failure}{where}. Your cells keep running, but changes since "
+                f"In [{self._changes.cell.number}] would be lost in a crash. {advice} resumes by itself."
+            )
 
     def _all(self) -> list[PendingWrite]:
         """Return everything that is being written, oldest first."""
@@ -178,9 +173,9 @@ class PendingWrites:
 
     def _all_committed(self) -> bool:
         """Wait for the threads; return whether none has failed: a copy of this process could not be told of it."""
-        head = self._changes.head
+        head = self._changes.last.head
         self.wait()
-        return self._changes.head == head
+        return self._changes.last.head == head
 
     def _watch(self, write: PendingWrite) -> None:
         self._write = write
@@ -192,7 +187,7 @@ class PendingWrites:
             return  # `wait` has finished it
         self._finish(write)
         # After a failure the next checkpoint waits for the next cell: a disk that is full stays so for a while.
-        if not self._changes.is_up_to_date and self.problem is None:
+        if not self._changes.is_up_to_date and self.failure is None:
             self._schedule.request()
             self._loop.stop()
 
@@ -207,7 +202,7 @@ class PendingWrites:
             write.outcome = write.collect()
         except Exception as error:
             self._roll_back(write)
-            self.report(error, write.job.directory, write.job.head.execution_count)
+            self.report(error, write.job.directory)
         else:
             if not is_accepted:
                 self._changes.accept(write)
@@ -221,8 +216,8 @@ class PendingWrites:
                     duration=write.outcome.duration,
                 )
             )
-            if self.problem is not None:
-                self.problem = None
+            if self.failure is not None:
+                self.failure = None
                 self._warn("Saving works again.")
         write.close()
 

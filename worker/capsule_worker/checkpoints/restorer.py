@@ -1,4 +1,4 @@
-"""Brings a checkpoint back, group by group, when a group is needed."""
+"""Restores a checkpoint, group by group, when a group is needed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Restorer:
     ) -> None:
         self.namespace = namespace
         self.manifest = manifest
-        #: Why names did not come back.
+        #: Why names could not be restored.
         self.failed: dict[str, str] = {}
         self._reader = PackReader(directory)
         self._definitions = definitions
@@ -60,7 +60,7 @@ class Restorer:
         self._variables = {variable.name: variable for variable in manifest.variables}
         self._definers = {uid: index for index, group in enumerate(manifest.groups) for uid in group.defines}
         self._classes: dict[str, type] = {}
-        #: Why classes did not come back, by id.
+        #: Why classes could not be restored, by id.
         self._broken: dict[str, str] = {}
         #: Groups that are being loaded, each because of the one before it.
         self._loading: list[int] = []
@@ -99,7 +99,7 @@ class Restorer:
             self.load_next()
 
     def load_next(self) -> None:
-        """Load one more group: small ones first, so that most names are there soon."""
+        """Load one more group: small ones first, so that most names exist soon."""
         if self._waiting:
             self._load(min(self._waiting, key=lambda index: self._waiting[index].size))
 
@@ -135,8 +135,8 @@ class Restorer:
     # -- as the unpickler's definer --------------------------------------------------------------------------
 
     def begin(self, uid: str, cls: type) -> None:
-        """Take notice of a class whose attributes follow."""
-        # One that refers to itself in what it is made of is made twice, and the second one thrown away.
+        """Record a class whose attributes follow."""
+        # A class that refers to itself in its arguments is made twice, and the second one is dropped.
         if self._classes.setdefault(uid, cls) is cls:
             self._definitions.remember(uid, cls)
 
@@ -173,7 +173,7 @@ class Restorer:
             values, _ = self._unpickle(record)
         except _Loaded:
             return
-        # Data that is damaged, a library that is not there or that cannot read what another version wrote.
+        # Data that is damaged, a library that is not installed or that cannot read what another version wrote.
         except (Exception, SystemExit) as error:
             self._drop_classes(there)
             self._fail(index, str(error) if isinstance(error, DamagedError) else describe(error))
@@ -193,7 +193,7 @@ class Restorer:
                 self.namespace[name] = value
 
     def _has_begun(self) -> bool:
-        """Whether the classes of the group that is being loaded are there, though not all of what belongs to them."""
+        """Whether the classes of the group that is being loaded exist, though not all of their attributes."""
         defines = self.manifest.groups[self._loading[-1]].defines if self._loading else []
         return bool(defines) and all(uid in self._classes for uid in defines)
 
@@ -211,7 +211,7 @@ class Restorer:
             if self._wanted is None or name in self._wanted:
                 self.failed[name] = reason
                 if self._wanted is not None and name in self.namespace:
-                    continue  # what somebody has is better than nothing
+                    continue  # the value in the namespace is better than none
                 self.namespace[name] = Placeholder(self._variables[name].model_copy(update={"reason": reason}))
 
     def _unpickle(self, record: bytes) -> Any:

@@ -1,18 +1,17 @@
-"""The interpreter's own state: what cells can have changed that is no variable."""
+"""The interpreter's own state: what cells can have changed besides variables."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from capsule_worker.checkpoints.adapters.registry import ADAPTERS
 from capsule_worker.checkpoints.analysis.small_values import is_atom
 from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES
 
-#: What comes back by itself, in this order.
-_PARTS = ("directory", "path", "environment", "extensions", "autoreload")
 #: Variables of the environment that belong to a process, not to its user.
 _OWN_VARIABLES = ("CAPSULE_", "_", "PWD", "OLDPWD", "SHLVL", "JPY_PARENT_PID")
 
@@ -29,7 +28,7 @@ class _Awaited:
 
 
 class ShellState:
-    """Takes and gives back the state of this process and of its shell.
+    """Saves and restores the state of this process and of its shell.
 
     Args:
         shell: IPython's shell.
@@ -44,7 +43,7 @@ class ShellState:
         self._path = list(sys.path)
         self._extensions = set(shell.extension_manager.loaded)
 
-    def take(self) -> dict[str, Any]:
+    def save(self) -> dict[str, Any]:
         """Return the state, made of plain objects only."""
         history = self._shell.history_manager
         namespace = self._shell.user_ns
@@ -68,21 +67,28 @@ class ShellState:
             state["directory"] = os.getcwd()  # noqa: PTH109  # a text is all that is wanted
         return state
 
-    def give_back(self, state: dict[str, Any]) -> list[str]:
-        """Bring ``state`` back, but for the history, and return what did not come back, in words."""
+    def restore(self, state: dict[str, Any]) -> list[str]:
+        """Restore everything but the history; return which parts could not be restored, and why."""
+        parts: dict[str, Callable[[Any], None]] = {
+            "directory": os.chdir,
+            "path": _restore_path,
+            "environment": _restore_environment,
+            "extensions": self._restore_extensions,
+            "autoreload": self._restore_autoreload,
+        }
         failed = []
-        for part in _PARTS:
+        for part, restore in parts.items():
             if part in state:
                 try:
-                    getattr(self, f"_give_{part}")(state[part])
+                    restore(state[part])
                 # A directory that is gone, an extension that is not installed here.
                 except Exception as error:
                     failed.append(f"{part}: {type(error).__name__}: {error}")
         libraries = ADAPTERS.restore_states(state["libraries"])
         return [*failed, *(f"{library}: {reason}" for library, reason in libraries.items())]
 
-    def give_back_history(self, state: dict[str, Any]) -> None:
-        """Bring back ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded."""
+    def restore_history(self, state: dict[str, Any]) -> None:
+        """Restore ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded."""
         history, namespace = self._shell.history_manager, self._shell.user_ns
         parsed, raw = state["inputs"]
         history.input_hist_parsed[:] = parsed
@@ -140,20 +146,7 @@ class ShellState:
         self._changes = {name: value for name, value in changes.items() if not name.startswith(_OWN_VARIABLES)}
         return self._changes
 
-    def _give_environment(self, changes: dict[str, str | None]) -> None:
-        for name, value in changes.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    def _give_path(self, path: list[str]) -> None:
-        sys.path[:] = path
-
-    def _give_directory(self, directory: str) -> None:
-        os.chdir(directory)
-
-    def _give_extensions(self, names: list[str]) -> None:
+    def _restore_extensions(self, names: list[str]) -> None:
         for name in names:
             self._shell.extension_manager.load_extension(name)
 
@@ -164,6 +157,18 @@ class ShellState:
             return None
         return "2" if reloader.check_all else "1"
 
-    def _give_autoreload(self, mode: str | None) -> None:
+    def _restore_autoreload(self, mode: str | None) -> None:
         if mode is not None:
             self._shell.run_line_magic("autoreload", mode)
+
+
+def _restore_path(path: list[str]) -> None:
+    sys.path[:] = path
+
+
+def _restore_environment(changes: dict[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -17,7 +17,7 @@ from capsule_worker.checkpoints import adapters
 from capsule_worker.checkpoints.adapters.base import Adapter, Reducer, name_of
 from capsule_worker.checkpoints.adapters.known_libraries import PARTS_OF, RETAIN_NOTHING
 
-#: The library of the standard library's modules, which is always there.
+#: The library that all modules of the standard library belong to; it needs no import.
 STANDARD_LIBRARY = "stdlib"
 #: Modules of this package that are not adapters.
 _NOT_ADAPTERS = frozenset({"base", "known_libraries", "registry"})

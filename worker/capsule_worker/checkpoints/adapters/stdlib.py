@@ -75,7 +75,7 @@ def _reduce_condition(condition: Any) -> Any:
 
 def _reduce_process(process: subprocess.Popen[Any]) -> Any:
     if process.returncode is None:
-        raise pickle.PicklingError("a process that nobody has waited for")
+        raise pickle.PicklingError("a process that has not been waited for")
     return NotImplemented
 
 

@@ -1,4 +1,4 @@
-"""What of the notebook runs beside its cells: threads, tasks, and functions that are called with each cell."""
+"""Code of the notebook that runs alongside its cells: threads, tasks, and functions that are called with each cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from capsule_worker.process import execution_context
 
 
 def background_activity(loop: asyncio.AbstractEventLoop) -> str | None:
-    """Return what of the notebook runs beside its cells, if anything does."""
+    """Return which thread or task of the notebook runs alongside its cells; None if none does."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not execution_context.is_ours(thread):
             return f"thread {thread.name!r} runs"
@@ -29,7 +29,7 @@ def fork_unsafe_threads() -> str | None:
 
 
 def hooks(shell: Any) -> bool:
-    """Whether functions of the notebook are called with each cell, or with what it shows, or somebody debugs."""
+    """Whether functions of the notebook are called with each cell, or with what it shows, or a debugger is attached."""
     if OfThread.registered or (shell.client_debugger is not None and shell.client_debugger.attached):
         return True
     namespace = shell.user_ns

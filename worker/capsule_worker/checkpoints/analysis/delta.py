@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class GroupView(Protocol):
-    """A group of variables and classes, as far as it matters here."""
+    """The part of a group of variables and classes that is needed here."""
 
     names: list[str]
     defines: list[str]
@@ -46,7 +46,7 @@ def delta(
         present: the user's names; whether the value of each is *plain*: immutable, and sharing nothing.
         changed: names that were bound to something else, or are new.
         reached: names whose objects may have been changed, or that may have been bound anew; None for all.
-        waiting: names that are on disk and not loaded: nobody can have changed them.
+        waiting: names that are on disk and not loaded: no cell can have changed them.
     """
     kept, stale, dirty = [], [], []
     definers = []

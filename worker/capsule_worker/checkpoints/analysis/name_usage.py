@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-#: Who uses these may reach every variable without naming it.
+#: Code that uses these may reach every variable without naming it.
 REACHES_ALL = frozenset(
     {
         "exec",
@@ -35,7 +35,7 @@ REACHES_ALL = frozenset(
         "sys.modules",
         "user_ns",
         "ctypes",
-        # Who debugs may type anything.
+        # A user who debugs may type anything.
         "breakpoint",
         "set_trace",
         "post_mortem",
@@ -51,9 +51,9 @@ _HARMLESS = frozenset(
     "reload_ext rm rmdir save sc set_env sx system tb unalias unload_ext uv who who_ls whos writefile file html "
     "javascript js latex markdown svg bash sh script".split()
 )
-#: Magics that run the code that they are given, in its place.
-#: Statements that bind nothing, as far as the names in them do not.
+#: Statements that bind nothing, unless the names in them do.
 _LOOKING = (ast.Expr, ast.Pass, ast.If, ast.While, ast.For, ast.With, ast.Assert, ast.Raise, ast.Assign, ast.AugAssign)
+#: Magics that run the code that they are given, in its place.
 _RUNNING = frozenset({"time", "timeit", "prun", "capture", "memit", "mprun", "lprun"})
 
 
@@ -144,7 +144,7 @@ def _imported(node: ast.Import | ast.ImportFrom, names: set[str], modules: set[s
         modules.add(root)
         names.update(alias.asname or alias.name for alias in node.names)
         if node.names[0].name == "*":
-            return "import *"  # nobody can say which names that binds
+            return "import *"  # which names that binds is unknown
         dangerous = REACHES_ALL.intersection(alias.name for alias in node.names) - _BUILT_IN
         if root == "sys" and any(alias.name == "modules" for alias in node.names):
             return "sys.modules"

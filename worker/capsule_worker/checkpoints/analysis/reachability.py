@@ -2,7 +2,7 @@
 
 The walk goes from names to the groups that they are saved in (what shares objects is saved together), from functions
 and classes to the names that their code uses, and through the hidden places where a module, a generator or a connection
-may keep an object of the notebook (`Links`). It looks at no data. When in doubt, the answer is "all".
+may keep an object of the notebook (`HiddenReferences`). It looks at no data. When in doubt, the answer is "all".
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GroupIndex:
         self._add(groups)
 
     def renew(self, before: Sequence[Group], after: Sequence[Group]) -> None:
-        """Take notice of other groups, most of which are the same objects as before."""
+        """Replace groups by others, most of which are the same objects as before."""
         stay, were = set(map(id, after)), set(map(id, before))
         for group in before:
             if id(group) not in stay:
@@ -69,7 +69,7 @@ class GroupIndex:
 
 
 class HiddenReferences:
-    """Knows what may be held where nobody can look: by a module, or by an object that cannot be saved.
+    """Knows what may be held where the walk cannot look: by a module, or by an object that cannot be saved.
 
     A key is the root of a module's name, or that of a variable with ``:`` before it.
     """
@@ -102,7 +102,7 @@ class ReachableNames:
     Args:
         names: the names; None for all.
         reason: why it is all.
-        joins: what may be held where from now on, to be told to `Links`.
+        joins: what may be held where from now on, for `HiddenReferences.join`.
     """
 
     names: set[str] | None
@@ -123,7 +123,7 @@ def reachable_names(
         usages: what the source of each uses.
         namespace: the variables as they are now.
         index: what shares objects with what, as far as it was saved.
-        links: what is held where.
+        links: what is held in hidden places.
         unsaveable: names whose values cannot be looked into.
     """
     walk = _Walk(namespace, index, links, unsaveable)
@@ -133,7 +133,7 @@ def reachable_names(
         walk.use(each.names)
         for root in each.modules:
             walk.meet(root)
-    walk.go_on()
+    walk.run()
     return walk.result()
 
 
@@ -155,7 +155,7 @@ class _Walk:
         self.reason: str | None = None
 
     def use(self, names: Iterable[str]) -> None:
-        """Take notice of names that code uses."""
+        """Add names that code uses."""
         for name in names:
             if name in self._names:
                 continue
@@ -167,7 +167,7 @@ class _Walk:
                 self.use(each for each in self._index.by_name if _OUTPUT.match(each))
 
     def meet(self, root: str) -> None:
-        """Take notice of a module, and of those that it may call."""
+        """Add a module, and those that it may call."""
         if root in self._keys or not can_retain(root):
             return
         for each in sorted(_called_by(root, len(sys.modules))):
@@ -175,7 +175,8 @@ class _Walk:
                 self._keys.add(each)
                 self.use(self._links.held_by(each))
 
-    def go_on(self) -> None:
+    def run(self) -> None:
+        """Follow everything that was added."""
         while self._queue:
             name = self._queue.pop()
             if name in self._unsaveable:
@@ -331,7 +332,7 @@ def _called_by(root: str, _count: int) -> frozenset[str]:
 
     Args:
         root: the one.
-        _count: the number of modules there are: with another one the answer may be another.
+        _count: the number of imported modules: the answer depends on it.
     """
     modules: dict[str, list[types.ModuleType]] = {}
     for name, module in list(sys.modules.items()):
@@ -355,7 +356,7 @@ def _called_by(root: str, _count: int) -> frozenset[str]:
 
 
 def _held_by(function: Any) -> tuple[Any, ...]:
-    """Return what stands behind a callable that is no plain function."""
+    """Return what stands behind a callable that is not a plain function."""
     if isinstance(function, types.MethodType):
         return function.__func__, type(function.__self__)
     if isinstance(function, functools.partial):

@@ -1,4 +1,4 @@
-"""Which values can be pickled between two cells without anybody noticing: small, and without code of anybody else."""
+"""Which values can be pickled between two cells without a noticeable delay: small, and without foreign code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_BITS = 100_000
 
 
 def is_atom(value: Any) -> bool:
-    """Whether a value is small, cannot be changed, and shares nothing with others as far as anybody can tell."""
+    """Whether a value is small, cannot be changed, and shares nothing with others as far as cells can tell."""
     kind = type(value)
     if kind is int:
         return bool(value.bit_length() < _MAX_BITS)
@@ -36,7 +36,7 @@ def _is_importable(module: types.ModuleType) -> bool:
 
 
 def are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
-    """Whether all of ``values`` together are small and of types that run nobody's code when they are pickled."""
+    """Whether ``values`` together are small, and of types that run no code of the notebook when they are pickled."""
     try:
         return _are_small(values, namespace)
     except Exception:  # objects that do not even let themselves be looked at

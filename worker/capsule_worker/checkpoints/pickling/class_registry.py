@@ -33,13 +33,13 @@ class ClassRegistry:
         return uid
 
     def remember(self, uid: str, cls: type) -> None:
-        """Take notice of a class that was restored under an id."""
+        """Record a class that was restored under an id."""
         reference = weakref.ref(cls)
         self._known[id(cls)] = (uid, reference)
         self._classes[uid] = reference
 
     def learn(self, uids: Iterable[str]) -> None:
-        """Take notice of classes that were saved by a copy of this process, under the ids that it gave them."""
+        """Record classes that were saved by a copy of this process, under the ids that it gave them."""
         fresh = {uid for uid in uids if uid.startswith(self._token) and uid not in self._classes}
         for cls in _living(object) if fresh else ():
             uid = self.id_of(cls)

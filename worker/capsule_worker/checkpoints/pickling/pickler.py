@@ -1,14 +1,14 @@
-"""Objects to bytes and back, such that a namespace behaves afterwards as if nothing had happened.
+"""Pickles a namespace such that it behaves after a restore as if nothing had happened.
 
-cloudpickle is the base. What it does otherwise, or not at all:
+cloudpickle is the base. What is different here:
 
-- functions of the notebook get the live namespace as their globals, closures that share a variable go on sharing it;
-- classes of the notebook are *definitions*: saved once under an id, referred to by it from everywhere else;
-- what a class or an object does when it is made is not done again, since its state has all that came of it;
+- functions of the notebook get the live namespace as their globals; closures that share a variable still share it;
+- classes of the notebook are *definitions*: saved once under an id, and referred to by it from all other pickles;
+- code that runs when a class or an object is made does not run again: its results are in the saved state;
 - arrays that share memory share it afterwards, and pandas knows of it where it keeps account of that;
-- files that are read are opened again at their position; locks that nobody holds come back, unlocked.
+- files that are read are opened again at their position; locks that are not held are restored, unlocked.
 
-How single kinds of objects are taken apart is in `reducing` and `reducing_libraries`; `rebuilding` makes them again.
+`reducers` and the adapters take single kinds of objects apart; `reconstruct` and the adapters make them again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from capsule_worker.checkpoints.pickling.reducers import (
 #: Buffers below this many bytes stay within the pickle: they are not worth a file position of their own.
 SMALL_BUFFER = 64 * 1024
 
-#: Objects of these types may be shared by variables that are saved apart: nobody can tell whether they are the same.
+#: Objects of these types may be shared by variables that are saved apart: no code can tell the difference.
 _ATOMS: frozenset[type] = frozenset(
     {
         str,
@@ -70,7 +70,7 @@ _ATOMS: frozenset[type] = frozenset(
         type(NotImplemented),
     }
 )
-#: Modules whose functions are in pickles because we put them there.
+#: Modules whose functions are in pickles because Capsule puts them there.
 _OURS = frozenset({"builtins", "capsule_worker", "cloudpickle", "ipykernel", "__main__"})
 
 
@@ -87,7 +87,7 @@ class Definer(Protocol):
     namespace: dict[str, Any]
 
     def begin(self, uid: str, cls: type) -> None:
-        """Take notice of a class whose attributes follow."""
+        """Record a class whose attributes follow."""
 
     def find(self, uid: str) -> type:
         """Return a class."""
@@ -127,7 +127,7 @@ def _anchors(namespace: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class _Anchor:
-    """Stands in a pickle for an object that is there before anything is loaded.
+    """Stands in a pickle for an object that exists before anything is loaded.
 
     Args:
         number: which one.
@@ -140,7 +140,7 @@ class _Anchor:
 
 
 class _Settled:
-    """Comes behind the anchors in a pickle."""
+    """Follows the anchors in a pickle."""
 
 
 def _anchor(anchor: _Anchor) -> Any:
@@ -148,7 +148,7 @@ def _anchor(anchor: _Anchor) -> Any:
 
 
 def _reduce_code(code: types.CodeType) -> Any:
-    """Keep the file that code is from, which cloudpickle 3.1.3 leaves out: tracebacks and breakpoints go by it."""
+    """Keep the file that code is from, which cloudpickle 3.1.3 leaves out: tracebacks and breakpoints need it."""
     made, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
     return made, tuple(code.co_filename if each == "<dynamic-code>" else each for each in arguments)
 
@@ -168,7 +168,7 @@ class NamespacePickler(cloudpickle.Pickler):
     ) -> None:
         #: Large buffers, in order.
         self.buffers: list[pickle.PickleBuffer] = []
-        # Nothing that is held here refers to the pickler: it shall be gone, with its memo, once nobody needs it.
+        # Nothing in here refers to the pickler, so that it is freed with its memo as soon as the writer drops it.
         super().__init__(file, protocol=5, buffer_callback=_taker(self.buffers))
         self._namespace = namespace
         self._definitions = definitions
@@ -176,7 +176,7 @@ class NamespacePickler(cloudpickle.Pickler):
         #: How objects of the types that were met are reduced.
         self._reducers: dict[type, Callable[[Any], Any]] = {_Anchor: _anchor, types.CodeType: _reduce_code}
         self._anchors = [_Anchor(number, value) for number, value in enumerate(_anchors(namespace))]
-        #: Addresses of the dicts that are variables; None before anybody has asked.
+        #: Addresses of the dicts that are variables; None until they are needed.
         self._dicts: set[int] | None = None
         #: Classes that were referred to, by id.
         self.needs: dict[str, type] = {}
@@ -186,7 +186,7 @@ class NamespacePickler(cloudpickle.Pickler):
         self.modules: set[str] = set()
 
     def dump(self, obj: Any) -> Any:
-        """Pickle an object, behind what it may refer to although it is there before anything is loaded."""
+        """Pickle an object, after the anchors: objects that exist before anything is loaded."""
         return super().dump((self._anchors, _Settled(), obj))
 
     def shareable(self) -> set[int]:
@@ -207,7 +207,7 @@ class NamespacePickler(cloudpickle.Pickler):
         return found
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce what is special here; leave the rest to cloudpickle."""
+        """Reduce an object that needs special treatment; leave others to cloudpickle."""
         kind = type(obj)
         reducer = self._reducers.get(kind)
         if reducer is None:
@@ -226,7 +226,7 @@ class NamespacePickler(cloudpickle.Pickler):
         return reduce_exception if issubclass(kind, BaseException) else reducer_for_class(kind)
 
     def _own(self, obj: Any) -> Any:
-        """Reduce what it takes the pickler for."""
+        """Reduce a function, a class or a module, which depends on the pickler."""
         if isinstance(obj, types.FunctionType):
             return self._any_function(obj)
         if isinstance(obj, type):
@@ -280,7 +280,7 @@ class NamespacePickler(cloudpickle.Pickler):
             made: Any = cls
             return operator.mul, (made._type_, made._length_)
         reduced = super().reducer_override(cls)
-        if not isinstance(reduced, tuple) or len(reduced) < 6:  # noqa: PLR2004  # cloudpickle's way with its own
+        if not isinstance(reduced, tuple) or len(reduced) < 6:  # noqa: PLR2004  # how cloudpickle reduces a class by value
             self._met(cls)
             return reduced  # a class that can be imported
         uid = self._definitions.id_of(cls)
@@ -310,7 +310,7 @@ def _taker(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer]
 
 
 def _ours(_: Any) -> Any:
-    """Stand for the pickler's own ways."""
+    """Stand for the reducers of the pickler itself."""
     return NotImplemented
 
 
@@ -358,8 +358,8 @@ class NamespaceUnpickler(pickle.Unpickler):
 
     def __init__(self, file: Any, buffers: Iterable[Any], definer: Definer) -> None:
         super().__init__(file, buffers=buffers)
-        # What is found goes into the memo. It does not refer to the unpickler: that shall be gone, with its memo, once
-        # an object is loaded, for nobody else holds what the notebook has let go.
+        # What is found goes into the memo. It does not refer to the unpickler: that is freed, with its memo,
+        # once an object is loaded: the memo would keep what the notebook has dropped.
         self._found: dict[str, Callable[..., Any]] = {
             "make_function": functools.partial(_make_function, definer),
             "find_class": definer.find,

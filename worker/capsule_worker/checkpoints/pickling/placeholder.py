@@ -8,7 +8,7 @@ from capsule_worker.protocol.manifest import Variable
 
 
 class NotRestoredError(RuntimeError):
-    """A variable is used whose value could not be brought back. The message says why, and which cell to run again."""
+    """A variable is used whose value could not be restored. The message says why, and which cell to run again."""
 
 
 class Placeholder:
@@ -58,7 +58,7 @@ def variable_of(value: Any) -> Variable | None:
 
 
 def message_for(variable: Variable) -> str:
-    """Say what a variable was, why it is not there, and what to do."""
+    """Return a text that says what a variable was, why it was not restored, and what to do."""
     text = f"{variable.name!r} ({variable.type}) did not come back: {variable.reason or 'it was not saved'}"
     if variable.cell is not None:
         text += f". Run In [{variable.cell.number}] again to make it anew: {variable.cell.line}"

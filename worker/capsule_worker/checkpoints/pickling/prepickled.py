@@ -15,7 +15,7 @@ from typing import Any
 from capsule_worker.checkpoints.analysis.reachability import root_of
 
 #: Seconds that pickling one value may take here: the notebook waits for it.
-_PATIENCE = 5.0
+_TIMEOUT_SECONDS = 5.0
 
 
 class Prepickled:
@@ -36,7 +36,7 @@ class PrepickledCache:
         self._types: dict[type, bool] = {}
 
     def consider(self, value: Any) -> bool:
-        """Take notice that a copy has failed with ``value``; return whether it works here. A type is tried once."""
+        """Record that a copy has failed with ``value``; return whether it works here. A type is tried once."""
         kind = type(value)
         if kind not in self._types:
             self._types[kind] = _is_from_library(kind) and _pickled(value) is not None
@@ -73,5 +73,5 @@ def _pickled(value: Any) -> bytes | None:
 
     thread = threading.Thread(target=act, name="capsule-pickle", daemon=True)
     thread.start()
-    thread.join(_PATIENCE)
+    thread.join(_TIMEOUT_SECONDS)
     return results[0] if results else None

@@ -1,4 +1,4 @@
-"""What pickles refer to: makes objects again from what they were reduced to.
+"""Functions that pickles refer to: they make objects again from what these were reduced to.
 
 The names and places of these functions are part of the format.
 """
@@ -35,7 +35,7 @@ def make_class(*_: Any) -> Any:
 
 
 def find_anchor(*_: Any) -> Any:
-    """Find an object that is there before anything is loaded; the unpickler knows how."""
+    """Find an object that exists before anything is loaded; the unpickler knows how."""
     raise pickle.UnpicklingError("what is in a notebook can only be loaded into one")
 
 

@@ -1,4 +1,4 @@
-"""How functions, classes and objects of the notebook are reduced to what `rebuilding` makes them from again."""
+"""Reducers of functions, classes and objects of the notebook; `reconstruct` makes them again."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def reduce_plain_class(cls: type, bases: tuple[Any, ...], space: dict[str, Any],
     """Return how a class is made, from what, and its state."""
     space = {**space, "__qualname__": cls.__qualname__}
     if type(cls) is type and bases is not cls.__bases__:
-        # What stood there made the class, as NamedTuple does; it shall not do so again.
+        # An object among the bases made the class, as NamedTuple does; it must not do so again.
         space["__orig_bases__"], bases = bases, cls.__bases__
     own = (types.MemberDescriptorType, types.GetSetDescriptorType)
     members = [name for name, value in vars(cls).items() if isinstance(value, own) and value.__objclass__ is cls]
-    # The names of slots are kept there by the one who pickles.
+    # Pickling adds the names of slots.
     attributes = {name: value for name, value in attributes.items() if name not in {*members, "__slotnames__"}}
     if "__slots__" in attributes:
         slots = attributes.pop("__slots__")

@@ -1,4 +1,4 @@
-"""Writes packs, and brings files to the disk."""
+"""Writes packs and files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from capsule_worker.checkpoints.storage.pack_format import (
     digest_of,
     pack_path,
 )
+from capsule_worker.protocol.fsync import fsync_path
 from capsule_worker.protocol.manifest import Location
 
 #: Compression pays if it leaves no more than this part.
@@ -102,7 +103,7 @@ class PackWriter:
         try:
             os.fsync(self._file)
             self._close()
-            fsync(self._path.parent)
+            fsync_path(self._path.parent)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
 
@@ -165,15 +166,6 @@ def write_file(path: Path, data: bytes) -> None:
         os.close(file)
 
 
-def fsync(path: Path) -> None:
-    """Bring the content of a file, or the entries of a directory, to the disk. Raises OSError."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
 def write_all(file: int, data: bytes | bytearray) -> None:
     """Write all of ``data``, however little the system takes at a time."""
     with memoryview(data) as view:
@@ -185,7 +177,7 @@ def write_all(file: int, data: bytes | bytearray) -> None:
 def only_in(process: int) -> None:
     """End this process if it is a copy of ``process``: two that write the same would spoil it.
 
-    The user's objects may make one when they are asked for their state, and let it go on as if it were the writer.
+    The user's objects may make one when they are asked for their state, and let it continue as if it were the writer.
     """
     if os.getpid() != process:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Copies of this process, made by fork, that work while it goes on.
+"""Copies of this process, made by fork, that work while it continues.
 
 This process forks a *guardian*, which forks a *writer*. The writer does what may fail, in whatever way the user's
 objects make it fail; the guardian watches it, ends it, and has another one try again without what was at fault.
@@ -23,8 +23,8 @@ from capsule_worker.process import children, orphan_cleanup
 
 #: Seconds without any progress after which a writer hangs.
 HANG = 10.0
-#: Seconds between two looks at a writer's progress.
-_LOOK = 0.25
+#: Seconds between two checks of a writer's progress.
+_POLL_SECONDS = 0.25
 #: Bytes that a writer may use beyond what it began with: at least this, and this part of what it began with.
 _ROOM, _PART = 1 << 30, 0.3
 #: Bytes of addresses that allocators set aside without using them: that of Arrow takes 1 GB at a time.
@@ -72,7 +72,7 @@ class Progress:
 
     @property
     def staged(self) -> bool:
-        """Whether all that is left is to bring it to the disk, which anybody can do, though not whether it was done."""
+        """Whether it only remains to bring it to the disk, which any process can do, though not whether it was done."""
         return bool(self._memory[self._END + 1]) and not self.done
 
     def stage(self) -> None:
@@ -81,7 +81,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Whether all of it was done. That a writer ended well is no proof: what the user's objects call may end it."""
+        """Whether all of it was done. Status 0 of a writer does not prove it: the user's objects may end it."""
         return bool(self._memory[self._END])
 
     def finish(self) -> None:
@@ -96,7 +96,7 @@ class Progress:
 def fork_guardian(guard: Callable[[], NoReturn]) -> None:
     """Fork a process that runs ``guard``.
 
-    The guardian is nobody's child, so that code which waits for any child of its own does not meet it.
+    The guardian is not a child of this process, so that code which waits for any child of its own does not meet it.
     """
     sys.stdout.flush()
     pid = orphan_cleanup.fork_writer()
@@ -137,7 +137,7 @@ def watch(progress: Progress, write: Callable[[], None], blame: Callable[[str, s
         if not unit or unit in blamed:
             return False
         if how == _KILLED and unit not in pardoned:
-            # Whoever did it may have had nothing to do with what was being saved: the system, short of memory.
+            # The cause may have nothing to do with what was being saved: a system that is short of memory.
             pardoned.add(unit)
             continue
         blamed.add(unit)
@@ -171,9 +171,9 @@ def _wait(pid: int, progress: Progress, hang: float) -> str | None:
     room = max(_ROOM, int(began * _PART))
     fault = None
     try:
-        while not poller.poll(_LOOK * 1000):
+        while not poller.poll(_POLL_SECONDS * 1000):
             steps, _, unit = progress.look()
-            still = still + _LOOK if unit and steps == before else 0.0
+            still = still + _POLL_SECONDS if unit and steps == before else 0.0
             before = steps
             if still >= hang:
                 fault = f"{HANGS} for {hang:g} s"
@@ -204,7 +204,7 @@ def _describe(status: int) -> str:
 
 
 def _silence() -> None:
-    """Let nothing that the user's objects print or ask for reach anybody."""
+    """Discard what the user's objects print, and give them no input."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -213,7 +213,7 @@ def _silence() -> None:
 
 
 def _memory_of(pid: int) -> int:
-    """Return how many bytes of memory a process has that is no file's."""
+    """Return how many bytes of memory a process has that do not belong to a file."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from capsule_worker.checkpoints.storage.pack_format import StorageError, pack_path
-from capsule_worker.checkpoints.storage.pack_writer import fsync, write_all
+from capsule_worker.checkpoints.storage.pack_writer import write_all
 from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.protocol import manifest as mf
+from capsule_worker.protocol.fsync import fsync_path
 
 
 def draft_of(directory: Path, manifest: mf.Manifest) -> Path:
@@ -30,10 +31,10 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
         StorageError: the disk is full, or cannot be written.
     """
     try:
-        fsync(draft)
+        fsync_path(draft)
         draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
         counts()
-        fsync(draft.parent)
+        fsync_path(draft.parent)
     except FileNotFoundError as error:
         if draft.with_name(draft.name + mf.DAMAGED_SUFFIX).exists():
             raise StorageError(f"{draft}: a front has taken its writer for dead") from error
@@ -44,7 +45,7 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
 
 @contextlib.contextmanager
 def lease_packs(job: CheckpointJob) -> Iterator[None]:
-    """See that nobody removes what the writers of a job need, whoever else writes meanwhile.
+    """Keep other processes from removing the packs that the writers of a job need.
 
     Raises:
         StorageError: that cannot be done.
@@ -76,8 +77,8 @@ def finish_staged(job: CheckpointJob) -> None:
     pack = pack_path(job.directory, pack_name(job.head))
     try:
         with contextlib.suppress(FileNotFoundError):  # there was nothing new
-            fsync(pack)
-        fsync(pack.parent)
+            fsync_path(pack)
+        fsync_path(pack.parent)
     except OSError as error:
         raise StorageError(f"{pack}: {error.strerror}") from error
     publish(draft_of(job.directory, job.head))

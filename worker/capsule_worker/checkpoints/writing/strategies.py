@@ -55,7 +55,7 @@ class PendingWrite(ABC):
         self.job = job
         self.usages = usages
         self.started = time.time()
-        #: What comes of it if it does not fail.
+        #: The checkpoint, if it does not fail.
         self.outcome: Outcome | None = None
         #: What was known before it, where more was built on it before it was done.
         self.before: LastCheckpoint | None = None
@@ -73,7 +73,7 @@ class PendingWrite(ABC):
 
     @abstractmethod
     def unwatch(self) -> None:
-        """Have nobody told."""
+        """Call no function when it is done or has failed."""
 
     @abstractmethod
     def wait(self, seconds: float | None) -> bool:
@@ -81,14 +81,14 @@ class PendingWrite(ABC):
 
     @abstractmethod
     def collect(self) -> Outcome:
-        """Return what came of it, when it is done.
+        """Return the checkpoint, when it is done.
 
         Raises:
             Exception: it failed.
         """
 
     def close(self) -> None:
-        """Let go what it holds."""
+        """Release what it holds."""
         self.unwatch()
 
 
@@ -187,7 +187,7 @@ class ForkedWrite(PendingWrite):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = forked_writer.Progress()
         self._result = os.memfd_create("capsule-outcome")
-        #: Becomes readable when nobody holds the other end any more.
+        #: Becomes readable when no process has the other end open any more.
         self._done, writing = os.pipe()
         try:
             forked_writer.fork_guardian(self._guard)
@@ -198,7 +198,7 @@ class ForkedWrite(PendingWrite):
             os.close(writing)
 
     def _guard(self) -> NoReturn:
-        """See to it that it is written. Runs in a copy of this process."""
+        """Ensure that it is written. Runs in a copy of this process."""
         os.close(self._done)
         blamed: dict[str, str] = {}
         try:
@@ -219,11 +219,11 @@ class ForkedWrite(PendingWrite):
             writer.prepare(rewrite=True)
             outcome = writer.stage()
             _store(self._result, b"\1" + dump_outcome(outcome, self.job))
-            # From now on nobody does it over again: others might have seen it.
+            # From now on it is not repeated: others might have seen it.
             self._progress.stage()
             writer.commit()
             self._progress.finish()
-        # The user's objects are dealt with where they are pickled: what arrives here is the disk's fault, or ours.
+        # Errors of the user's objects are handled where they are pickled: this one is the disk's, or internal.
         except Exception as error:
             self._fail(str(error) if isinstance(error, StorageError) else describe(error))
             self._progress.finish()
@@ -265,7 +265,7 @@ class ForkedWrite(PendingWrite):
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python from looking through all objects of the notebook because a few thousand of ours are made."""
+    """Keep Python from looking through all objects of the notebook because a few thousand are made here."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -52,7 +52,7 @@ class _Pickled:
 
 
 class Writer:
-    """Carries out one job.
+    """Performs one job.
 
     Args:
         job: what is to be done.
@@ -113,9 +113,9 @@ class Writer:
         self._kept = kept
 
     def stage(self) -> Outcome:
-        """Hand all of it to the system, the manifest last, as a draft; return what comes of it if nothing fails.
+        """Hand all of it to the system, the manifest last, as a draft; return the checkpoint that is to be.
 
-        If this process ends before ``commit``, a front that goes on can do the rest.
+        If this process ends before ``commit``, another front can do the rest.
 
         Raises:
             StorageError: the disk is full, or cannot be written.
@@ -143,7 +143,7 @@ class Writer:
         return Outcome(kept, shell, unsaved, size, written, duration)
 
     def commit(self) -> None:
-        """Bring it to the disk, after ``stage``; its manifest gets its name, and counts, when all else is there.
+        """Bring it to the disk, after ``stage``; its manifest gets its name, and counts, when all else is on disk.
 
         Raises:
             StorageError: the disk is full, or cannot be written.
@@ -153,9 +153,9 @@ class Writer:
         publish(self._draft, self._note_published)
 
     def discard(self) -> None:
-        """Remove what was written of a checkpoint that comes to nothing.
+        """Remove what was written of a checkpoint that failed.
 
-        The draft stands for the data: if it is there no more, a front has finished what it took for a dead writer's,
+        The draft stands for the data: if it is gone, a front has finished what it took for a dead writer's,
         and the data is needed.
         """
         if self._published:
@@ -299,7 +299,7 @@ class Writer:
     # -- keeping ---------------------------------------------------------------------------------------------
 
     def _keep(self, piece: _Pickled) -> SavedGroup:
-        """Write a group's buffers and record, unless all of it is there already."""
+        """Write a group's buffers and record, unless all of it is on disk already."""
         pickler, unit = piece.pickler, piece.unit
         if self._progress is not None:
             self._progress(self._pack.written, label_of(unit))  # a file that an array is mapped from may be gone
