@@ -167,7 +167,7 @@ async def test_a_cell_takes_four_requests_whether_it_has_an_outcome_or_none(tmp_
     connection.asked.clear()
     cell = connected.start("e2")
     await connected.worker.receive()
-    connected.bridge.worker_died(lambda execution_id: WorkerDied("it died", execution_id))
+    connected.process.die("it died")
     with pytest.raises(WorkerDied, match="it died"):
         await asyncio.wait_for(cell, DEADLINE)
     await connected.close()

@@ -20,8 +20,8 @@ HELD = """
 import gc, msgpack, os, socket, struct, sys, time
 from capsule_worker.protocol import encode, messages as m
 sys.stdout.flush()
-server = next(o for o in gc.get_objects() if type(o).__name__ == 'Server')
-sock, running = server._channel._sock, server._executing
+loop = next(o for o in gc.get_objects() if type(o).__name__ == 'MessageLoop')
+sock, running = loop._channel._sock, loop._running_id
 others = [socket.socket(fileno=os.dup(int(fd))) for fd in os.listdir('/proc/self/fd')
           if os.path.exists(f'/proc/self/fd/{fd}') and os.readlink(f'/proc/self/fd/{fd}').startswith('socket:')]
 others = [one for one in others if one.family == socket.AF_UNIX and one.type == socket.SOCK_SEQPACKET]
@@ -50,16 +50,18 @@ IGNORED = {
         "for one in ('', 'other', 'exec.1'):\n    push(encode(m.ResultMessage(execution_id=one, status='ok',"
         " execution_count=1, next_execution_count=10 ** 15, execution_time=0)))"
     ),
-    "errors of questions that nobody asked": (
+    "errors of requests that no process sent": (
         "push(encode(m.ErrorMessage(request_id='1', error_type='KeyboardInterrupt', message='x' * 100_000)))"
     ),
-    "answers that nobody waits for": ("push(encode(m.RestoreReplyMessage(request_id='7', restored=['a'] * 10_000)))"),
+    "answers without a pending request": (
+        "push(encode(m.RestoreReplyMessage(request_id='7', restored=['a'] * 10_000)))"
+    ),
     "being ready, again and again": (
         "for _ in range(100): push(encode(m.ReadyMessage(protocol_version=99, worker_version='', pid=1,"
         " python_version='', ipython_version='', executable='', banner='', startup_time=0)))"
     ),
     "checkpoints that are none": (
-        "for number in (-1, 0, 10 ** 18): push(encode(m.SavedMessage(checkpoint_id='../..', number=number)))"
+        "for number in (-1, 0, 10 ** 18): push(encode(m.CheckpointSavedMessage(checkpoint_id='../..', number=number)))"
     ),
     "commands that are none": (
         "for words in ('', '__class__', 'restore', 'undo'):\n    push(encode(m.CommandMessage(id='c', "
@@ -95,7 +97,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_breaks_the_protocol_ends_the_worker_and_no_more(one: Kernel, what: str) -> None:
+def test_a_protocol_violation_ends_only_the_worker(one: Kernel, what: str) -> None:
     front = psutil.Process(one.front)
     before = front.memory_info().rss
     told = one.died(f"{HELD}\n{BROKEN[what]}\ntime.sleep(60)")
@@ -106,10 +108,10 @@ def test_what_breaks_the_protocol_ends_the_worker_and_no_more(one: Kernel, what:
 
 
 @pytest.mark.parametrize("what", IGNORED)
-def test_what_nobody_waits_for_changes_nothing(one: Kernel, what: str) -> None:
+def test_an_unexpected_message_changes_nothing(one: Kernel, what: str) -> None:
     front = psutil.Process(one.front)
     before = front.memory_info().rss
-    # A real result follows; who forged the count of cells has it.
+    # A real result follows. The worker that forged the count of cells keeps the forged count.
     done = one.run(f"{HELD}\n{IGNORED[what]}\n'the end'")
     assert done.reply["status"] == "ok", (done.reply, done.text("stderr"))
     assert done.result == "'the end'"
@@ -120,7 +122,7 @@ def test_what_nobody_waits_for_changes_nothing(one: Kernel, what: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["a copy", "a worker"])
-def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -> None:
+def test_the_front_ends_no_process_that_a_cell_names(tmp_path: Path, way: str) -> None:
     """It is handed descriptors of processes; what is handed in their place is none of its own."""
     sleeper = subprocess.Popen(["sleep", "100"])
     handed = f"[os.pidfd_open({sleeper.pid})]"
@@ -133,7 +135,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         ),
         "a worker": (
             "import json\nfor one in others:\n"
-            f"    socket.send_fds(one, [json.dumps(dict(warden={sleeper.pid})).encode()], {handed})\n"
+            f"    socket.send_fds(one, [json.dumps(dict(forkserver={sleeper.pid})).encode()], {handed})\n"
             f"    socket.send_fds(one, [json.dumps(dict(started='x', pid={sleeper.pid})).encode()], {handed})\n"
         ),
     }[way]
@@ -143,7 +145,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
             one.ok(f"{HELD}\n{forge}")
             one.run("import os\nos.kill(os.getpid(), 9)")
             one.ok("2")
-            # An interrupt that nobody waits for may reach the next cell.
+            # An unexpected interrupt may reach the next cell.
             interrupt = one.talk.send_control("interrupt_request")
             one.talk.listen_until(lambda: one.talk.exchange(interrupt).replies, "interrupt_reply")
             one.ok("3")
@@ -153,7 +155,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         sleeper.wait()
 
 
-def test_what_a_worker_leaves_in_its_place_is_read_as_text(tmp_path: Path) -> None:
+def test_files_that_a_worker_leaves_behind_are_read_as_text(tmp_path: Path) -> None:
     """Its shared memory, and the file for its stack, may hold anything when it dies."""
     spoil = (
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try:\n"
@@ -187,7 +189,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         one.ok("%capsule checkpoint first")
         front = psutil.Process(one.front)
         before = front.memory_info().rss
-        session = tmp_path / "home" / "checkpoints" / one.session
+        session = tmp_path / "home" / "sessions" / one.session
         one.ok(plant.format(session=str(session), secret=str(secret)))
         for number in range(3):
             one.run(f"kept = {number}")
@@ -195,7 +197,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         one.run("%capsule forget first")
         assert "the-secret" not in "".join(one.run(f"%capsule {word}").text() for word in ("status", "checkpoints"))
         assert front.memory_info().rss < before + 300 * MB
-        assert one.text("print('goes on')") == "goes on\n"
+        assert one.text("print('continues')") == "continues\n"
     assert (secret / "00000001-x.pack").read_text() == "precious"
     assert (secret / "key").read_text() == "the-secret"
 
@@ -220,7 +222,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "\x1b[31mred" in done.out
 
 
-def test_an_id_inside_is_found_outside(tmp_path: Path) -> None:
+def test_a_process_id_inside_the_sandbox_is_found_outside(tmp_path: Path) -> None:
     with kernel(tmp_path / "home") as one:
         inner = int(one.text("import os\nprint(os.getpid())"))
         assert psutil.Process(outside(one.front, inner)).is_running()

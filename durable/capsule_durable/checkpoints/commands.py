@@ -49,11 +49,11 @@ def listing(catalogue: Catalogue, query: str = "", session: str | None = None, l
 
 def sessions(catalogue: Catalogue) -> Table:
     """Return a table of the sessions, newest first."""
-    found = catalogue.sessions()
+    found = catalogue.sessions.all()
     rows, data = [], []
     for session in found:
         newest = catalogue.newest(session.id)
-        size = catalogue.disk_use(session.id)
+        size = catalogue.sessions.disk_use(session.id)
         rows.append(
             [
                 session.id,
@@ -80,7 +80,7 @@ def status(catalogue: Catalogue, session: SessionRow, facts: Mapping[str, str]) 
     """
     entries = catalogue.checkpoints("", session.id)
     head = catalogue.head(session.id)
-    size = catalogue.disk_use(session.id)
+    size = catalogue.sessions.disk_use(session.id)
     written = sum(entry.bytes_written for entry in entries)
     rows = []
     if head is not None:
@@ -94,7 +94,7 @@ def status(catalogue: Catalogue, session: SessionRow, facts: Mapping[str, str]) 
         ["checkpoints", f"{len(entries)}, {size_of(written)} written, {size_of(size)} on disk"],
         ["session", f"{session.id}, {_state(catalogue, session)}"],
         ["notebook", session.notebook or f"not known; kernel {session.kernel}"],
-        ["directory", str(catalogue.directory(session.id))],
+        ["directory", str(catalogue.sessions.directory(session.id))],
     ]
     data = _session_data(catalogue, session, size) | {"stands_at": head and head.model_dump(), **facts}
     return Table("Capsule", ["", ""], rows, data=data)
@@ -114,23 +114,25 @@ def forgetting(catalogue: Catalogue, references: Iterable[str], session: str | N
     """
     found = [catalogue.find(reference, session) for reference in references]
     entries = list({entry.id: entry for entry in found}.values())
-    needed = catalogue.in_use()
+    needed = catalogue.garbage.in_use()
     kept = [_called(entry) for entry in entries if entry.id in needed]
     if kept:
         raise CommandError(
             f"nothing was removed: a running kernel builds on {', '.join(kept)}; "
             "its latest checkpoint, and the one at which it stands, stay"
         )
-    catalogue.forget(entry.id for entry in entries)
+    catalogue.garbage.delete(entry.id for entry in entries)
     freed, keep_all = 0, Retention(count=sys.maxsize, age=None, size=None)
-    for row in catalogue.sessions():
+    for row in catalogue.sessions.all():
         numbers = [entry.number for entry in entries if entry.session == row.id]
         if not numbers:
             continue
-        with catalogue.access(row) as access:
+        with catalogue.sessions.access(row) as access:
             # The keeper of one that runs collects by itself.
             if access.allows("collect"):
-                freed += catalogue.collect(row.id, keep_all, 0.0, writing=True, known=max(numbers)).freed
+                freed += catalogue.garbage.collect(
+                    row.id, keep_all, 0.0, has_writers=True, newest_complete=max(numbers)
+                ).freed
     rows = [[str(entry.number), entry.id, entry.name or "", entry.session] for entry in entries]
     data = {"removed": [entry.model_dump() for entry in entries], "freed": freed}
     return Table("Removed", ["no", "id", "name", "session"], rows, data=data)
@@ -260,14 +262,14 @@ def collecting(catalogue: Catalogue, policy: Retention) -> Table:
     now = time.time()
     freed, dropped = 0, 0
     running = 0
-    for row in catalogue.sessions():
-        with catalogue.access(row) as access:
+    for row in catalogue.sessions.all():
+        with catalogue.sessions.access(row) as access:
             if not access.allows("collect"):
                 running += 1  # its kernel collects by itself
                 continue
-            found = catalogue.collect(row.id, policy, now, writing=access.has_writers)
+            found = catalogue.garbage.collect(row.id, policy, now, has_writers=access.has_writers)
         freed, dropped = freed + found.freed, dropped + len(found.dropped)
-    forgotten = catalogue.forget_sessions(policy, now)
+    forgotten = catalogue.garbage.remove_sessions(policy, now)
     rows = [
         ["freed", size_of(freed)],
         ["checkpoints", f"{dropped} removed"],
@@ -318,14 +320,14 @@ def _row(entry: Entry) -> list[str]:
 
 
 def _state(catalogue: Catalogue, session: SessionRow) -> str:
-    if catalogue.runs(session):
+    if catalogue.sessions.is_running(session):
         place = "" if session.state == "running" else ", elsewhere"
         return f"runs (process {session.pid}{place})"
     return "was killed" if session.ended is None else f"ended {time_of(session.ended)}"
 
 
 def _session_data(catalogue: Catalogue, session: SessionRow, size: int) -> dict[str, Any]:
-    return session.model_dump() | {"runs": catalogue.runs(session), "size_on_disk": size}
+    return session.model_dump() | {"runs": catalogue.sessions.is_running(session), "size_on_disk": size}
 
 
 def _called(entry: Entry) -> str:

@@ -151,7 +151,7 @@ class CheckpointService:
     def _begin(self) -> m.ConfigureCheckpointsMessage | None:
         try:
             catalogue = self._catalogue = Catalogue(ensure(Path(self._settings.home)))
-            session = self._session = catalogue.begin_session(
+            session = self._session = catalogue.sessions.begin(
                 self._kernel, self._notebook, this_process(), self._session_id
             )
         # Nothing that is wrong with the store may keep a person from working.
@@ -163,7 +163,7 @@ class CheckpointService:
         at_once = self._settings.checkpoints == "sync" or self._settings.run_id is not None
         mode: Literal["background", "sync"] = "sync" if at_once else "background"
         return m.ConfigureCheckpointsMessage(
-            directory=str(catalogue.directory(session.id)), session=session.id, mode=mode
+            directory=str(catalogue.sessions.directory(session.id)), session=session.id, mode=mode
         )
 
     @property
@@ -186,7 +186,7 @@ class CheckpointService:
         def fetch() -> mf.Manifest:
             catalogue, session = self._store()
             with contextlib.suppress(StoreError):
-                catalogue.import_all()
+                catalogue.incoming.import_all()
             entry = catalogue.find(checkpoint)
             manifest = self._fetched(entry)
             catalogue.set_head(session.id, entry.id)
@@ -229,7 +229,7 @@ class CheckpointService:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        killed = catalogue.killed_session(session.id)
+        killed = catalogue.sessions.killed(session.id)
         if killed is not None:
             said = self._bury(killed)
             if said is not None:
@@ -245,13 +245,13 @@ class CheckpointService:
         """Return what becomes of the variables of the notebook's last session, of another kernel."""
         catalogue = self._catalogue
         assert catalogue is not None
-        for one in catalogue.sessions():
-            if one.notebook == session.notebook and one.ended is None and not catalogue.runs(one):
+        for one in catalogue.sessions.all():
+            if one.notebook == session.notebook and one.ended is None and not catalogue.sessions.is_running(one):
                 self._bury(one)
-        previous = catalogue.previous_session(session.id)
+        previous = catalogue.sessions.previous(session.id)
         if previous is None or previous.kernel == session.kernel:
             return None
-        with catalogue.access(previous) as access:
+        with catalogue.sessions.access(previous) as access:
             if not access.allows("recover"):
                 return None
         if self._settings.resume == "auto":
@@ -267,16 +267,16 @@ class CheckpointService:
         """
         catalogue = self._catalogue
         assert catalogue is not None
-        with catalogue.access(session, LAST_WRITERS) as access:
+        with catalogue.sessions.access(session, LAST_WRITERS) as access:
             if not access.allows("recover"):
                 return None
             said = ""
             if access.has_writers:
                 said = f", and its last checkpoint was not done after {LAST_WRITERS:g} s"
             elif session.identity is not None and has_same_boot(session.identity):
-                catalogue.finish(session.id)
-            catalogue.import_incoming(session.id)
-            catalogue.end_session(session.id)
+                catalogue.incoming.finish(session.id)
+            catalogue.incoming.import_session(session.id)
+            catalogue.sessions.end(session.id)
         return said
 
     def _bring_over(self, session: SessionRow, text: str) -> RecoveredState:
@@ -295,7 +295,7 @@ class CheckpointService:
         """Say at once that the session ends in order, whatever may come in between."""
         if self._catalogue is not None and self._session is not None:
             with contextlib.suppress(CapsuleError, OSError):
-                await self._in_thread(partial(self._catalogue.end_session, self._session.id))
+                await self._in_thread(partial(self._catalogue.sessions.end, self._session.id))
 
     async def after_death(self) -> RecoveredState:
         """Return what comes back: the newest whole checkpoint, or the one that was brought back since.
@@ -341,8 +341,8 @@ class CheckpointService:
         if self._session is not None:
             self._adopt()
             self._collect()
-            self._catalogue.end_session(self._session.id)
-            self._catalogue.forget_sessions(self._policy, time.time())
+            self._catalogue.sessions.end(self._session.id)
+            self._catalogue.garbage.remove_sessions(self._policy, time.time())
         self._catalogue.close()
 
     # -- commands --------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ class CheckpointService:
             facts["brought back by"] = self._brought_back
         return commands.status(
             catalogue,
-            catalogue.session(session.id),
+            catalogue.sessions.get(session.id),
             {**facts, "mode": self._settings.checkpoints, **self._more_facts()},
         )
 
@@ -447,7 +447,7 @@ class CheckpointService:
         catalogue, _ = self._store()
         # Their kernels may have been killed before they could list what they had.
         with contextlib.suppress(StoreError):
-            catalogue.import_all()
+            catalogue.incoming.import_all()
         earlier = self._earlier(session)
         entry = catalogue.head(earlier.id) or catalogue.newest(earlier.id)
         if entry is None:
@@ -459,14 +459,14 @@ class CheckpointService:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        others = [one for one in catalogue.sessions() if one.id != session.id]
+        others = [one for one in catalogue.sessions.all() if one.id != session.id]
         if reference is not None:
             if reference == session.id:
                 raise CommandError(
                     f"{reference} is this kernel's own session; %capsule restore brings back parts of it"
                 )
             return resolve_session(reference, others)
-        previous = catalogue.previous_session(session.id)
+        previous = catalogue.sessions.previous(session.id)
         if previous is not None:
             return previous
         known = [f"{one.id} ({one.notebook or one.kernel})" for one in others if one.checkpoints][: commands.OFFERED]
@@ -502,7 +502,7 @@ class CheckpointService:
         # The worker may be writing one checkpoint now, which needs nothing of this one.
         self._held = self._number + 1
         if entry.session != session.id:
-            directories = (catalogue.directory(one) / mf.PACKS for one in (entry.session, session.id))
+            directories = (catalogue.sessions.directory(one) / mf.PACKS for one in (entry.session, session.id))
             with SafeDirectory(next(directories)) as theirs, SafeDirectory(next(directories)) as mine:
                 for pack in manifest.packs:
                     # What is lost costs the variables in it, and they are named when they do not come back.
@@ -515,7 +515,7 @@ class CheckpointService:
         """Return the checkpoint at which the session stands; where that one is damaged, the newest that is whole."""
         assert self._catalogue is not None
         assert self._session is not None
-        self._catalogue.finish(self._session.id)
+        self._catalogue.incoming.finish(self._session.id)
         catalogue, session = self._store()
         head = catalogue.head(session.id)
         damaged: StoreError | None = None
@@ -539,7 +539,7 @@ class CheckpointService:
         catalogue, session = self._catalogue, self._session
         assert catalogue is not None
         assert session is not None
-        catalogue.import_incoming(session.id)
+        catalogue.incoming.import_session(session.id)
         newest = catalogue.newest(session.id)
         if newest is not None:  # the command line may have taken it over
             self._number = max(self._number, newest.number)
@@ -553,7 +553,9 @@ class CheckpointService:
         assert self._catalogue is not None
         assert self._session is not None
         self._collected = self._number
-        self._catalogue.collect(self._session.id, self._policy, time.time(), writing=True, known=self._number)
+        self._catalogue.garbage.collect(
+            self._session.id, self._policy, time.time(), has_writers=True, newest_complete=self._number
+        )
 
     async def _adopt_soon(self) -> None:
         await asyncio.sleep(ADOPT_DELAY)

@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.storage.pack_format import StorageError
 from capsule_worker.process.kernel_requests import RequestRefused
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol.messages import CommandReplyMessage
@@ -130,7 +130,7 @@ class CapsuleMagics(Magics):
             raise UsageError("%capsule undo: how many cells? 1 or more")
         shell: Any = self.shell
         shell.checkpointer.catch_up()
-        reply = self._ask("undo", cells=cells, head=shell.checkpointer.head)
+        reply = self._ask("undo", cells=cells, head=shell.checkpointer.changes.head)
         if reply.manifest is None:
             _show(reply)  # a copy of this process takes over when the cell has ended
         else:
