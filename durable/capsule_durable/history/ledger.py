@@ -30,7 +30,7 @@ class LedgerEntry:
         actor: the process that published it.
         session_id: the session that it belongs to.
         type: the name of the event's type.
-        data: its other fields, as JSON.
+        data: its other fields, in JSON.
     """
 
     at: float
