@@ -17,9 +17,9 @@ from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.pydantic_plugins import without_plugins
 
-#: Bytes of a cell's outputs that are kept, as JSON.
+#: Bytes of a cell's outputs that are kept, in JSON.
 MAX_OUTPUT = 16 * 1024 * 1024
-#: Size of an output, as JSON, from which on it is stored as a blob, in bytes.
+#: Size of an output, in JSON, from which on it is stored as a blob, in bytes.
 LARGE = 64 * 1024
 _SELECT = (
     "SELECT execution_id, session_id, execution_count, source, started_at, ended_at, status, result, outputs, cell_id"

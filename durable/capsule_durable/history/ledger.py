@@ -30,7 +30,7 @@ class LedgerEntry:
         actor: the process that published it.
         session_id: the session that it belongs to.
         type: the name of the event's type.
-        data: its other fields, as JSON.
+        data: its other fields, in JSON.
     """
 
     at: float
@@ -105,20 +105,23 @@ class Ledger:
                 before = digest
             sql.execute("INSERT OR REPLACE INTO events_head (one, n, hash) VALUES (1, ?, ?)", (n, before))
 
-    def events(self, session_id: str | None = None, after: int = 0) -> list[StoredEvent]:
+    def events(
+        self, session_id: str | None = None, after: int = 0, kind: type[Event] | None = None
+    ) -> list[StoredEvent]:
         """Return rows in their order.
 
         Args:
             session_id: only those of this session.
             after: only those with higher numbers.
+            kind: only those of this type.
         """
         with self._database.using() as sql:
             rows = sql.execute(
                 "SELECT n, at, actor, session_id, type, data FROM events WHERE n > ?"
-                " AND (? IS NULL OR session_id = ?) ORDER BY n",
-                (after, session_id, session_id),
+                " AND (? IS NULL OR session_id = ?) AND (? IS NULL OR type = ?) ORDER BY n",
+                (after, session_id, session_id, *[kind and kind.__name__] * 2),
             ).fetchall()
-        return [StoredEvent(at, actor, of, kind, json.loads(data), n) for n, at, actor, of, kind, data in rows]
+        return [StoredEvent(at, actor, of, name, json.loads(data), n) for n, at, actor, of, name, data in rows]
 
     def verify(self) -> tuple[int, ChainBreak | None]:
         """Follow the chain from its beginning; return how many rows are intact, and where it breaks."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from capsule_durable.history.ledger import ChainBreak, Ledger, StoredEvent
-from capsule_durable.queries.history import open_history
+from capsule_durable.queries.history import NotRecorded, open_history
+from capsule_durable.telemetry.events import KernelSessionStarted
 
 
 def list_events(home: Path, session: str | None = None, after: int = 0) -> list[StoredEvent]:
@@ -22,6 +23,27 @@ def list_events(home: Path, session: str | None = None, after: int = 0) -> list[
     """
     with open_history(home) as database:
         return Ledger(database).events(session, after)
+
+
+def find_session(home: Path, reference: str) -> str | None:
+    """Return the id of a recorded session, which the catalogue need not list; None if no such session is recorded.
+
+    Args:
+        home: the user's directory.
+        reference: its id, or the path of its notebook, which stands for its newest session.
+
+    Raises:
+        StoreError: the history cannot be read.
+    """
+    try:
+        with open_history(home) as database:
+            started = Ledger(database).events(kind=KernelSessionStarted)
+    except NotRecorded:
+        return None
+    return next(
+        (event.session_id for event in reversed(started) if reference in (event.session_id, event.data["notebook"])),
+        None,
+    )
 
 
 def verify(home: Path) -> tuple[int, ChainBreak | None]:

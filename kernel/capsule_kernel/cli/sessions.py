@@ -188,12 +188,20 @@ def _print_event(event: StoredEvent, as_json: bool) -> None:
 
 
 def _session_id(reference: str) -> str:
-    from capsule_durable.checkpoints.models import resolve_session
+    from capsule_durable.checkpoints.models import UnknownSession, resolve_session
+    from capsule_durable.queries.events import find_session
     from capsule_kernel.cli.checkpoints import open_catalogue
 
     with open_catalogue() as catalogue:
         rows = catalogue.sessions.all() if catalogue is not None else []
-    return resolve_session(reference, rows).id
+    try:
+        return resolve_session(reference, rows).id
+    except UnknownSession:
+        # The history outlives the catalogue's row, and the catalogue itself.
+        recorded = find_session(home(), reference)
+        if recorded is None:
+            raise
+        return recorded
 
 
 def _time(seconds: float) -> str:

@@ -186,7 +186,7 @@ class EmbeddedNetwork:
         """Carry out a request in one transaction and return its answer.
 
         Args:
-            req: the envelope of the request, as JSON.
+            req: the envelope of the request, in JSON.
             headers: not used.
 
         Raises:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from capsule_durable.errors import HistoryUnavailable, WorkerDied
 from capsule_durable.history.cells import CellRecord
-from capsule_durable.history.recorder import EVENT_WAIT, Recorder
+from capsule_durable.history.recorder import Recorder
 from capsule_durable.history.schema import FILE
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.telemetry.bus import EventBus
 from capsule_durable.telemetry.events import CellEnded, Event, KernelSessionStarted, StoreFailed
 from capsule_worker.protocol import messages as m
+from tests.support.waiting import poll_until_async
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.fast]
 
@@ -106,13 +106,8 @@ async def test_an_event_is_written_soon_though_none_follows(tmp_path: Path) -> N
     one = Recording(tmp_path / FILE)
     one.bus.publish(STARTED)
     assert not (tmp_path / FILE).exists()
-    await asyncio.wait_for(_exists(tmp_path / FILE), 50 * EVENT_WAIT)
+    await poll_until_async((tmp_path / FILE).exists, "the file")
     await one.recorder.close()
-
-
-async def _exists(path: Path) -> None:
-    while not path.exists():
-        await asyncio.sleep(0.01)
 
 
 async def test_a_history_that_cannot_be_used_is_reported_once_and_refused(tmp_path: Path) -> None:
