@@ -34,10 +34,9 @@ _IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 
 def main(argv: list[str] | None = None) -> int:
     """Run the kernel until it is shut down; return the exit status (2: wrong arguments or configuration)."""
-    # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
-    # handler is there, ignore it.
+    # An interrupt, by message or by signal, is for the running cell. Ignore the signal until its handler is set.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What is imported stays: to look for garbage in it takes a tenth of the time. ``app`` goes on with that.
+    # Imported objects stay: collecting garbage among them takes a tenth of the time. ``app`` turns it on again.
     gc.disable()
     options = parse(argv)
     for line in options.unused:
@@ -135,9 +134,9 @@ def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
 
 
 def _hide_memory() -> None:
-    """Have this process's memory, environment and descriptors kept from other programs of this user, and no dump made.
+    """Hide this process's memory, environment and descriptors from other programs of this user, and prevent dumps.
 
-    What has the key and passwords in it is nobody's business, in no profile (``PR_SET_DUMPABLE``).
+    They contain the key and passwords, in every profile (``PR_SET_DUMPABLE``).
     """
     import ctypes  # not before the first worker is on its way
 

@@ -66,14 +66,14 @@ class Runtime:
 
     def __init__(self, kernel: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
-        self._kernel = kernel
         self._launcher = launcher
-        self._notebook = os.environ.get("JPY_SESSION_NAME") or None
+        notebook = os.environ.get("JPY_SESSION_NAME") or None
         #: The id of the session in the catalogue, the history and events.
         self.session_id = kernel
         if settings.checkpoints != "off":
             self.session_id = launcher.session or ids.new_session_id(time.time())
         self.bus = EventBus()
+        publishing = self.bus, self.session_id
         LogObserver(self.bus)
         self._notices = Notices()
         history = Path(settings.home) / HISTORY_FILE if settings.history_days else None
@@ -83,13 +83,12 @@ class Runtime:
         self._engine = FailoverEngine(
             partial(open_engine, settings.engine, EngineContext(Path(settings.home), ids.slug(kernel))),
             self._notices,
-            self.bus,
-            self.session_id,
+            *publishing,
             settings.shutdown_timeout,
         )
         #: The inputs that cells wait for.
         self.inputs = InputBroker(
-            self._engine, capabilities.prompt, self.bus, self.session_id, timedelta(seconds=settings.input_timeout)
+            self._engine, capabilities.prompt, *publishing, timedelta(seconds=settings.input_timeout)
         )
         #: The open comms.
         self.comms = CommRegistry(capabilities.display)
@@ -99,9 +98,9 @@ class Runtime:
         self.session = Session(kernel, capabilities, self.inputs.ask)
         for part in (self.comms, self.debug):
             part.connect(self.session)
-        self.checkpoints = CheckpointService(settings, kernel, self._notebook, self._notices.add, self.session_id)
+        self.checkpoints = CheckpointService(settings, kernel, notebook, self._notices.add, self.session_id)
         self._recovery = Recovery(self.checkpoints)
-        variables = WorkerVariables(self.session, self.checkpoints, self._notices, self.bus, self.session_id)
+        variables = WorkerVariables(self.session, self.checkpoints, self._notices, *publishing)
         self._setup = WorkerSetup(
             self.session,
             self.checkpoints,
@@ -110,8 +109,7 @@ class Runtime:
             self.comms,
             self.debug,
             self._notices,
-            self.bus,
-            self.session_id,
+            *publishing,
         )
         self.workers = WorkerSupervisor(
             self.session,
@@ -120,8 +118,7 @@ class Runtime:
             self._recovery,
             capabilities,
             self._notices,
-            self.bus,
-            self.session_id,
+            *publishing,
             spare=settings.spare_worker,
         )
         self.bridge = Bridge(self._engine, self.workers, self.inputs, capabilities, self._notices)
@@ -142,8 +139,7 @@ class Runtime:
             self.checkpoints,
             self._recorder,
             self._notices,
-            self.bus,
-            self.session_id,
+            *publishing,
         )
         self._requests: RequestDispatcher | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -183,7 +179,9 @@ class Runtime:
             logger.warning("the work of an earlier process of this kernel stays unsettled: %s", error)
         await self.checkpoints.configure()
         self.bus.publish(
-            events.KernelSessionStarted(session_id=self.session_id, notebook=self._notebook, kernel=self._kernel)
+            events.KernelSessionStarted(
+                session_id=self.session_id, notebook=self.checkpoints.notebook, kernel=self.session.id
+            )
         )
         recovered = await self._setup.inherit(wanted=self.settings.run_id is None)
         if recovered is not None and recovered.manifest is not None:

@@ -38,7 +38,7 @@ class Exit:
         returncode: exit status, or minus the number of the signal.
         peak_memory: the largest resident size that the process had, in bytes.
         last_words: stream and text of what was printed and could not be sent any more, in order.
-        stack: Python's stack at a crash, as ``faulthandler`` wrote it.
+        stack: Python's stack at a crash; ``faulthandler`` wrote it.
     """
 
     returncode: int
