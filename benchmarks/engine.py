@@ -25,7 +25,7 @@ from kernels import Kernel
 from rich.console import Console
 from rich.table import Table
 
-from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.engine import EmbeddedEngine
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.engines.embedded.retention import Retention
 

@@ -30,7 +30,7 @@ from resonate.types import Value
 
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.engines.embedded.retention import Retention
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage.sqlite import Database, Synchronous
 
 #: Workflows around each point over which figures are taken.
@@ -125,7 +125,7 @@ async def run_cells(
 
 def fill(path: Path, promises: int) -> None:
     """Write settled promises, as cells leave them."""
-    database = Database(path, FORM)
+    database = Database(path, SCHEMA)
     with database.writing() as sql:
         sql.execute(
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"

@@ -31,7 +31,8 @@ from jupyter_client.connect import write_connection_file
 from capsule_durable.config.settings import Settings
 from capsule_durable.execution.runtime import Runtime
 from capsule_durable.messaging.capabilities import Capabilities
-from capsule_durable.workers.launcher import Launcher, WorkerHandle
+from capsule_durable.workers.channels import WorkerHandle
+from capsule_durable.workers.launcher import Launcher
 from capsule_worker.protocol import Decoder, Message, encode
 from capsule_worker.protocol import messages as m
 
@@ -132,7 +133,7 @@ async def runtime_alone(cells: int) -> float:
     times = []
     for number in range(cells + WARM_UP):
         started = time.perf_counter()
-        await runtime.execute(m.ExecuteMessage(id=f"e{number}", code="pass"))
+        await runtime.cells.execute(m.ExecuteMessage(id=f"e{number}", code="pass"))
         times.append(time.perf_counter() - started)
     await runtime.close()
     return statistics.median(times[WARM_UP:]) * 1000

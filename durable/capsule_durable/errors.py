@@ -17,6 +17,7 @@ __all__ = [
     "EngineUnavailable",
     "ExecutionFailed",
     "ExecutionTimeout",
+    "HistoryUnavailable",
     "InputCancelled",
     "InternalError",
     "KernelDied",
@@ -130,6 +131,12 @@ class WorkerUnavailable(ExecutionFailed):
     kind = "WorkerUnavailable"
 
 
+class HistoryUnavailable(ExecutionFailed):
+    """The history is off or cannot be used, and a run needs it."""
+
+    kind = "HistoryUnavailable"
+
+
 class Rejection(CapsuleError):
     """Carries a rejection record out of a durable function, as the text that the SDK keeps.
 
@@ -148,6 +155,7 @@ _BY_KIND: dict[str, type[ExecutionFailed]] = {
         Busy,
         OutputDrainTimeout,
         ExecutionTimeout,
+        HistoryUnavailable,
         RequestTimeout,
         SessionClosed,
         InternalError,

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from capsule_kernel.jupyter.arguments import Arguments, parse
+from capsule_kernel.jupyter.deferred_imports import defer
 from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from capsule_durable.config.fast_defaults import FastDefaults
     from capsule_durable.config.settings import Settings
+    from capsule_durable.config.sources import Configuration
     from capsule_kernel.jupyter.connection_file import ConnectionFile
 
 #: Environment variables for ``capsule_worker.shell.ipython_config``: the connection file, and options of IPython's as
@@ -34,7 +34,7 @@ _IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the kernel until it is shut down; return the exit status (2: wrong arguments or configuration)."""
+    """Run the kernel until it is shut down; return the exit status (2: wrong arguments)."""
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
     # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -51,38 +51,57 @@ def main(argv: list[str] | None = None) -> int:
     try:
         isolation, profiles = _profiles(options)
         given = {"python": options.python, "profile": isolation, "log_level": options.log_level}
-        settings = load_fast_defaults(os.environ, given, Path.cwd()) or _load(given)
+        fast = load_fast_defaults(os.environ, given, Path.cwd())
+        configuration = _read_configuration(given) if fast is None else None
         connection = resolve(options.connection_file, options.connection)
     except CapsuleError as error:
         print(f"capsule: {error}", file=sys.stderr)
         return 2
     try:
-        _serve(settings, connection, [*options.ipython, *profiles])
+        _serve(fast, configuration, connection, [*options.ipython, *profiles])
     finally:
         connection.close()
     return 0
 
 
-def _load(given: Mapping[str, Any]) -> Settings:
+def _read_configuration(given: Mapping[str, Any]) -> Configuration:
     with without_plugins():
-        from capsule_durable.config.settings import load
+        from capsule_durable.config.sources import read
 
-    settings, _ = load(os.environ, given, Path.cwd())
-    return settings
+    configuration = read(os.environ, given, Path.cwd())
+    for line in (*configuration.warnings, *configuration.problem.splitlines()):
+        print(f"capsule: {line}", file=sys.stderr)
+    return configuration
 
 
-def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, options: list[str]) -> None:
-    from capsule_durable.sandbox.policy import enter
+def _serve(
+    fast: FastDefaults | None, configuration: Configuration | None, connection: ConnectionFile, options: list[str]
+) -> None:
+    """Start the first worker with what is known already, then everything else.
+
+    Args:
+        fast: the settings, where nothing is configured; None otherwise.
+        configuration: the configuration, where there is one; None otherwise.
+        connection: the connection file.
+        options: options for IPython.
+    """
+    from capsule_durable.sandbox.setup import set_up
     from capsule_durable.workers.launcher import Launcher
 
-    sandbox, session = enter(
+    settings: FastDefaults | Settings
+    if fast is not None:
+        settings, refusal = fast, ""
+    else:
+        assert configuration is not None
+        settings, refusal = configuration.settings, configuration.problem
+    sandbox, session = set_up(
         settings.profile,
         connection.path,
         Path(settings.home),
         os.environ,
         settings.rules,
         settings.python,
-        keep=settings.checkpoints != "off",
+        has_checkpoints=settings.checkpoints != "off",
     )
     launcher = Launcher(
         settings.python,
@@ -92,6 +111,7 @@ def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, option
         settings.pass_environment,
         settings.limits,
         {CONNECTION_FILE: str(connection.path.absolute()), OPTIONS: json.dumps(options)},
+        refusal and f"{refusal}\nCorrect the configuration, then restart the kernel.",
     )
     try:
         first = launcher.launch()
@@ -99,15 +119,14 @@ def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, option
         first = None  # tried again, and reported, when there is a client to tell
 
     _hide_memory()
-    _put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
+    defer("aiohttp", "IPython", "ipykernel", "jupyter_client")
     from capsule_kernel.jupyter.bound_sockets import BoundSockets
 
     endpoints = BoundSockets(connection.values)
     with without_plugins():
-        from capsule_durable.config.settings import Settings
         from capsule_kernel.app import run
 
-    run(endpoints, connection, settings if isinstance(settings, Settings) else _load({}), launcher, first)
+    run(endpoints, connection, configuration or _read_configuration({}), launcher, first)
 
 
 def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
@@ -144,37 +163,6 @@ def _hide_memory() -> None:
 
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-
-
-def _put_off(*packages: str) -> None:
-    """Have packages imported when something of theirs is used; what lies in them can be imported without.
-
-    The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one speaks to none. ipykernel imports
-    an error of IPython's, and with it all of IPython (100 ms), which is the workers' business. Of ipykernel and
-    jupyter_client modules are used that need nothing of what else is imported with these packages (30 ms).
-    """
-    import importlib.util  # as above
-
-    for name in packages:
-        spec = importlib.util.find_spec(name) if name not in sys.modules else None
-        if spec is not None:
-            module = sys.modules[name] = _Later(name)
-            module.__spec__, module.__file__ = spec, spec.origin
-            module.__path__ = list(spec.submodule_search_locations or ())
-
-
-class _Later(ModuleType):
-    """Stands for a package until something of it is used (``importlib.util.LazyLoader`` is undone by ``import``)."""
-
-    def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-            package = importlib.import_module(self.__name__)
-            # Modules of it that had been imported before do not get there by themselves.
-            for there, module in vars(self).items():
-                if isinstance(module, ModuleType) and not hasattr(package, there):
-                    setattr(package, there, module)
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 if __name__ == "__main__":

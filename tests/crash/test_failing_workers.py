@@ -47,7 +47,7 @@ class RunningRuntime:
 
     async def run(self, code: str) -> m.ResultMessage:
         request = m.ExecuteMessage(id=ids.new_execution_id(), code=code)
-        return await asyncio.wait_for(self.runtime.execute(request), DEADLINE)
+        return await asyncio.wait_for(self.runtime.cells.execute(request), DEADLINE)
 
 
 @pytest_asyncio.fixture
@@ -91,7 +91,7 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(setup: RunningRunti
     worker, session = setup.runtime.workers.current, setup.runtime.session
     assert worker is not None
     worker.kill()
-    while session.attached:
+    while session.transport is not None:
         await asyncio.sleep(0)
     result = await setup.run("import os; print(os.getpid())")
     assert result.status == "ok"
@@ -99,14 +99,14 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(setup: RunningRunti
     assert str(worker.pid) not in setup.text
 
 
-async def test_cells_go_on_though_the_parent_of_their_process_is_killed(setup: RunningRuntime) -> None:
+async def test_cells_continue_after_the_forkserver_is_killed(setup: RunningRuntime) -> None:
     assert (await setup.run("x = 1\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)")).status == "ok"
     assert (await setup.run("print(x)")).status == "ok"
     assert setup.text == "1\n"
     with pytest.raises(WorkerDied):
         await setup.run("os.kill(os.getpid(), signal.SIGKILL)")
     assert (await setup.run("2")).status == "ok"
-    cookie = setup.runtime._launcher.front_cookie
+    cookie = setup.runtime._launcher.front_tag
     await setup.runtime.close()
     await poll_until_async(lambda: not _marked(cookie), "no process left")
 
@@ -123,12 +123,12 @@ async def test_a_forged_result_settles_nothing_but_the_running_cell(setup: Runni
     assert (await setup.run("1")).status == "ok"
 
 
-async def test_twenty_deaths_in_a_row_leave_no_process(setup: RunningRuntime) -> None:
+async def test_twenty_crashes_in_a_row_leave_no_process(setup: RunningRuntime) -> None:
     for n in range(20):
         with pytest.raises(WorkerDied):
             await setup.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
         assert (await setup.run(f"{n}")).status == "ok"
-    cookie = setup.runtime._launcher.front_cookie
+    cookie = setup.runtime._launcher.front_tag
     await setup.runtime.close()
     await poll_until_async(lambda: not _marked(cookie), "no process left")
 
@@ -150,7 +150,7 @@ def _script(path: Path, text: str) -> str:
     return os.fspath(path)
 
 
-async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path: Path) -> None:
+async def test_an_environment_without_the_worker_is_reported_with_its_fix(tmp_path: Path) -> None:
     python = _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     setup = RunningRuntime(python)
     for _ in range(2):
@@ -159,7 +159,7 @@ async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path:
     await setup.runtime.close()
 
 
-async def test_an_interpreter_that_is_not_there_is_named() -> None:
+async def test_an_interpreter_that_does_not_exist_is_named() -> None:
     setup = RunningRuntime("/nowhere/python")
     with pytest.raises(WorkerUnavailable, match="/nowhere/python cannot be started"):
         await setup.run("1")

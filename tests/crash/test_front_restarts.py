@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.engines.base import FILE
+from capsule_durable.engines.embedded.schema import FILE
 from tests.support.kernels import Kernel, kernel
 
 NOTEBOOK = "/notebooks/analysis.ipynb"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import capsule
+from capsule_durable.telemetry.events import EVENT_TYPES, BaseEvent
 from tests.support import ROOT
 from tests.support.markdown import PAGES, by_hand
 
@@ -90,6 +93,16 @@ def test_every_message_is_in_the_reference() -> None:
     union = [*generate._models(generate.messages.ToWorker), *generate._models(generate.messages.FromWorker)]
     assert len(union) > 30
     assert all(f"| `{model.__name__}` |" in text for model in union)
+
+
+def test_every_event_is_listed_with_its_fields() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z]\w+)` \| (.+) \|$", page("events.md"), re.MULTILINE))
+    common = {field.name for field in dataclasses.fields(BaseEvent)}
+    fields = {kind.__name__: [one.name for one in dataclasses.fields(kind)] for kind in EVENT_TYPES}
+    assert {name: re.findall(r"`(\w+)`", text) for name, text in rows.items()} == {
+        name: [one for one in names if one not in common] for name, names in fields.items()
+    }
+    assert set(re.findall(r"^\| `([a-z]\w+)` \|", page("events.md"), re.MULTILINE)) == common
 
 
 def test_a_page_without_a_generated_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ async def test_a_look_at_a_large_file_costs_little(tmp_path: Path) -> None:
     def look() -> int:
         engine.connection._seen = None
         with work:
-            engine.connection._look()
+            engine.connection._poll()
         return work.done
 
     early = look()

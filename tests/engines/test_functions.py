@@ -16,7 +16,7 @@ from resonate.error import ApplicationError, ServerError
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from capsule_durable.engines.base import Engine as ProjectEngine
+from capsule_durable.engines.base import SdkEngine
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import WorkerDied
 from capsule_worker.protocol import messages as m
@@ -161,8 +161,8 @@ async def test_a_step_that_takes_longer_than_a_lease_is_taken_once(tmp_path: Pat
 
 def bridge_on(resonate: Resonate) -> ConnectedBridge:
     """Connect the project's functions; every question is answered with its text in capitals."""
-    engine = ProjectEngine(resonate, resonate._resolve_target(GROUP))
-    connected = ConnectedBridge(engine, lambda question: connected.bridge.answer(question, question.prompt.upper()))
+    engine = SdkEngine(resonate, resonate._resolve_target(GROUP))
+    connected = ConnectedBridge(engine, lambda question: connected.inputs.answer(question, question.prompt.upper()))
     return connected
 
 
@@ -189,7 +189,7 @@ async def test_a_cell_whose_worker_dies_fails_with_the_reason(resonate: Resonate
     bridge = bridge_on(resonate)
     cell = bridge.start("e1")
     await bridge.worker.receive()
-    assert bridge.bridge.worker_died(lambda execution_id: WorkerDied("it died", execution_id)) == 1
+    bridge.process.die("it died")
     with pytest.raises(WorkerDied, match="it died"):
         await asyncio.wait_for(cell, DEADLINE)
     await bridge.close()

@@ -13,7 +13,7 @@ from resonate.error import ServerError
 from resonate.send import TaskCreateResult
 from resonate.types import PromiseRegisterCallbackData
 
-from capsule_durable.engines.base import EmbeddedEngine
+from capsule_durable.engines.embedded.engine import EmbeddedEngine
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
@@ -113,9 +113,9 @@ class Counting(EmbeddedNetwork):
         self.asked: list[str] = []
         self.suspended = asyncio.Event()
 
-    async def _carry_out(self, request: Any) -> Any:
+    async def _handle(self, request: Any) -> Any:
         self.asked.append(type(request).__name__)
-        answer = await super()._carry_out(request)
+        answer = await super()._handle(request)
         if self.asked[-1] == "SuspendTask":
             self.suspended.set()
         return answer
@@ -125,7 +125,7 @@ class Foreseeing(EmbeddedEngine):
     """The project's engine on a connection of the test's."""
 
     def __init__(self, connection: EmbeddedNetwork, resonate: Any) -> None:
-        self._connection = connection
+        self._network = connection
         self.resonate = resonate
         self.target = connection.resolve_target(GROUP)
 
@@ -167,7 +167,7 @@ async def test_a_cell_takes_four_requests_whether_it_has_an_outcome_or_none(tmp_
     connection.asked.clear()
     cell = connected.start("e2")
     await connected.worker.receive()
-    connected.bridge.worker_died(lambda execution_id: WorkerDied("it died", execution_id))
+    connected.process.die("it died")
     with pytest.raises(WorkerDied, match="it died"):
         await asyncio.wait_for(cell, DEADLINE)
     await connected.close()

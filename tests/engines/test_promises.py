@@ -218,7 +218,7 @@ async def test_a_search_that_makes_no_sense_is_refused(engine: Engine) -> None:
 
 
 async def test_a_long_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capsule_durable.engines.embedded.promises.LOOKED_AT", 10)
+    monkeypatch.setattr("capsule_durable.engines.embedded.promises.MAX_READ", 10)
     engine = await open_engine("embedded", tmp_path)
     for number in range(60):
         await engine.create(f"p{number}", colour="blue" if number % 20 == 7 else "red")

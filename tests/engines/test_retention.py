@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from capsule_durable.engines.embedded.maintenance import Maintenance, shorten
-from capsule_durable.engines.embedded.retention import GRACE, STEP, Retention, sweep
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.retention import GRACE_MS, STEP, Retention, sweep
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import sqlite
 from capsule_durable.storage.sqlite import Database
 from tests.support.engines import BEGINNING, FAR
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Database]:
-    store = Database(path, FORM)
+    store = Database(path, SCHEMA)
     yield store
     store.close()
 
@@ -83,7 +83,7 @@ def test_what_is_not_settled_is_kept_with_its_steps(store: Database) -> None:
 
 
 def test_what_was_settled_a_moment_ago_is_kept(store: Database) -> None:
-    fill(store, [("a", NOW - GRACE - 1, None), ("b", NOW - GRACE + 1, None), ("c", NOW, None)])
+    fill(store, [("a", NOW - GRACE_MS - 1, None), ("b", NOW - GRACE_MS + 1, None), ("c", NOW, None)])
     sweep_all(store, Retention(count=0, age=0))
     assert names(store) == ["b", "c"]
 
@@ -117,13 +117,13 @@ def test_nothing_that_is_needed_is_ever_forgotten(store: Database, seed: int) ->
 
 
 def test_upkeep_keeps_file_and_log_small(path: Path) -> None:
-    store = Database(path, FORM)
+    store = Database(path, SCHEMA)
     fill(store, [(f"p{number}" + "x" * 500, NOW - DAY, None) for number in range(5000)])
     upkeep = Maintenance(path, "NORMAL", Retention(count=100, age=None), lambda: NOW)
     upkeep.start()
     upkeep.stop()  # lets the round end
     upkeep.stop()
-    maintained = Database(path, FORM)
+    maintained = Database(path, SCHEMA)
     Maintenance(path, "NORMAL", Retention(count=100, age=None), lambda: NOW).round(maintained)
     assert len(names(store)) == 100
     log = path.with_name(f"{path.name}-wal")

@@ -17,7 +17,7 @@ import pytest
 from resonate.error import ServerError
 from resonate_base import ConnectorError
 
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import errors, process_identity, sqlite
 from capsule_durable.storage.sqlite import Database
 from tests.support.engines import TTL, close_engine, creation, open_engine
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Database]:
-    store = Database(path, FORM)
+    store = Database(path, SCHEMA)
     yield store
     store.close()
 
@@ -61,7 +61,7 @@ def test_a_connection_waits_before_its_first_statement_and_syncs_as_it_is_told(p
         return store.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     for synchronous, number in (("NORMAL", 1), ("FULL", 2), ("NORMAL", 1)):
-        store = Database(path, FORM, synchronous, patience=3)
+        store = Database(path, SCHEMA, synchronous, timeout=3)
         assert (asked(store, "synchronous"), asked(store, "busy_timeout")) == (number, 3000)
         assert (asked(store, "journal_mode"), asked(store, "wal_autocheckpoint")) == ("wal", 0)
         store.close()
@@ -71,7 +71,7 @@ def test_a_file_that_is_damaged_is_named_and_left_as_it_is(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(errors.StoreDamaged, match=r"engine\.sqlite3 is damaged .* move it away"):
-        Database(path, FORM)
+        Database(path, SCHEMA)
     assert path.read_bytes() == b"no database at all" * 1000
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_damaged_is_named_and_left_as_it_is(path: Path) -> None:
         (["CREATE TABLE promises (theirs)"], errors.StoreForeign),
         (["PRAGMA user_version = 1"], errors.StoreForeign),
         (["PRAGMA application_id = 7"], errors.StoreForeign),
-        ([f"PRAGMA application_id = {FORM.application_id}", "PRAGMA user_version = 99"], errors.StoreTooNew),
+        ([f"PRAGMA application_id = {SCHEMA.application_id}", "PRAGMA user_version = 99"], errors.StoreTooNew),
         (["PRAGMA journal_mode = WAL", "CREATE TABLE promises (theirs)"], errors.StoreForeign),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_file_that_is_newer_or_not_ours_is_not_touched(
             sql.execute(statement)
     before = path.read_bytes()
     with pytest.raises(kind, match="CAPSULE_HOME"):
-        Database(path, FORM)
+        Database(path, SCHEMA)
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -106,11 +106,11 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refuse)
         with pytest.raises(errors.StoreNotLockable, match="local disk"):
-            Database(path, FORM)
+            Database(path, SCHEMA)
     # In memory there is no log that processes could share: SQLite keeps another journal, as it does on some networks.
     monkeypatch.setattr(sqlite, "_connect", lambda path: sqlite3.connect(":memory:", isolation_level=None))
     with pytest.raises(errors.StoreNotLockable, match="the journal stays in mode 'memory'"):
-        Database(path, FORM)
+        Database(path, SCHEMA)
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -120,31 +120,31 @@ def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_ther
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(refusal, "locks are refused")
 
-    Database(path, FORM).close()
+    Database(path, SCHEMA).close()
     before = path.read_bytes()
     # It would wait, since it takes a refusal for another process's lock.
     monkeypatch.setattr(sqlite, "_connect", lambda path: pytest.fail("SQLite was asked"))
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(errors.StoreNotLockable, match=r"locks are refused.* local disk"):
-        Database(path, FORM)
+        Database(path, SCHEMA)
     assert path.read_bytes() == before
 
 
 def test_one_that_is_there_is_opened_while_another_process_has_the_directory(path: Path) -> None:
-    Database(path, FORM).close()
+    Database(path, SCHEMA).close()
     directory = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
-    Database(path, FORM).close()
+    Database(path, SCHEMA).close()
     os.close(directory)
 
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "engine.sqlite3").mkdir()
     with pytest.raises(errors.StoreReadOnly, match=r"engine\.sqlite3 cannot be written"):
-        Database(tmp_path / "engine.sqlite3", FORM)
+        Database(tmp_path / "engine.sqlite3", SCHEMA)
     (tmp_path / "file").touch()
     with pytest.raises(errors.StoreError, match=r"cannot use .*file"):
-        Database(tmp_path / "file" / "engine.sqlite3", FORM)
+        Database(tmp_path / "file" / "engine.sqlite3", SCHEMA)
 
 
 def sqlite_error(code: int) -> sqlite3.Error:
@@ -179,7 +179,7 @@ def test_every_error_has_its_class_and_names_the_file(error: Exception, kind: ty
 
 
 def test_whoever_holds_the_file_too_long_is_named(store: Database, path: Path) -> None:
-    hasty = Database(path, FORM, patience=0)
+    hasty = Database(path, SCHEMA, timeout=0)
     with store.writing(), pytest.raises(errors.StoreBusy), hasty.writing():
         pass
     with hasty.writing():
@@ -203,36 +203,39 @@ def opened(path: Path, old: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_store_of_an_unreleased_version_is_refused_and_left_as_it_is(path: Path) -> None:
-    before = opened(path, STORES / "version_1.sql")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_store_of_an_unreleased_version_is_refused_and_left_as_it_is(path: Path, number: int) -> None:
+    before = opened(path, STORES / f"unreleased_{number}.sql")
     with pytest.raises(
         errors.StoreUnreleased,
         match=r"engine\.sqlite3 was made by an unreleased version; move it away or set CAPSULE_HOME",
     ):
-        Database(path, FORM)
+        Database(path, SCHEMA)
     assert path.read_bytes() == before
 
 
 def test_what_this_version_kept_is_kept(path: Path) -> None:
-    opened(path, STORES / f"version_{FORM.version}.sql")
+    opened(path, STORES / f"version_{SCHEMA.version}.sql")
     before = kept(path)
     assert len(before) == 5
-    Database(path, FORM).close()
+    Database(path, SCHEMA).close()
     assert kept(path) == before
 
 
 def test_there_is_an_old_file_of_every_version() -> None:
-    assert [old.stem for old in sorted(STORES.iterdir())] == [f"version_{number + 1}" for number in range(FORM.version)]
+    assert [old.stem for old in sorted(STORES.glob("version_*"))] == [
+        f"version_{number + 1}" for number in range(SCHEMA.version)
+    ]
 
 
 def test_a_file_is_brought_up_to_date_all_at_once_or_not_at_all(path: Path) -> None:
-    Database(path, FORM).close()
+    Database(path, SCHEMA).close()
     before = dump(path)
     good, bad = "CREATE TABLE more (a)", "CREATE TABLE more (a)"
     with pytest.raises(errors.StoreError, match="more already exists"):
-        Database(path, replace(FORM, migrations=(*FORM.migrations, (good, bad))))
+        Database(path, replace(SCHEMA, migrations=(*SCHEMA.migrations, (good, bad))))
     assert dump(path) == before
-    newer = replace(FORM, migrations=(*FORM.migrations, (good,), ("ALTER TABLE more ADD b",)))
+    newer = replace(SCHEMA, migrations=(*SCHEMA.migrations, (good,), ("ALTER TABLE more ADD b",)))
     Database(path, newer).close()
     with contextlib.closing(sqlite3.connect(path)) as sql:
         assert sql.execute("SELECT a, b FROM more").fetchall() == []
@@ -249,7 +252,7 @@ async def test_a_full_disk_is_said_and_costs_nothing_that_was_kept(tmp_path: Pat
     await engine.create("a")
     await engine.settle("a", "a2VwdA==")
     sql.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(ConnectorError, match=r"no room for .*engine\.sqlite3") as caught:
+    with pytest.raises(ConnectorError, match=r"no space left for .*engine\.sqlite3") as caught:
         await engine.sender.promise_create(creation("b", large="x" * 100_000))
     assert isinstance(caught.value.error, errors.StoreFull)
     sql.execute("PRAGMA max_page_count = 1000000")

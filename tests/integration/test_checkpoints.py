@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints.catalogue import Catalogue, Entry
+from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.models import Entry
 from capsule_worker.protocol import manifest as mf
 from tests.support.kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
 from tests.support.saved_state import wait_for_cell
@@ -33,7 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def entries(home: Path) -> list[Entry]:
     """Return what is listed, with what a killed kernel could not list any more; the newest first."""
     with Catalogue(home) as catalogue:
-        catalogue.import_all()
+        catalogue.incoming.import_all()
         return catalogue.checkpoints()
 
 
@@ -176,7 +177,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         assert two.text("print(len(big), numbers, type(thing) is type(other) is Thing)") == "1048576 [1, 2, 3] True\n"
         # From here on either session can lose its files without a loss to the other.
         with Catalogue(home) as catalogue:
-            mine, theirs = (catalogue.directory(session) / mf.PACKS for session in (two.session, earlier))
+            mine, theirs = (catalogue.sessions.directory(session) / mf.PACKS for session in (two.session, earlier))
             linked = {path.name for path in mine.iterdir()} & {path.name for path in theirs.iterdir()}
             assert linked
             assert all((mine / name).samefile(theirs / name) for name in linked)
@@ -186,7 +187,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         with Catalogue(home) as catalogue:
             kept = catalogue.checkpoints(session=two.session)
             assert 2 <= len(kept) < 25  # two, and those since the latest collection, which may lag behind
-            assert catalogue.forget(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
+            assert catalogue.garbage.delete(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
         for path in theirs.iterdir():
             path.unlink()
         two.ok(UNSAVEABLE)

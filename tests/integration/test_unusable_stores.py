@@ -1,6 +1,6 @@
 """A store that is damaged, newer, read-only, on a full disk, or where nothing can be locked: cells run all the same.
 
-Each is said, nothing is overwritten, and what becomes of cells is kept again as soon as that can be.
+Each problem is reported, nothing is overwritten, and results are recorded again as soon as that is possible.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.engines.base import FILE
+from capsule_durable.engines.embedded.schema import FILE
 from tests.support import PROGRAMS
 from tests.support.cli import capsule
 from tests.support.kernels import Kernel, kernel
@@ -32,13 +32,13 @@ def content(home: Path) -> dict[str, bytes]:
 
 
 def works(one: Kernel) -> str:
-    """See that cells run, and return what was said beside the first."""
+    """Check that cells run, and return what the first one shows on stderr."""
     done = one.ok("x = [1]\nprint(x)")
     assert done.text() == "[1]\n"
     assert one.ok("x.append(2)\nprint(x)").text() == "[1, 2]\n"
     assert one.run("1 / 0").reply["ename"] == "ZeroDivisionError"
     said = done.text("stderr")
-    assert "what comes of cells is not kept: " in said
+    assert "Results are not being recorded: " in said
     return said
 
 
@@ -73,9 +73,10 @@ def test_a_store_of_a_newer_version(home: Path) -> None:
     with kernel(home) as one:
         assert "made by a newer version of Capsule" in works(one)
     assert (home / FILE).read_bytes() == before
-    done = capsule(home, "verify")
+    done = capsule(home, "pending")
     assert done.status == 1
     assert "newer version" in done.err
+    assert capsule(home, "verify").status == 0
 
 
 def test_a_home_that_is_read_only(small_disk: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_home_that_is_read_only(small_disk: Path) -> None:
         assert "cannot be written" in said
         assert "no checkpoint" in said.lower() or any("heckpoint" in line for line in one.warnings())
     assert content(home) == before
-    # What is there can be read.
+    # The existing data can be read.
     done = capsule(home, "sessions")
     assert done.status == 0, done.err
 
@@ -102,7 +103,7 @@ def test_a_full_disk_and_one_that_fills_up(small_disk: Path) -> None:
         fill(filler)
         for number in range(3):
             assert one.text(f"print({number})") == f"{number}\n"
-        assert any("not kept" in line for line in one.warnings())
+        assert any("not being recorded" in line for line in one.warnings())
         filler.unlink()
         assert one.text("print(kept)") == "1\n"
     assert executions(home) >= before

@@ -24,6 +24,8 @@ from capsule_durable.engines.embedded.network import EmbeddedNetwork
 from tests.support.worker import settle
 
 NAMES = ("in-process", "embedded")
+#: The registered engines, and the connections of them that are tested.
+SCHEMES = dict(zip(("memory:", "embedded:"), NAMES, strict=True))
 GROUP = "workers"
 TTL = 5_000
 #: When the clock of the tests begins: it only moves when told to.
@@ -122,7 +124,7 @@ async def open_engine(name: str, directory: Path) -> Engine:
         connection = embedded = EmbeddedNetwork(directory / "engine.sqlite3", GROUP, clock=clock)
 
         async def tick() -> None:
-            embedded._look()
+            embedded._poll()
 
     ids = (f"c{number}" for number in itertools.count())
     transport = Transport(connection, [connection], noop_observer)

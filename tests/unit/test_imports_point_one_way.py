@@ -18,7 +18,7 @@ import capsule_durable
 import capsule_durable.storage
 import capsule_kernel
 import capsule_worker
-from capsule_durable.workers import launcher
+from capsule_durable.workers import channels, launcher
 from capsule_worker.isolation import error_hints
 from capsule_worker.process import orphan_cleanup
 from capsule_worker.protocol import output_buffer
@@ -241,14 +241,10 @@ def circle(edges: set[tuple[str, str]]) -> list[str]:
     return []
 
 
-#: Packages that still import each other: reducers of libraries are to become adapters that know only their base.
-NOT_YET = ("capsule_worker.checkpoints.pickling", "capsule_worker.checkpoints.adapters")
-
-
 def package_circle(tree: Tree) -> list[str]:
     """Return the packages of one circle of imports between packages; see ``circle``."""
     edges = {(tree.folder_of(one), tree.folder_of(other)) for one, other in tree.edges(at_start=True)}
-    return circle(edges - {NOT_YET})
+    return circle(edges)
 
 
 def modules(package: ModuleType) -> Iterator[tuple[Path, str]]:
@@ -396,7 +392,7 @@ def test_the_cookie_that_the_front_sets_is_the_one_that_the_reaper_looks_for() -
 
 
 def test_the_memory_that_the_front_makes_has_the_size_that_the_worker_maps() -> None:
-    assert launcher.JOURNAL_SIZE == output_buffer.SIZE
+    assert channels.JOURNAL_SIZE == output_buffer.SIZE
 
 
 def test_a_variable_that_both_ends_know_has_one_name() -> None:

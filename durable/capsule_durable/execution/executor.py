@@ -1,167 +1,175 @@
-"""Whether a cell runs at all, and how often: as part of a run, and by its policy."""
+"""Decides for each cell how it runs: on a subshell, for a program, as a step of a run, with retries, or once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.config.settings import Settings
-from capsule_durable.errors import (
-    CapsuleError,
-    EngineUnavailable,
-    ExecutionFailed,
-    InternalError,
-    OutputDrainTimeout,
-    WorkerDied,
-)
-from capsule_durable.execution.retry_policy import RetryPolicy, from_metadata, is_permanent, split
-from capsule_durable.execution.runs import RunCoordinator, RunStepStart
-from capsule_durable.history.cells import LEASE, CellRecord, RunCell, RunTaken
-from capsule_durable.history.recorder import HistoryStores, Recorder
+from capsule_durable.errors import CapsuleError, EngineUnavailable, ExecutionFailed, InternalError
+from capsule_durable.execution.durable_cells import DEFAULT_TIMEOUT_SECONDS, DurableCells
+from capsule_durable.execution.retries import RetryLoop
+from capsule_durable.execution.retry_policy import MAGIC, RetryPolicy, from_metadata, split
+from capsule_durable.execution.runs import RunCoordinator
+from capsule_durable.history.cells import CellRecord
+from capsule_durable.history.recorder import Recorder
+from capsule_durable.history.runs import LEASE, RunTaken
+from capsule_durable.messaging.notices import Notices
 from capsule_durable.storage.process_identity import this_process
+from capsule_durable.telemetry.bus import EventBus
+from capsule_durable.telemetry.events import CellReplayed
+from capsule_durable.workers.supervisor import WorkerSupervisor
+from capsule_durable.workers.variables import WorkerVariables
 from capsule_worker.protocol import messages as m
 
-#: Seconds for which a run that another process has is waited for, and between two looks.
+#: Seconds for which the end of another process's run is waited for, and between two attempts to get it.
 RUN_TIMEOUT, RUN_POLL_INTERVAL = 5.0, 0.1
-
-
-class Host(Protocol):
-    """What runs cells."""
-
-    @property
-    def latest(self) -> str | None:
-        """The checkpoint that the worker wrote last; None where there is none."""
-
-    async def attempt(self, request: m.ExecuteMessage, inputs: str | None = None) -> m.ResultMessage:
-        """Run a person's cell, and have the record keep what becomes of it.
-
-        Args:
-            request: the cell.
-            inputs: names its inputs, if another attempt is to have their answers.
-
-        Raises:
-            ExecutionFailed: there is no result.
-        """
-
-    async def save(self, description: str) -> str | None:
-        """Save the variables, and return the checkpoint; None where no checkpoints are kept."""
-
-    async def go_back(self, checkpoint: str | None) -> None:
-        """Bring the variables to the state of a checkpoint; leave them, without one."""
-
-    async def keeping(self) -> bool:
-        """Whether checkpoints are kept."""
-
-    def attend(self, execution_id: str | None) -> None:
-        """Show what is to be said below the cell of an execution from now on; without one, below the next."""
-
-    def ran(self, outcome: m.ResultMessage, code: str) -> None:
-        """Take notice of a cell whose effects are in the variables now."""
-
-    def note(self, what: str, **data: object) -> None:
-        """Have something put into the ledger."""
-
-    def warn(self, text: str) -> None:
-        """Tell a person something."""
+#: Seconds after its limit at which a cell is rejected whose worker still runs: the limit should have ended it.
+TIMEOUT_RESERVE = 60.0
 
 
 class CellExecutor:
-    """Runs a person's cells, as often as it takes.
+    """Runs cells.
 
     Args:
         settings: the configuration.
-        record: what is kept of cells.
-        host: runs them.
+        durable: runs a cell.
+        workers: provide the worker that is interrupted.
+        variables: saves and restores its variables.
+        checkpoints: the checkpoints of the kernel.
+        recorder: the history, with the outcomes of runs.
+        notices: tells the user what he should know about his cells.
+        bus: gets the events of cells.
+        session_id: the session, for events.
     """
 
-    def __init__(self, settings: Settings, record: Recorder, host: Host) -> None:
-        self._settings, self._record, self._host = settings, record, host
-        self._usual = RetryPolicy(settings.retries, settings.retry_delay)
+    def __init__(
+        self,
+        settings: Settings,
+        durable: DurableCells,
+        workers: WorkerSupervisor,
+        variables: WorkerVariables,
+        checkpoints: CheckpointService,
+        recorder: Recorder,
+        notices: Notices,
+        bus: EventBus,
+        session_id: str,
+    ) -> None:
+        self._settings = settings
+        self._durable = durable
+        self._workers = workers
+        self._checkpoints = checkpoints
+        self._recorder = recorder
+        self._notices = notices
+        self._bus = bus
+        self._session_id = session_id
+        self._default_policy = RetryPolicy(settings.retries, settings.retry_delay)
+        self._timeout = DEFAULT_TIMEOUT_SECONDS
+        if settings.execution_timeout is not None:
+            # The watchdog ends the worker before: this is for a case in which that has no effect.
+            self._timeout = settings.execution_timeout + TIMEOUT_RESERVE
+        self._retries = RetryLoop(
+            durable, workers, variables, checkpoints, recorder, notices, bus, session_id, self._timeout
+        )
         #: The notebook as a whole, if it is executed under an id.
         self._run: RunCoordinator | None = None
         self._renewing: asyncio.Task[None] | None = None
-        #: Set to end the pause before another attempt at a cell, while there is one.
-        self._pausing: asyncio.Event | None = None
-        #: Whether the latest outcome came from the record.
-        self.recorded = False
+        #: Whether the latest outcome was replayed.
+        self.replayed = False
+        #: The number of the first cell, which an earlier process of this kernel may have advanced.
+        self.next_count = 1
 
-    async def execute(self, request: m.ExecuteMessage, said: Any = None) -> m.ResultMessage:
-        """Run a cell, or bring its outcome back; try again if it fails, as often as that is wanted.
+    async def execute(self, request: m.ExecuteMessage, metadata: Any = None) -> m.ResultMessage:
+        """Run a cell, or replay its recorded outcome.
 
         Args:
             request: the cell.
-            said: what its metadata says for this kernel.
+            metadata: the part of its metadata that is for this kernel.
 
         Raises:
-            ExecutionFailed: there is no result.
+            ExecutionFailed: there is no result; the class says why.
         """
-        usual = self._usual
-        try:
-            usual = from_metadata(said, usual)
-        except ValueError as error:
-            self._host.warn(f"the cell's metadata is ignored: {error}")
-        policy, code = split(request.code, usual)
-        if code is not request.code:
+        if request.subshell is not None or not request.store_history:
+            return await self._execute_unrecorded(request)
+        self._notices.set_cell(request.id)
+        self._notices.drain()
+        policy = self._default_policy
+        if metadata is not None:
+            try:
+                policy = from_metadata(metadata, policy)
+            except ValueError as error:
+                self._notices.add(f"the cell's metadata is ignored: {error}")
+        if request.code.startswith(MAGIC):
+            policy, code = split(request.code, policy)
             request = request.model_copy(update={"code": code})
         if self._settings.run_id is not None:
-            return await self._go_through(request, policy)
+            return await self._execute_step(request, policy, self._settings.run_id)
         if policy.retries:
-            return await self._run_with_retries(request, policy, await self._alone(request))
-        return await self._host.attempt(request)
+            return await self._retries.run(request, policy)
+        return await self._retries.attempt(request)
 
     def interrupt(self) -> bool:
-        """End the pause before another attempt; return whether there was one."""
-        if self._pausing is None:
-            return False
-        self._pausing.set()
-        return True
+        """End the delay before another attempt at a cell, which fails as it did; return whether there was one."""
+        return self._retries.interrupt()
 
     async def close(self) -> None:
-        """Let another process go on with the run.
+        """Let another process continue the run.
 
         Raises:
-            StoreError: that cannot be said.
+            StoreError: that cannot be recorded.
         """
         if self._renewing is not None:
             self._renewing.cancel()
         run = self._run
         if run is not None:
-            await self._record.act(lambda _: run.close())
+            await self._recorder.act(lambda _: run.close())
+
+    async def _execute_unrecorded(self, request: m.ExecuteMessage) -> m.ResultMessage:
+        """Run a cell that is not part of the notebook's history: a subshell's, or one that a program sends."""
+        is_main = request.subshell is None
+        if is_main:
+            self._notices.set_cell(request.id)
+        try:
+            result = (await self._durable.run(request, self._timeout)).result
+        finally:
+            if is_main:
+                self._notices.set_cell(None)
+        if isinstance(result, ExecutionFailed):
+            raise result
+        return result
 
     # -- runs ------------------------------------------------------------------------------------------------
 
-    async def _go_through(self, request: m.ExecuteMessage, policy: RetryPolicy) -> m.ResultMessage:
-        """Run a cell of a run, unless that was done already."""
-        self.recorded = False
+    async def _execute_step(self, request: m.ExecuteMessage, policy: RetryPolicy, run_id: str) -> m.ResultMessage:
+        """Run a cell of a run, or replay its recorded outcome."""
+        self.replayed = False
         try:
-            run = await self._get_run()
-            coming = await self._record.act(lambda _: run.next(request.code))
-            if isinstance(coming, CellRecord):
-                return self._repeat(coming, request.id)
-            if coming.notice is not None:
-                self._host.warn(coming.notice)
-            await self._host.go_back(coming.restore)
+            run = await self._get_run(run_id)
+            step = await self._recorder.act(lambda _: run.next(request.code))
+            if isinstance(step, CellRecord):
+                return self._replay(step, request.id, run_id)
+            if step.notice is not None:
+                self._notices.add(step.notice)
+            await self._retries.restore(step.restore)
         except ExecutionFailed:
-            self._host.attend(None)
+            self._notices.set_cell(None)
             raise
         except (CapsuleError, OSError) as error:
-            self._host.attend(None)
-            raise InternalError(f"the run cannot go on: {error}", request.id) from error
-        return await self._run_with_retries(request, policy, coming)
+            self._notices.set_cell(None)
+            raise InternalError(f"the run cannot continue: {error}", request.id) from error
+        return await self._retries.run_step(request, policy, step, run)
 
-    async def _get_run(self) -> RunCoordinator:
-        run_id = self._settings.run_id
-        assert run_id is not None
+    async def _get_run(self, run_id: str) -> RunCoordinator:
         if self._run is None:
-            if not await self._host.keeping():
+            if not await self._checkpoints.is_enabled():
                 raise EngineUnavailable("a run needs checkpoints, and none are kept")
             owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_TIMEOUT
+            options = {"retries": self._settings.retries, "retry_delay": self._settings.retry_delay}
             while self._run is None:
                 try:
-                    self._run = await self._record.act(lambda books: RunCoordinator(books.cells, run_id, owner))
+                    self._run = await self._recorder.act(lambda stores: RunCoordinator(stores, run_id, owner, options))
                 except RunTaken:
                     # Its kernel may be about to end.
                     if asyncio.get_running_loop().time() > until:
@@ -171,88 +179,19 @@ class CellExecutor:
         return self._run
 
     async def _renew(self, run: RunCoordinator) -> None:
-        """Say now and then that this process lives, for those of other machines."""
+        """Extend the lease of the run, for processes on other machines."""
         while True:
             await asyncio.sleep(LEASE / 4)
             with contextlib.suppress(CapsuleError):
-                await self._record.act(lambda _: run.renew())
+                await self._recorder.act(lambda _: run.renew())
 
-    def _repeat(self, cell: CellRecord, shown_as: str) -> m.ResultMessage:
-        """Show again what a cell has shown, and return its outcome."""
-        self._host.note("outcome given again", execution=cell.execution_id, run=self._settings.run_id)
-        self.recorded = True
-        self._host.attend(None)
+    def _replay(self, cell: CellRecord, shown_as: str, run_id: str) -> m.ResultMessage:
+        """Show the recorded outputs of a cell, and return its recorded outcome."""
+        self._bus.publish(CellReplayed(session_id=self._session_id, execution_id=cell.execution_id, run_id=run_id))
+        self.replayed = True
+        self._notices.set_cell(None)
         for output in cell.outputs:
-            self._record.show(shown_as, output)
+            self._recorder.show(shown_as, output)
         assert cell.outcome is not None
-        self._host.ran(cell.outcome, cell.code)
+        self._checkpoints.cells.add(cell.outcome.execution_count, cell.code)
         return cell.outcome.model_copy(update={"execution_id": shown_as})
-
-    # -- attempts --------------------------------------------------------------------------------------------
-
-    async def _alone(self, request: m.ExecuteMessage) -> RunStepStart:
-        """Return the first attempt at a cell that is no run's, and save what the others begin with."""
-        checkpoint = None
-        try:
-            checkpoint = await self._host.save("before a cell with attempts")
-        except ExecutionFailed as error:
-            self._host.warn(f"another attempt will begin with what this one leaves: {error}")
-        return RunStepStart(RunCell(0, b"", request.id, 1, checkpoint), request.id, checkpoint, None)
-
-    async def _run_with_retries(
-        self, request: m.ExecuteMessage, policy: RetryPolicy, coming: RunStepStart
-    ) -> m.ResultMessage:
-        """Run a cell; try again if it fails, as often as that is wanted."""
-        run, pause = self._run, policy.delay
-        for left in range(policy.retries, -1, -1):
-            attempt = request.model_copy(update={"id": coming.step.execution_id})
-            self._record.begin(attempt.id, request.id)
-            outcome: m.ResultMessage | ExecutionFailed
-            try:
-                outcome = await self._host.attempt(attempt, coming.inputs)
-            except (WorkerDied, OutputDrainTimeout) as error:
-                if not left:
-                    raise
-                outcome, failure = error, str(error)
-            else:
-                if outcome.status == "ok" and run is not None:
-                    await self._record.act(partial(_note_success, run, coming, self._host.latest))
-                if outcome.status == "ok" or not left or is_permanent(outcome.ename):
-                    return outcome
-                failure = f"{outcome.ename}: {outcome.evalue}."
-            self._host.attend(attempt.id)
-            self._host.note("cell tried again", execution=attempt.id, failure=failure[:1000])
-            self._record.show(attempt.id, m.ClearOutput())
-            self._host.warn(f"{failure} Tried again in {pause:g} s; attempts left: {left}")
-            if await self._was_interrupted(pause):
-                self._host.attend(None)
-                if isinstance(outcome, ExecutionFailed):
-                    raise outcome
-                return outcome
-            coming = await self._next(run, coming, request.id)
-            await self._host.go_back(coming.restore)
-            pause *= 2
-        raise AssertionError("the last attempt has returned")
-
-    async def _next(self, run: RunCoordinator | None, failed: RunStepStart, request_id: str) -> RunStepStart:
-        """Return another attempt."""
-        if run is not None:
-            return await self._record.act(lambda _: run.again(failed))
-        turn = failed.step.turn + 1
-        return replace(failed, step=replace(failed.step, execution_id=f"{request_id}-{turn}", turn=turn))
-
-    async def _was_interrupted(self, seconds: float) -> bool:
-        """Wait; return whether somebody did not want to."""
-        self._pausing = asyncio.Event()
-        try:
-            await asyncio.wait_for(self._pausing.wait(), seconds)
-        except TimeoutError:
-            return False
-        finally:
-            self._pausing = None
-        return True
-
-
-def _note_success(run: RunCoordinator, done: RunStepStart, checkpoint: str | None, _: HistoryStores) -> None:
-    if checkpoint is not None:
-        run.succeeded(done, checkpoint)

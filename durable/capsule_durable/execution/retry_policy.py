@@ -28,6 +28,8 @@ NON_RETRYABLE = frozenset(
         "UsageError",
     }
 )
+#: How the line starts that sets the policy of a cell.
+MAGIC = "%%capsule"
 _LINE = re.compile(r"\A%%capsule[ \t]+retry=(\d{1,4})(?:[ \t]+delay=(\d+(?:\.\d*)?|\.\d+))?[ \t]*(?=\n|\Z)")
 
 

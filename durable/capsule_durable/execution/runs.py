@@ -6,10 +6,14 @@ first that has not, or that was changed, the variables are brought back and cell
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from capsule_durable import ids
-from capsule_durable.history.cells import CellRecord, CellStore, RunCell, source_of
+from capsule_durable.history.cells import CellRecord
+from capsule_durable.history.recorder import HistoryStores
+from capsule_durable.history.runs import RunCell, source_of
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,22 @@ class RunCoordinator:
     """The course of a run in this process.
 
     Args:
-        cells: the record.
+        stores: the history.
         run: its id.
         owner: the identity of this process, as text.
+        options: what the run is started with; must be JSON.
 
     Raises:
         RunTaken: another process that lives executes it.
         StoreError: the record cannot be used; so do all methods.
     """
 
-    def __init__(self, cells: CellStore, run: str, owner: str) -> None:
-        self._cells, self.id, self._owner = cells, run, owner
-        cells.lock(run, owner)
-        self._steps = cells.steps(run)
-        self._turn = cells.begun(run)
+    def __init__(self, stores: HistoryStores, run: str, owner: str, options: Mapping[str, Any] | None = None) -> None:
+        self._cells, self._runs, self.id, self._owner = stores.cells, stores.runs, run, owner
+        self._runs.lock(run, owner, options)
+        self._steps = self._runs.steps(run)
+        known = self._runs.get(run)
+        self._turn = known.executions if known is not None else 0
         self._number = 0
         #: Whether a cell has run in this process.
         self._live = False
@@ -80,23 +86,23 @@ class RunCoordinator:
     def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:
         """Take notice of a cell that has succeeded, and of the checkpoint that has the state behind it."""
         step = begin.step
-        self._cells.finish(self.id, step.number, checkpoint)
+        self._runs.finish(self.id, step.number, checkpoint)
         self._steps[step.number - 1] = replace(step, checkpoint=checkpoint)
         self._number = step.number
 
     def renew(self) -> None:
         """Say that this process lives."""
-        self._cells.renew(self.id, self._owner)
+        self._runs.renew(self.id, self._owner)
 
     def close(self) -> None:
         """Let another process go on."""
-        self._cells.release(self.id, self._owner)
+        self._runs.release(self.id, self._owner)
 
     def _begin(self, number: int, source: bytes) -> RunCell:
         # Counted on, also where a cell was changed and changed back: an execution is never given another's outcome.
         self._turn += 1
         step = RunCell(number, source, f"{ids.slug(self.id)}-{number}-{self._turn}", self._turn, None)
-        self._cells.begin(self.id, step)
+        self._runs.begin(self.id, step)
         self._steps[number - 1 :] = [step]
         return step
 

@@ -1,4 +1,4 @@
-"""Large contents, each in a file that is named by what is in it: what is the same is there once."""
+"""Large outputs, each in a file that is named by the hash of its content, so that equal contents are stored once."""
 
 from __future__ import annotations
 
@@ -15,80 +15,94 @@ import zstandard
 from capsule_durable.config.paths import ensure
 from capsule_durable.errors import CapsuleError
 from capsule_durable.storage.errors import explain
-from capsule_durable.storage.safe_directory import sync
+from capsule_worker.protocol.fsync import fsync_path
 
-#: Seconds for which a file stays that nothing refers to: something may be about to.
-GRACE = 3600.0
-#: Bytes of the largest content.
-_MOST = 1 << 30
+#: The directory, in the user's directory.
+DIRECTORY = "blobs"
+#: Seconds for which an unreferenced file is kept: a row that refers to it may be about to be written.
+GRACE_SECONDS = 3600.0
+#: Size of the largest content, in bytes.
+_MAX_BYTES = 1 << 30
 
 
 class BlobLost(CapsuleError):
-    """A content is not there any more, or is not what it was. The message says which."""
+    """A content is missing or damaged. The message names it."""
 
 
 class BlobStore:
-    """Contents in a directory, which is made with the first of them.
+    """Contents in a directory, which is created with the first of them.
 
     Args:
-        directory: their place.
+        directory: the directory.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def put(self, content: bytes) -> str:
-        """Keep a content, which is on the disk then, and return its name.
+        """Store a content, sync it to the disk, and return its digest.
+
+        Args:
+            content: the content.
 
         Raises:
-            StoreError: that cannot be done.
+            StoreError: the content cannot be written.
         """
-        name = _name(content)
-        path = self._path(name)
+        digest = _digest(content)
+        path = self._path(digest)
         try:
-            # It is new again, for those who remove what is old.
+            # Its age counts from now on: see ``keep_only``.
             os.utime(path)
         except FileNotFoundError:
             _write(path, content)
         except OSError as error:
             raise explain(error, path) from error
-        return name
+        return digest
 
-    def get(self, name: str) -> bytes:
-        """Return a content by its name.
+    def get(self, digest: str) -> bytes:
+        """Return a content by its digest.
+
+        Args:
+            digest: as ``put`` returned it.
 
         Raises:
-            ArtifactLost: it is gone or damaged.
+            BlobLost: the content is missing or damaged.
         """
         try:
-            content = zstandard.ZstdDecompressor().decompress(self._path(name).read_bytes(), max_output_size=_MOST)
+            content = zstandard.ZstdDecompressor().decompress(
+                self._path(digest).read_bytes(), max_output_size=_MAX_BYTES
+            )
         except FileNotFoundError:
-            raise BlobLost(f"artifact {name} is gone") from None
+            raise BlobLost(f"blob {digest} is missing") from None
         except (OSError, zstandard.ZstdError) as error:
-            raise BlobLost(f"artifact {name} cannot be read: {error}") from error
-        if _name(content) != name:
-            raise BlobLost(f"artifact {name} is damaged")
+            raise BlobLost(f"blob {digest} cannot be read: {error}") from error
+        if _digest(content) != digest:
+            raise BlobLost(f"blob {digest} is damaged")
         return content
 
-    def keep_only(self, names: Collection[str]) -> None:
-        """Remove all others, but for what came or was asked for of late."""
-        before = time.time() - GRACE
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove all other contents, except those that were stored or requested in the last hour.
+
+        Args:
+            digests: the contents to keep.
+        """
+        before = time.time() - GRACE_SECONDS
         for path in self._directory.glob("??/*"):
-            if path.name not in names:
+            if path.name not in digests:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < before:
                         path.unlink()
 
-    def _path(self, name: str) -> Path:
-        return self._directory / name[:2] / name
+    def _path(self, digest: str) -> Path:
+        return self._directory / digest[:2] / digest
 
 
-def _name(content: bytes) -> str:
+def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=20).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Bring a content to the disk; it is there whole or not at all."""
+    """Write a content and sync it; the file is complete or does not exist."""
     try:
         ensure(path.parent)
         # Readable for its owner only, whatever the umask.
@@ -102,6 +116,6 @@ def _write(path: Path, content: bytes) -> None:
         except BaseException:
             Path(unfinished).unlink()
             raise
-        sync(path.parent)
+        fsync_path(path.parent)
     except OSError as error:
         raise explain(error, path) from error

@@ -1,15 +1,9 @@
-"""What became of cells: their source, outcome and outputs, kept in the file of the embedded engine.
-
-Also which cells make up a *run*: a notebook that is executed from its beginning under an id, so that the next process
-with the same id can go on where this one stopped.
-"""
+"""The cells that have ended: their source, result and outputs."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +11,7 @@ from typing import Any
 import zstandard
 from pydantic import TypeAdapter
 
-from capsule_durable.errors import CapsuleError
-from capsule_durable.history.blobs import BlobLost, BlobStore
-from capsule_durable.storage.process_identity import ProcessIdentity, is_allowed, state_of
+from capsule_durable.history.blobs import DIRECTORY, BlobLost, BlobStore
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
@@ -27,32 +19,31 @@ from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 #: Bytes of a cell's outputs that are kept, as JSON.
 MAX_OUTPUT = 16 * 1024 * 1024
-#: Bytes of an output, as JSON, from which on it is in a file of its own.
+#: Size of an output, as JSON, from which on it is stored as a blob, in bytes.
 LARGE = 64 * 1024
-#: Seconds after which a process that has not ended loses a run that it does not renew.
-LEASE = 60.0
-_SELECT = "SELECT execution, session, number, code, started, ended, status, outcome, outputs FROM cells"
-#: Stands in the list of outputs for one that is in a file of its own.
-_REFERENCE = "artifact"
-
-
-class RunTaken(CapsuleError):
-    """Another process executes the run."""
+_SELECT = (
+    "SELECT execution_id, session_id, execution_count, source, started_at, ended_at, status, result, outputs, cell_id"
+    " FROM cells"
+)
+#: The key that stands in the list of outputs for one that is a blob.
+_REFERENCE = "blob"
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A cell that was executed.
+    """An execution that has ended.
 
     Args:
-        execution_id: names it.
+        execution_id: the execution.
         session: the session that it ran in.
         number: as in ``In [number]``.
         code: its source.
-        started: seconds since the epoch; so is ``ended``.
-        status: ``ok``, ``error`` where its code raised, or why there is no result, as ``WorkerDied``.
-        outcome: its result, if there is one.
-        outputs: what it showed.
+        started: seconds since the epoch.
+        ended: seconds since the epoch.
+        status: ``ok``; ``error`` if its code raised; otherwise the class of the failure, for example ``WorkerDied``.
+        outcome: its result, if it has one.
+        outputs: its outputs.
+        cell_id: the id that the client gave the cell, if any.
     """
 
     execution_id: str
@@ -64,112 +55,99 @@ class CellRecord:
     status: str
     outcome: m.ResultMessage | None
     outputs: list[Output]
-
-
-@dataclass(frozen=True)
-class RunCell:
-    """A cell of a run.
-
-    Args:
-        number: its place among the cells that the run has executed, from 1.
-        source: identifies its source.
-        execution_id: the execution, or the latest attempt at it.
-        turn: which of the run's executions it is, counted from 1.
-        checkpoint: the state behind it; None while it has not succeeded.
-    """
-
-    number: int
-    source: bytes
-    execution_id: str
-    turn: int
-    checkpoint: str | None
+    cell_id: str | None = None
 
 
 class CellStore:
-    """The cells and the runs of a user. Used by one thread at a time.
+    """The cells of a user. One thread uses it at a time.
 
     Args:
-        database: the engine's file.
+        database: the history; blobs are in a directory next to it.
 
-    Methods raise StoreError.
+    All methods raise StoreError if the file cannot be used.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._artifacts = BlobStore(database.path.parent / "artifacts")
-
-    # -- cells -----------------------------------------------------------------------------------------------
+        self._blobs = BlobStore(database.path.parent / DIRECTORY)
 
     def add(self, cell: CellRecord) -> None:
-        """Keep a cell that has ended."""
-        outcome = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
+        """Store a cell. One with the same execution id is replaced."""
+        result = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
         outputs = [output.model_dump_json().encode() for output in bounded(cell.outputs)]
-        # What a row refers to is there before it.
+        # A blob is on the disk before the row that refers to it.
         large: dict[str, int] = {}
         for place, output in enumerate(outputs):
             if len(output) >= LARGE:
-                name = self._artifacts.put(output)
-                large[name], outputs[place] = len(output), json.dumps({_REFERENCE: name}).encode()
+                digest = self._blobs.put(output)
+                large[digest], outputs[place] = len(output), json.dumps({_REFERENCE: digest}).encode()
         with self._database.writing() as sql:
-            sql.execute("DELETE FROM artifacts WHERE execution = ?", (cell.execution_id,))
+            sql.execute("DELETE FROM blobs WHERE execution_id = ?", (cell.execution_id,))
             sql.executemany(
-                "INSERT INTO artifacts (execution, name, size) VALUES (?, ?, ?)",
-                [(cell.execution_id, name, size) for name, size in large.items()],
+                "INSERT INTO blobs (execution_id, digest, size) VALUES (?, ?, ?)",
+                [(cell.execution_id, digest, size) for digest, size in large.items()],
             )
             sql.execute(
-                "INSERT OR REPLACE INTO cells (execution, session, number, code, started, ended, status, outcome,"
-                " outputs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO cells (execution_id, session_id, cell_id, execution_count, started_at,"
+                " ended_at, status, source, result, outputs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     cell.execution_id,
                     cell.session,
+                    cell.cell_id,
                     cell.number,
-                    cell.code,
                     cell.started,
                     cell.ended,
                     cell.status,
-                    zstandard.compress(outcome),
+                    cell.code,
+                    zstandard.compress(result),
                     zstandard.compress(b"[" + b",".join(outputs) + b"]"),
                 ),
             )
 
     def of_session(self, session: str, number: int | None = None) -> list[CellRecord]:
-        """Return the cells of a session in the order in which they ended; or only those with a number."""
-        return self._cells("session = ? AND (? IS NULL OR number = ?)", (session, number, number))
+        """Return the cells of a session, in the order in which they ended.
+
+        Args:
+            session: the session.
+            number: only those with this execution count.
+        """
+        return self._cells("session_id = ? AND (? IS NULL OR execution_count = ?)", (session, number, number))
 
     def cell(self, execution_id: str) -> CellRecord | None:
-        """Return a cell."""
-        found = self._cells("execution = ?", (execution_id,))
+        """Return a cell, or None if it is not stored."""
+        found = self._cells("execution_id = ?", (execution_id,))
         return found[0] if found else None
 
     def forget(self, before: float, most: int) -> int:
-        """Forget old cells and runs; return how many cells.
+        """Delete old cells and runs; return how many cells.
 
         Args:
-            before: what ended before this goes, in seconds since the epoch; a run is as old as its last cell.
-            most: bytes of what is kept, at most; the oldest cells go first, those of runs as well.
+            before: delete what ended before this time, in seconds since the epoch; a run is as old as its last cell.
+            most: how many bytes to keep. The oldest cells are deleted first, also those of runs.
         """
         with self._database.writing() as sql:
             sql.execute(
-                "DELETE FROM runs WHERE owner IS NULL AND started < ? AND NOT EXISTS (SELECT 1 FROM run_cells AS r"
-                " JOIN cells AS c ON c.execution = r.execution WHERE r.run = runs.id AND c.ended >= ?)",
+                "DELETE FROM runs WHERE owner IS NULL AND started_at < ? AND NOT EXISTS (SELECT 1 FROM run_cells AS r"
+                " JOIN cells AS c ON c.execution_id = r.execution_id WHERE r.run_id = runs.id AND c.ended_at >= ?)",
                 (before, before),
             )
-            sql.execute("DELETE FROM run_cells WHERE run NOT IN (SELECT id FROM runs)")
+            sql.execute("DELETE FROM run_cells WHERE run_id NOT IN (SELECT id FROM runs)")
             gone = sql.execute(
-                "DELETE FROM cells WHERE ended < ? AND execution NOT IN (SELECT execution FROM run_cells)", (before,)
+                "DELETE FROM cells WHERE ended_at < ? AND execution_id NOT IN (SELECT execution_id FROM run_cells)",
+                (before,),
             ).rowcount
             size = 0
             for n, bytes_ in sql.execute(
-                "SELECT n, length(outputs) + length(outcome) + (SELECT coalesce(sum(size), 0) FROM artifacts AS a"
-                " WHERE a.execution = cells.execution) FROM cells ORDER BY n DESC"
+                "SELECT n, length(outputs) + length(result) + (SELECT coalesce(sum(size), 0) FROM blobs AS b"
+                " WHERE b.execution_id = cells.execution_id) FROM cells ORDER BY n DESC"
             ):
                 size += bytes_
                 if size > most:
                     gone += sql.execute("DELETE FROM cells WHERE n <= ?", (n,)).rowcount
                     break
-            sql.execute("DELETE FROM artifacts WHERE execution NOT IN (SELECT execution FROM cells)")
-            names = {name for (name,) in sql.execute("SELECT name FROM artifacts")}
-        self._artifacts.keep_only(names)
+            sql.execute("DELETE FROM blobs WHERE execution_id NOT IN (SELECT execution_id FROM cells)")
+            digests = {digest for (digest,) in sql.execute("SELECT digest FROM blobs")}
+        self._blobs.keep_only(digests)
         return gone
 
     def _cells(self, where: str, values: Sequence[object]) -> list[CellRecord]:
@@ -179,99 +157,25 @@ class CellStore:
         return [self._cell(row) for row in rows]
 
     def _cell(self, row: tuple[Any, ...]) -> CellRecord:
-        execution, session, number, code, started, ended, status, outcome, outputs = row
+        execution_id, session, number, code, started, ended, status, result, outputs, cell_id = row
         unpack = zstandard.ZstdDecompressor()
-        record = unpack.decompress(outcome, max_output_size=1 << 30)
-        result = m.ResultMessage.model_validate_json(record) if record else None
+        record = unpack.decompress(result, max_output_size=1 << 30)
         listed = json.loads(unpack.decompress(outputs, max_output_size=1 << 30))
-        return CellRecord(
-            execution, session, number, code, started, ended, status, result, list(map(self._output, listed))
-        )
+        outcome = m.ResultMessage.model_validate_json(record) if record else None
+        shown = [self._output(one) for one in listed]
+        return CellRecord(execution_id, session, number, code, started, ended, status, outcome, shown, cell_id)
 
     def _output(self, listed: dict[str, Any]) -> Output:
         if _REFERENCE not in listed:
             return _outputs().validate_python(listed)
         try:
-            return _outputs().validate_json(self._artifacts.get(listed[_REFERENCE]))
+            return _outputs().validate_json(self._blobs.get(listed[_REFERENCE]))
         except BlobLost as error:
-            return m.StreamOutput(name="stderr", text=f"capsule: an output is not here any more: {error}\n")
-
-    # -- runs ------------------------------------------------------------------------------------------------
-
-    def lock(self, run: str, owner: str) -> None:
-        """Have a run alone.
-
-        Args:
-            run: its id.
-            owner: the identity of the process, as text.
-
-        Raises:
-            RunTaken: another process has it, and neither has it ended nor its lease expired.
-        """
-        with self._database.writing() as sql:
-            row = sql.execute("SELECT owner, seen FROM runs WHERE id = ?", (run,)).fetchone()
-            now = time.time()
-            if row is not None and row[0] not in (None, owner):
-                expired = row[1] is None or row[1] <= now - LEASE
-                if not is_allowed("take_over", state_of(row[0]), expired=expired):
-                    other = ProcessIdentity.parse(row[0])
-                    raise RunTaken(
-                        f"run {run!r} is being executed by process {other.pid if other is not None else row[0]}: wait"
-                        " until it has ended, or choose another id"
-                    )
-            sql.execute(
-                "INSERT INTO runs (id, owner, seen, started) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, seen = excluded.seen",
-                (run, owner, now, now),
-            )
-
-    def renew(self, run: str, owner: str) -> None:
-        """Say that the process that has a run lives; to be done more often than every ``LEASE`` seconds."""
-        with self._database.writing() as sql:
-            sql.execute("UPDATE runs SET seen = ? WHERE id = ? AND owner = ?", (time.time(), run, owner))
-
-    def release(self, run: str, owner: str) -> None:
-        """Let a run go."""
-        with self._database.writing() as sql:
-            sql.execute("UPDATE runs SET owner = NULL WHERE id = ? AND owner = ?", (run, owner))
-
-    def begun(self, run: str) -> int:
-        """Return how many executions a run has begun so far."""
-        with self._database.using() as sql:
-            return int(sql.execute("SELECT begun FROM runs WHERE id = ?", (run,)).fetchone()[0])
-
-    def steps(self, run: str) -> list[RunCell]:
-        """Return the cells of a run, in their order."""
-        with self._database.using() as sql:
-            rows = sql.execute(
-                "SELECT number, source, execution, turn, checkpoint FROM run_cells WHERE run = ? ORDER BY number",
-                (run,),
-            ).fetchall()
-        return [RunCell(*row) for row in rows]
-
-    def begin(self, run: str, step: RunCell) -> None:
-        """Note that a cell of a run begins; what was known of those behind it is forgotten."""
-        with self._database.writing() as sql:
-            sql.execute("DELETE FROM run_cells WHERE run = ? AND number >= ?", (run, step.number))
-            sql.execute("UPDATE runs SET begun = ? WHERE id = ?", (step.turn, run))
-            sql.execute(
-                "INSERT INTO run_cells (run, number, source, execution, turn, checkpoint) VALUES (?, ?, ?, ?, ?, NULL)",
-                (run, step.number, step.source, step.execution_id, step.turn),
-            )
-
-    def finish(self, run: str, number: int, checkpoint: str) -> None:
-        """Note that a cell of a run has succeeded, and which checkpoint has the state behind it."""
-        with self._database.writing() as sql:
-            sql.execute("UPDATE run_cells SET checkpoint = ? WHERE run = ? AND number = ?", (checkpoint, run, number))
-
-
-def source_of(code: str) -> bytes:
-    """Return what identifies a cell's source."""
-    return hashlib.blake2b(code.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            return m.StreamOutput(name="stderr", text=f"capsule: an output is lost: {error}\n")
 
 
 def merged(outputs: Iterable[Output]) -> list[Output]:
-    """Return outputs with texts joined that follow each other on one stream."""
+    """Return outputs with consecutive texts of one stream joined."""
     found: list[Output] = []
     texts: list[str] = []
     for output in outputs:
@@ -298,13 +202,13 @@ def _join(found: list[Output], texts: list[str]) -> None:
 
 @functools.cache
 def _outputs() -> TypeAdapter[Output]:
-    """Return what reads outputs; a kernel writes them."""
+    """Return what validates outputs; a kernel only writes them."""
     with without_plugins():
         return TypeAdapter(Output)
 
 
 def bounded(outputs: Iterable[Output]) -> list[Output]:
-    """Return as much of a cell's outputs as is kept, with a note where that is not all."""
+    """Return as much of a cell's outputs as is kept, with a note if that is not all."""
     kept: list[Output] = []
     size = 0
     for output in merged(outputs):

@@ -1,7 +1,7 @@
-"""The ledger: what happened, one record an event, in a chain in which no link can be changed without a trace.
+"""The ledger: all events, one row each, in a chain of hashes that shows any change.
 
-Each record holds the hash of the one before it, and its own, which covers all of it. That finds what was changed by
-mistake or by somebody who does not make the chain anew; it is no signature.
+Each row holds the hash of the row before it, and its own hash, which covers all of the row. This finds changes by
+mistake, and by anybody who does not compute the chain anew; it is not a signature.
 """
 
 from __future__ import annotations
@@ -9,40 +9,43 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from capsule_durable.storage.sqlite import Database
+from capsule_durable.telemetry.events import Event
 
 _GENESIS = bytes(32)
+#: Fields of events that are columns of their own.
+_COLUMNS = frozenset({"at", "session_id"})
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """Something that happened.
+    """An event, as the ledger stores it.
 
     Args:
-        at: seconds since the epoch.
-        actor: who did it.
-        session: the session that it belongs to.
-        what: what happened, in a word or two.
-        data: what else is known.
+        at: when it happened, in seconds since the epoch.
+        actor: the process that published it.
+        session_id: the session that it belongs to.
+        type: the name of the event's type.
+        data: its other fields, as JSON.
     """
 
     at: float
     actor: str
-    session: str
-    what: str
+    session_id: str
+    type: str
     data: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StoredEvent(LedgerEntry):
-    """A record of the ledger.
+    """A row of the ledger.
 
     Args:
-        n: its place, from 1.
+        n: its number, from 1.
     """
 
     n: int
@@ -50,10 +53,10 @@ class StoredEvent(LedgerEntry):
 
 @dataclass(frozen=True)
 class ChainBreak:
-    """Where the chain is broken first.
+    """The first place where the chain is broken.
 
     Args:
-        n: the place of the record.
+        n: the number of the row.
         text: what is wrong with it.
     """
 
@@ -61,54 +64,66 @@ class ChainBreak:
     text: str
 
 
-class Ledger:
-    """The ledger of a user. Used by one thread at a time.
+def entry_of(event: Event, actor: str) -> LedgerEntry:
+    """Return an event as the ledger stores it.
 
     Args:
-        database: the engine's file.
+        event: the event.
+        actor: the process that published it.
+    """
+    data = {field.name: getattr(event, field.name) for field in fields(event) if field.name not in _COLUMNS}
+    data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in data.items()}
+    return LedgerEntry(event.at, actor, event.session_id, type(event).__name__, data)
 
-    Methods raise StoreError.
+
+class Ledger:
+    """The ledger of a user. One thread uses it at a time.
+
+    Args:
+        database: the history.
+
+    All methods raise StoreError if the file cannot be used.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def append(self, entries: Iterable[LedgerEntry]) -> None:
-        """Add records, in this order."""
+        """Add rows, in this order, all or none of them."""
         with self._database.writing() as sql:
             n, before = _head(sql)
             for entry in entries:
                 n += 1
                 text = json.dumps(entry.data, sort_keys=True, default=str)
-                fields = (n, entry.at, entry.actor, entry.session, entry.what, text)
-                digest = _hash(before, *fields)
+                row = (n, entry.at, entry.actor, entry.session_id, entry.type, text)
+                digest = _hash(before, *row)
                 sql.execute(
-                    "INSERT INTO ledger (n, at, actor, session, what, data, prev_hash, record_hash)"
+                    "INSERT INTO events (n, at, actor, session_id, type, data, prev_hash, hash)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*fields, before, digest),
+                    (*row, before, digest),
                 )
                 before = digest
-            sql.execute("INSERT OR REPLACE INTO ledger_head (one, n, record_hash) VALUES (1, ?, ?)", (n, before))
+            sql.execute("INSERT OR REPLACE INTO events_head (one, n, hash) VALUES (1, ?, ?)", (n, before))
 
-    def events(self, session: str | None = None, after: int = 0) -> list[StoredEvent]:
-        """Return records in their order.
+    def events(self, session_id: str | None = None, after: int = 0) -> list[StoredEvent]:
+        """Return rows in their order.
 
         Args:
-            session: only those of this session.
-            after: only those behind this place.
+            session_id: only those of this session.
+            after: only those with higher numbers.
         """
         with self._database.using() as sql:
             rows = sql.execute(
-                "SELECT n, at, actor, session, what, data FROM ledger WHERE n > ? AND (? IS NULL OR session = ?)"
-                " ORDER BY n",
-                (after, session, session),
+                "SELECT n, at, actor, session_id, type, data FROM events WHERE n > ?"
+                " AND (? IS NULL OR session_id = ?) ORDER BY n",
+                (after, session_id, session_id),
             ).fetchall()
-        return [StoredEvent(at, actor, of, what, json.loads(data), n) for n, at, actor, of, what, data in rows]
+        return [StoredEvent(at, actor, of, kind, json.loads(data), n) for n, at, actor, of, kind, data in rows]
 
     def verify(self) -> tuple[int, ChainBreak | None]:
-        """Follow the chain from its beginning; return how many records are right, and where it breaks."""
+        """Follow the chain from its beginning; return how many rows are intact, and where it breaks."""
         with self._database.using() as sql:
-            # Of one moment, whoever writes meanwhile.
+            # A snapshot, even if other processes write meanwhile.
             sql.execute("BEGIN")
             try:
                 return _follow(sql)
@@ -118,16 +133,16 @@ class Ledger:
 
 def _follow(sql: sqlite3.Connection) -> tuple[int, ChainBreak | None]:
     count, before = 0, _GENESIS
-    rows = sql.execute("SELECT n, at, actor, session, what, data, prev_hash, record_hash FROM ledger ORDER BY n")
-    for n, at, actor, session, what, data, prev_hash, record_hash in rows:
+    rows = sql.execute("SELECT n, at, actor, session_id, type, data, prev_hash, hash FROM events ORDER BY n")
+    for n, at, actor, session_id, kind, data, prev_hash, digest in rows:
         expected = count + 1
         if n != expected:
             return count, ChainBreak(expected, f"record {_span(expected, n - 1)} missing")
         if prev_hash != before:
-            return count, ChainBreak(n, f"record {n} does not follow the one before it: one was put in its place")
-        if record_hash != _hash(before, n, at, actor, session, what, data):
+            return count, ChainBreak(n, f"record {n} does not follow the one before it: it was replaced")
+        if digest != _hash(before, n, at, actor, session_id, kind, data):
             return count, ChainBreak(n, f"record {n} was changed")
-        count, before = n, record_hash
+        count, before = n, digest
     last, digest = _head(sql)
     if last > count:
         return count, ChainBreak(count + 1, f"record {_span(count + 1, last)} missing at the end")
@@ -137,12 +152,12 @@ def _follow(sql: sqlite3.Connection) -> tuple[int, ChainBreak | None]:
 
 
 def _head(sql: sqlite3.Connection) -> tuple[int, bytes]:
-    row = sql.execute("SELECT n, record_hash FROM ledger_head").fetchone()
+    row = sql.execute("SELECT n, hash FROM events_head").fetchone()
     return (int(row[0]), bytes(row[1])) if row is not None else (0, _GENESIS)
 
 
-def _hash(before: bytes, *fields: Any) -> bytes:
-    text = json.dumps(fields, ensure_ascii=True, default=str).encode()
+def _hash(before: bytes, *row: Any) -> bytes:
+    text = json.dumps(row, ensure_ascii=True, default=str).encode()
     return hashlib.blake2b(before + text, digest_size=32).digest()
 
 

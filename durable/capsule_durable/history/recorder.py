@@ -1,195 +1,220 @@
-"""Listens to what cells show, and keeps it with what became of them, in a thread of its own."""
+"""Records what cells output and how they end, and every event, in the history. A thread writes."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from capsule_durable.engines.embedded.schema import FORM
-from capsule_durable.errors import EngineUnavailable, ExecutionFailed
-from capsule_durable.history.cells import MAX_OUTPUT, CellRecord, CellStore, merged
-from capsule_durable.history.ledger import Ledger, LedgerEntry
+from capsule_durable.errors import ExecutionFailed, HistoryUnavailable
+from capsule_durable.history.cells import MAX_OUTPUT, CellRecord, CellStore
+from capsule_durable.history.ledger import Ledger, entry_of
+from capsule_durable.history.runs import RunStore
+from capsule_durable.history.schema import SCHEMA
 from capsule_durable.messaging.capabilities import Capabilities, InputPrompt
+from capsule_durable.storage.errors import StoreError
 from capsule_durable.storage.sqlite import Database
+from capsule_durable.telemetry.bus import EventBus
+from capsule_durable.telemetry.events import CellEnded, Event, StoreFailed
 from capsule_worker.protocol import Output
 from capsule_worker.protocol import messages as m
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-#: Seconds for which what happened waits for what else happens, at most, before it is written; and for which a cell
-#: that has ended does, lest the thread that writes holds up its reply.
-NOTES_WAIT, CELL_WAIT = 0.2, 0.01
+#: Seconds for which an event waits for others before it is written.
+EVENT_WAIT = 0.2
+#: Seconds for which a cell that has ended waits, so that the writing thread does not delay its reply.
+CELL_WAIT = 0.01
 
 
 @dataclass(frozen=True)
 class HistoryStores:
-    """What is kept, for whoever is in the record's thread."""
+    """The stores of the history, for use in the recorder's thread."""
 
     cells: CellStore
+    runs: RunStore
     ledger: Ledger
 
 
+@dataclass(slots=True)
+class _OpenCell:
+    """An execution that has not ended, and its outputs so far."""
+
+    started: float
+    outputs: list[Output] = field(default_factory=list)
+    #: Characters of text in them.
+    size: int = 0
+    #: A hash of all outputs. Text counts as a whole, in however many pieces it comes.
+    digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    #: The stream to which the latest output belongs.
+    stream: str | None = None
+
+    def add(self, output: Output) -> None:
+        if self.size > MAX_OUTPUT:
+            return
+        self.outputs.append(output)
+        if isinstance(output, m.StreamOutput):
+            self.size += len(output.text)
+            if output.name != self.stream:
+                self.digest.update(f"\0{output.name}\0".encode())
+            self.digest.update(output.text.encode("utf-8", "surrogatepass"))
+            self.stream = output.name
+        else:
+            self.digest.update(f"\0{output.model_dump_json()}".encode("utf-8", "surrogatepass"))
+            self.stream = None
+
+
 class Recorder:
-    """The record of the cells of one kernel.
+    """The history of one kernel: it listens to the outputs of cells and observes events.
 
     Args:
-        path: the engine's file; None where nothing is to be kept.
-        shown: the ways to the client.
+        path: the file of the history; None if it is off.
+        shown: the capabilities that reach the client.
+        bus: the events, all of which go to the ledger.
+        warn: tells the user something, in a line.
     """
 
-    def __init__(self, path: Path | None, shown: Capabilities) -> None:
+    def __init__(self, path: Path | None, shown: Capabilities, bus: EventBus, warn: Callable[[str], None]) -> None:
         self._path = path
         self._shown = shown
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capsule-record")
+        self._bus = bus
+        self._warn = warn
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capsule-history")
         self._database: Database | None = None
-        self._outputs: dict[str, list[Output]] = {}
-        self._sizes: dict[str, int] = {}
-        self._began: dict[str, float] = {}
-        #: By which id the client knows an execution, where that is another one.
+        self._open: dict[str, _OpenCell] = {}
+        #: The ids by which the client knows executions, if they are others.
         self._names: dict[str, str] = {}
         self._failing = False
-        #: What is to be written: what happened, and cells that have ended with what tells that they have.
-        self._notes: list[LedgerEntry] = []
-        self._cells: list[tuple[CellRecord, LedgerEntry]] = []
-        self._writing: asyncio.TimerHandle | None = None
+        #: The session of the latest event.
+        self._session_id = ""
+        #: What is to be written.
+        self._events: list[Event] = []
+        self._cells: list[CellRecord] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._actor = f"kernel {os.getpid()}"
-        #: The ways to the client, listened to.
+        #: The capabilities that reach the client, as this object listens to them.
         self.capabilities = replace(shown, stream=self._stream, display=self._display, prompt=self._prompt)
+        if path is not None:
+            bus.subscribe(self)
 
     def __contains__(self, execution_id: str) -> bool:
-        """Whether an execution is listened to."""
-        return execution_id in self._outputs
+        """Whether the outputs of an execution are recorded."""
+        return execution_id in self._open
+
+    # -- cells and events ------------------------------------------------------------------------------------
 
     def begin(self, execution_id: str, shown_as: str | None = None) -> None:
-        """Listen to an execution from now on.
+        """Record the outputs of an execution from now on.
 
         Args:
             execution_id: the execution.
-            shown_as: by which id the client knows it.
+            shown_as: the id by which the client knows it; None for the same.
         """
         if shown_as is not None:
             self._names[execution_id] = shown_as
-        self._outputs[execution_id], self._sizes[execution_id] = [], 0
-        self._began[execution_id] = time.time()
+        self._open[execution_id] = _OpenCell(time.time())
 
-    def end(self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed) -> None:
-        """Keep what became of an execution, soon; what it shows later is not kept."""
-        cell = CellRecord(
-            execution_id=request.id,
-            session=session,
-            number=(request.execution_count or 0) if isinstance(outcome, ExecutionFailed) else outcome.execution_count,
-            code=request.code,
-            started=self._began.pop(request.id, time.time()),
-            ended=time.time(),
-            status=outcome.kind if isinstance(outcome, ExecutionFailed) else outcome.status,
-            outcome=None if isinstance(outcome, ExecutionFailed) else outcome,
-            outputs=self._outputs.pop(request.id, []),
-        )
+    def end(self, request: m.ExecuteMessage, session: str, outcome: m.ResultMessage | ExecutionFailed) -> CellEnded:
+        """Record an execution that has ended; its later outputs are not recorded.
+
+        Args:
+            request: the cell.
+            session: the session that it ran in.
+            outcome: its result, or why it has none.
+
+        Returns:
+            The event to publish.
+        """
+        now = time.time()
+        cell = self._open.pop(request.id, None) or _OpenCell(now)
+        outputs = cell.outputs
         if isinstance(outcome, ExecutionFailed):
-            cell.outputs.append(m.ErrorOutput(ename=outcome.kind, evalue=outcome.message, traceback=[outcome.message]))
-        self._sizes.pop(request.id, None)
+            count, status, result = request.execution_count or 0, outcome.kind, None
+            cell.add(m.ErrorOutput(ename=outcome.kind, evalue=outcome.message, traceback=[outcome.message]))
+        else:
+            count, status, result = outcome.execution_count, outcome.status, outcome
         if self._path is not None:
-            data = {"execution": request.id, "cell": cell.number, "status": cell.status}
-            entry = LedgerEntry(time.time(), self._actor, session, "cell ended", data)
-            self._notes.append(entry)
-            self._cells.append((cell, entry))
+            self._cells.append(
+                CellRecord(
+                    request.id,
+                    session,
+                    count,
+                    request.code,
+                    cell.started,
+                    now,
+                    status,
+                    result,
+                    outputs,
+                    request.cell_id,
+                )
+            )
             self._write_within(CELL_WAIT)
+        return CellEnded(
+            at=now,
+            session_id=session,
+            execution_id=request.id,
+            status=status,
+            duration=now - cell.started,
+            outputs_digest=cell.digest.hexdigest(),
+        )
 
-    def note(self, session: str, what: str, **data: object) -> None:
-        """Have something that happened put into the ledger, soon and with what else happens until then."""
+    def on_event(self, event: Event) -> None:
+        """Add an event to the ledger, soon, with those that follow until then."""
+        self._session_id = event.session_id
+        self._events.append(event)
+        self._write_within(EVENT_WAIT)
+
+    def forget(self, days: float, most: int) -> None:
+        """Delete old cells, in the background.
+
+        Args:
+            days: how old cells may be.
+            most: how many bytes to keep.
+        """
         if self._path is not None:
-            self._notes.append(LedgerEntry(time.time(), self._actor, session, what, data))
-            self._write_within(NOTES_WAIT)
+            before = time.time() - days * 86400
 
-    def _write_within(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
-        if self._writing is not None:
-            if self._writing.when() <= when:
-                return
-            self._writing.cancel()
-        self._writing = loop.call_at(when, self._write)
+            def forget(stores: HistoryStores) -> None:
+                stores.cells.forget(before, most)
 
-    def _write(self) -> asyncio.Future[None] | None:
-        """Begin to write what is to be written, if anything is."""
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
-        notes, self._notes = self._notes, []
-        ended, self._cells = self._cells, []
+            self._submit(forget).add_done_callback(self._report)
 
-        def write(books: HistoryStores) -> None:
-            for cell, entry in ended:
-                entry.data["shown"] = _digest(cell)
-                books.cells.add(cell)
-            books.ledger.append(notes)
-
-        if not notes:
-            return None
-        writing = self._submit(write)
-        writing.add_done_callback(self._look)
-        return writing
+    # -- writing ---------------------------------------------------------------------------------------------
 
     async def written(self) -> None:
-        """Have the cell that has just ended written, and wait for it.
+        """Write the cell that has just ended, and wait until that is done.
 
         Raises:
-            EngineUnavailable: nothing is kept.
-            StoreError: it cannot be written.
+            HistoryUnavailable: it cannot be written.
         """
         writing = self._write()
         if writing is not None:
             await writing
 
-    def forget(self, days: float, most: int) -> None:
-        """Have old cells forgotten, beside everything else.
+    async def act(self, do: Callable[[HistoryStores], T]) -> T:
+        """Call a function with the stores, in the thread, after everything before is written.
 
         Args:
-            days: how old they may be.
-            most: bytes of what is kept, at most.
+            do: the function; what it returns is returned.
+
+        Raises:
+            HistoryUnavailable: the history is off or cannot be used.
         """
-        if self._path is not None:
-            before = time.time() - days * 86400
-
-            def forget(books: HistoryStores) -> None:
-                books.cells.forget(before, most)
-
-            self.act(forget).add_done_callback(self._look)
-
-    def act(self, do: Callable[[HistoryStores], T]) -> asyncio.Future[T]:
-        """Do something with the record, after all that was asked for before."""
         self._write()
-        return self._submit(do)
-
-    def _submit(self, do: Callable[[HistoryStores], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._act, do)
-
-    def _act(self, do: Callable[[HistoryStores], T]) -> T:
-        if self._path is None:
-            raise EngineUnavailable("what comes of cells is not kept: the engine keeps everything in memory")
-        if self._database is None:
-            self._database = Database(self._path, FORM)
-        return do(HistoryStores(CellStore(self._database), Ledger(self._database)))
-
-    def _look(self, future: asyncio.Future[None]) -> None:
-        """Log the first of several failures; what has to be kept is waited for, and its failure met, elsewhere."""
-        error = None if future.cancelled() else future.exception()
-        if error is not None and self._path is not None and not self._failing:
-            logger.warning("what cells show is not kept: %s", error)
-        self._failing = error is not None
+        return await self._submit(do)
 
     async def close(self) -> None:
-        """Wait until all is kept, and close the file."""
+        """Write what is to be written, and close the file. Later events are ignored. Idempotent."""
+        if self._path is None:
+            self._thread.shutdown(wait=False)
+            return
         self._write()
+        self._path = None
 
         def close() -> None:
             if self._database is not None:
@@ -198,39 +223,84 @@ class Recorder:
         await asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown(wait=False)
 
-    # -- the ways to the client ------------------------------------------------------------------------------
+    def _write_within(self, seconds: float) -> None:
+        if self._path is None:
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._write)
+
+    def _write(self) -> asyncio.Future[None] | None:
+        """Begin to write what is to be written; return None if nothing is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        events, self._events = self._events, []
+        cells, self._cells = self._cells, []
+        if self._path is None or not (events or cells):
+            return None
+
+        def write(stores: HistoryStores) -> None:
+            for cell in cells:
+                stores.cells.add(cell)
+            stores.ledger.append(entry_of(event, self._actor) for event in events)
+
+        writing = self._submit(write)
+        writing.add_done_callback(self._report)
+        return writing
+
+    def _submit(self, do: Callable[[HistoryStores], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._act, self._path, do)
+
+    def _act(self, path: Path | None, do: Callable[[HistoryStores], T]) -> T:
+        """Call a function with the stores. Runs in the thread."""
+        if path is None:
+            raise HistoryUnavailable("the history is off (history_days = 0)")
+        try:
+            if self._database is None:
+                self._database = Database(path, SCHEMA)
+            return do(HistoryStores(CellStore(self._database), RunStore(self._database), Ledger(self._database)))
+        except StoreError as error:
+            raise HistoryUnavailable(str(error)) from error
+
+    def _report(self, writing: asyncio.Future[None]) -> None:
+        """Report the first of several failures."""
+        error = None if writing.cancelled() else writing.exception()
+        was_failing, self._failing = self._failing, error is not None
+        if error is not None and not was_failing:
+            self._warn(
+                f"The history is not being recorded: {error}. Cells still run, but their outputs cannot be shown later"
+            )
+            self._bus.publish(StoreFailed(session_id=self._session_id, store="history", reason=str(error)))
+
+    # -- the capabilities that reach the client --------------------------------------------------------------
 
     def show(self, execution_id: str, output: Output) -> None:
-        """Show an output below the cell of an execution."""
+        """Show an output below the cell of an execution, without recording it."""
         if isinstance(output, m.StreamOutput):
             self._shown.stream(self._names.get(execution_id, execution_id), output)
         else:
             self._shown.display(self._names.get(execution_id, execution_id), output)
 
     def _stream(self, execution_id: str, output: m.StreamOutput) -> None:
-        self._keep(execution_id, output, len(output.text))
+        self._record(execution_id, output)
         self.show(execution_id, output)
 
     def _display(self, execution_id: str, output: Output) -> None:
-        # What an object, or the debugger, says to its counterpart is for that one only.
+        # Messages of comms and of the debugger are for their counterparts only.
         if not isinstance(output, (m.CommOutput, m.DebugOutput)):
-            self._keep(execution_id, output, 0)
+            self._record(execution_id, output)
         self.show(execution_id, output)
 
-    def _keep(self, execution_id: str, output: Output, size: int) -> None:
-        outputs = self._outputs.get(execution_id)
-        if outputs is not None and self._sizes[execution_id] <= MAX_OUTPUT:
-            self._sizes[execution_id] += size
-            outputs.append(output)
+    def _record(self, execution_id: str, output: Output) -> None:
+        cell = self._open.get(execution_id)
+        if cell is not None:
+            cell.add(output)
 
     def _prompt(self, question: InputPrompt) -> None:
         name = self._names.get(question.execution_id, question.execution_id)
         self._shown.prompt(InputPrompt(name, question.answer_id, question.prompt, question.password))
-
-
-def _digest(cell: CellRecord) -> str:
-    """Return what identifies all that a cell showed."""
-    shown = hashlib.blake2b(digest_size=16)
-    for output in merged(cell.outputs):
-        shown.update(output.model_dump_json().encode())
-    return shown.hexdigest()

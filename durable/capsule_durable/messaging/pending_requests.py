@@ -1,7 +1,8 @@
-"""Requests and their answers: what is pending, until when, and who is told. The loop's timer is a parameter."""
+"""Requests that wait for an answer: until when, and what gets it. The timer of the loop is a parameter."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,10 +11,10 @@ from capsule_durable.errors import ExecutionFailed, ExecutionTimeout, RequestTim
 
 
 class Timer(Protocol):
-    """What ``loop.call_later`` returns."""
+    """The result of ``loop.call_later``."""
 
     def cancel(self) -> None:
-        """Do not fire any more."""
+        """Never fire."""
 
 
 #: ``loop.call_later``: seconds, then the function to call.
@@ -26,15 +27,14 @@ class _Pending:
     execution_id: str
     timeout: float
     timer: Timer
-    settle: Callable[[Any], None]
-    fail: Callable[[ExecutionFailed], None]
+    answer: asyncio.Future[Any]
 
 
 class PendingRequests:
     """Pending requests by id. Every entry leaves exactly once: answered, failed, timed out or closed.
 
-    On each of these ways the entry is popped first and its timer cancelled second, so that whatever comes after
-    (late, twice, unknown) finds nothing and changes nothing.
+    On each of these paths the entry is popped first and its timer cancelled second. A late, repeated or unknown answer
+    finds no entry and changes nothing.
 
     Args:
         call_later: schedules the timeouts.
@@ -53,24 +53,16 @@ class PendingRequests:
         return request_id in self._pending
 
     def register(
-        self,
-        request_id: str,
-        *,
-        capability: str,
-        execution_id: str,
-        timeout: float,
-        settle: Callable[[Any], None],
-        fail: Callable[[ExecutionFailed], None],
+        self, request_id: str, answer: asyncio.Future[Any], *, capability: str, execution_id: str, timeout: float
     ) -> None:
-        """Wait for the answer to ``request_id``.
+        """Add an entry for a request.
 
         Args:
-            request_id: what the answer will be correlated on.
-            capability: what was asked for (``execute``, ``complete``, ...), for errors.
+            request_id: the id that the answer will carry.
+            answer: gets the answer, or the reason why there is none.
+            capability: what was requested (``execute``, ``complete``, ...), for errors.
             execution_id: the execution that it belongs to; may be empty.
             timeout: seconds until it is rejected; there always is one.
-            settle: called with the answer.
-            fail: called with the reason why there is none.
 
         Raises:
             ValueError: the id is pending already.
@@ -79,51 +71,50 @@ class PendingRequests:
             msg = f"request {request_id} is pending already"
             raise ValueError(msg)
         timer = self._call_later(timeout, lambda: self._time_out(request_id))
-        self._pending[request_id] = _Pending(capability, execution_id, timeout, timer, settle, fail)
+        self._pending[request_id] = _Pending(capability, execution_id, timeout, timer, answer)
         self.high_water_mark = max(self.high_water_mark, len(self._pending))
 
     def settle(self, request_id: str, answer: Any) -> bool:
-        """Deliver ``answer``; return False if nobody waits for it (any more)."""
+        """Deliver an answer; return False if the request is not pending (any more)."""
         pending = self._pop(request_id)
         if pending is None:
             return False
-        pending.settle(answer)
+        if not pending.answer.done():  # its asker may have been cancelled
+            pending.answer.set_result(answer)
         return True
 
     def fail(self, request_id: str, error: ExecutionFailed) -> bool:
-        """Deliver a failure; return False if nobody waits (any more)."""
+        """Deliver a failure; return False if the request is not pending (any more)."""
         pending = self._pop(request_id)
         if pending is None:
             return False
-        pending.fail(error)
+        if not pending.answer.done():
+            pending.answer.set_exception(error)
         return True
 
     def discard(self, request_id: str) -> None:
-        """Forget a request whose asker has gone away."""
+        """Forget a request whose asker does not wait any more."""
         self._pop(request_id)
 
     def fail_all(self, error: Callable[[str], ExecutionFailed]) -> int:
-        """Fail everything with the error that ``error`` makes of an execution id; return how many there were."""
-        waiting = list(self._pending)
-        for request_id in waiting:
-            pending = self._pop(request_id)
-            if pending is not None:
-                pending.fail(error(pending.execution_id))
-        return len(waiting)
+        """Fail all requests with the error that ``error`` makes of an execution id; return how many there were."""
+        waiting = list(self._pending.items())
+        return sum(self.fail(request_id, error(pending.execution_id)) for request_id, pending in waiting)
 
     def _time_out(self, request_id: str) -> None:
-        pending = self._pop(request_id)
+        pending = self._pending.get(request_id)
         if pending is None:
             return
         kind = ExecutionTimeout if pending.capability == "execute" else RequestTimeout
-        pending.fail(
+        self.fail(
+            request_id,
             kind(
                 f"no answer to {pending.capability} request {request_id} within {pending.timeout:g} s",
                 pending.execution_id,
                 capability=pending.capability,
                 request_id=request_id,
                 timeout=pending.timeout,
-            )
+            ),
         )
 
     def _pop(self, request_id: str) -> _Pending | None:

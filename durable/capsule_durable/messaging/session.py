@@ -1,7 +1,7 @@
-"""A session: the one reader of a worker's messages, and where each of them goes.
+"""A session: the only reader of a worker's messages, which routes each of them.
 
-Each message is shown to the interceptors first, then routed: output and input to the capabilities, answers to whoever
-asked. The session outlives its workers: ``attach`` gives it the next one.
+Each message is shown to the interceptors first, then routed: output and input to the capabilities, an answer to the
+coroutine that asked. The session outlives its workers: ``attach`` gives it the next one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from capsule_durable.errors import (
     CapsuleError,
@@ -60,72 +59,80 @@ class Session:
         self._capabilities = capabilities
         self._ask_input = ask_input
         self._clock = clock
-        self._interceptors: list[Interceptor] = []
-        self._transport: Transport | None = None
+        self._interceptors: dict[type[Message], list[Interceptor]] = {}
+        #: The connection to the worker; None while there is no worker to send to.
+        self.transport: Transport | None = None
         self._reader: asyncio.Task[None] | None = None
         self._routes: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._closed = False
         self._log = logging.LoggerAdapter(logger, {"session": session_id, "worker": None, "loop": None})
-        #: Questions to the worker that wait for their answers.
+        #: Requests to the worker that wait for their replies.
         self.questions = PendingRequests(asyncio.get_running_loop().call_later)
 
     # -- interceptors ----------------------------------------------------------------------------------------
 
-    def add_message_interceptor(self, interceptor: Interceptor) -> None:
-        """Show every message to ``interceptor`` from now on, before it is routed."""
-        self._interceptors.append(interceptor)
+    def add_message_interceptor(self, interceptor: Interceptor, *types: type[Message]) -> None:
+        """Show messages to an interceptor from now on, before they are routed.
+
+        Args:
+            interceptor: called with each of them.
+            types: the types of messages; without any, all types.
+        """
+        for kind in types or get_args(Message):
+            self._interceptors.setdefault(kind, []).append(interceptor)
 
     def remove_message_interceptor(self, interceptor: Interceptor) -> None:
-        """Show it nothing any more. Removing one that is not there does nothing."""
-        if interceptor in self._interceptors:
-            self._interceptors.remove(interceptor)
+        """Show an interceptor no more messages. Removing an unknown one does nothing."""
+        for interceptors in self._interceptors.values():
+            if interceptor in interceptors:
+                interceptors.remove(interceptor)
 
     # -- the worker ------------------------------------------------------------------------------------------
 
-    @property
-    def attached(self) -> bool:
-        """Whether there is a worker to send to."""
-        return self._transport is not None
-
     def attach(self, transport: Transport, worker_pid: int | None = None) -> asyncio.Task[None]:
-        """Read from ``transport`` until it ends; return the task that does.
+        """Read from a transport until it ends; return the task that reads.
 
-        The task ends normally when the worker is gone, and raises ProtocolError when it sent nonsense.
+        The task ends normally when the worker has ended, and raises ProtocolError if the worker broke the protocol.
+
+        Args:
+            transport: connected to the worker.
+            worker_pid: the worker's process id, for the log.
 
         Raises:
             RuntimeError: another worker is attached.
         """
-        if self._transport is not None:
+        if self.transport is not None:
             msg = "a worker is attached already"
             raise RuntimeError(msg)
         loop = asyncio.get_running_loop()
         self._log = logging.LoggerAdapter(logger, {"session": self.id, "worker": worker_pid, "loop": id(loop)})
-        self._transport = transport
+        self.transport = transport
         self._reader = loop.create_task(self._read(transport), name=f"session-{self.id}-reader")
         return self._reader
 
     def send(self, message: Message) -> None:
-        """Send ``message`` to the worker.
+        """Send a message to the worker.
 
         Raises:
             TransportClosed: there is no worker.
+            ProtocolError: the message cannot be encoded.
         """
-        if self._transport is None:
+        if self.transport is None:
             msg = f"cannot send a {message.type} message: no worker is attached"
             raise TransportClosed(msg)
         try:
-            self._transport.send(message)
+            self.transport.send(message)
         except TransportClosed:
-            # Nobody is there any more; what still lies here is read to its end.
-            self._transport = None
+            # The worker has ended; what it sent before is still read to its end.
+            self.transport = None
             raise
 
-    async def ask(self, message: Any, timeout: float) -> Any:  # it is the correlation's
-        """Send a question and return its reply.
+    async def ask(self, message: Any, timeout: float) -> Any:  # the reply's type depends on the request
+        """Send a request and return its reply.
 
         Args:
-            message: a message with an ``id``, whose reply carries it as ``request_id``.
+            message: a message with an ``id``, which the reply carries as ``request_id``.
             timeout: seconds to wait.
 
         Raises:
@@ -135,11 +142,10 @@ class Session:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.questions.register(
             message.id,
+            future,
             capability=message.type,
             execution_id="",
             timeout=timeout,
-            settle=partial(_set, future.set_result, future),
-            fail=partial(_set, future.set_exception, future),
         )
         try:
             self.send(message)
@@ -150,13 +156,13 @@ class Session:
             self.questions.discard(message.id)
 
     def next_request_id(self) -> str:
-        """Return an id for a question, unique within this session."""
+        """Return an id for a request, unique within this session."""
         return f"q{next(self._numbers)}"
 
     async def close(self) -> None:
         """Stop reading, cancel routes, fail what is pending. Idempotent."""
         self._closed = True
-        transport, self._transport = self._transport, None
+        transport, self.transport = self.transport, None
         if transport is not None:
             transport.close()
         tasks = [*self._routes]
@@ -178,13 +184,13 @@ class Session:
         except TransportClosed:
             pass
         finally:
-            if self._transport is transport:
-                self._transport = None
+            if self.transport is transport:
+                self.transport = None
             transport.close()
             self.questions.fail_all(lambda execution_id: WorkerDied("the worker has ended", execution_id))
 
     def _intercept(self, message: Message) -> None:
-        for interceptor in tuple(self._interceptors):
+        for interceptor in tuple(self._interceptors.get(type(message), ())):
             started = self._clock()
             try:
                 interceptor(message)
@@ -215,13 +221,14 @@ class Session:
                 | m.ResultMessage()
                 | m.ErrorMessage()
                 | m.CheckpointSavedMessage()
+                | m.CheckpointFailedMessage()
                 | m.RestoreFinishedMessage()
                 | m.RequestMessage()
             ):
                 pass  # for the interceptors
             case _ if hasattr(message, "request_id"):
                 if not self.questions.settle(message.request_id, message):
-                    self._log.debug("nobody waits for %s %s", message.type, message.request_id)
+                    self._log.debug("no request waits for %s %s", message.type, message.request_id)
             case _:
                 msg = f"a front takes no {message.type} message"
                 raise ProtocolError(msg)
@@ -253,9 +260,3 @@ class Session:
             self.send(m.InputResponseMessage(input_id=message.id, value=value, error=error))
         except TransportClosed:
             self._log.debug("an input was answered after its worker had gone")
-
-
-def _set(setter: Callable[[Any], None], future: asyncio.Future[Any], value: object) -> None:
-    """Settle ``future``, unless whoever waited for it has gone away."""
-    if not future.done():
-        setter(value)

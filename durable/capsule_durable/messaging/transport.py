@@ -32,36 +32,31 @@ class Transport(Protocol):
 
 
 class _Inbox:
-    """Received messages, and behind them the reason why there will be no more."""
+    """Received messages, and after them the reason why there will be no more."""
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self.messages: deque[Message] = deque()
         self._end: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, message: Message) -> None:
-        self._messages.append(message)
-        self._wake()
+        self.messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def finish(self, reason: Exception) -> None:
         if self._end is None:
             self._end = reason
-            self._wake()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
 
     async def get(self) -> Message:
-        while not self._messages:
+        while not self.messages:
             if self._end is not None:
                 raise self._end
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._messages.popleft()
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        return self.messages.popleft()
 
 
 class SocketTransport(asyncio.Protocol):
@@ -102,7 +97,7 @@ class SocketTransport(asyncio.Protocol):
         except ProtocolError as error:
             self.fail(error)
             return
-        if len(self._inbox) > self.HIGH_WATER and not self._paused and self._transport is not None:
+        if len(self._inbox.messages) > self.HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -119,7 +114,9 @@ class SocketTransport(asyncio.Protocol):
 
     async def receive(self) -> Message:
         """Return the next message; see ``Transport``."""
-        if self._paused and not len(self._inbox) and self._transport is not None:
+        if self._inbox.messages:
+            return self._inbox.messages.popleft()
+        if self._paused and self._transport is not None:
             self._paused = False
             with contextlib.suppress(RuntimeError):  # closing
                 self._transport.resume_reading()

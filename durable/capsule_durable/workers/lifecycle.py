@@ -1,71 +1,54 @@
-"""The life of a worker and of a cell: two tables of transitions, and nothing else. Pure.
+"""The lifecycle of a worker and of a cell: two tables of transitions. Pure.
 
 Rules:
 
-- A worker runs cells only after it has said that it is ready, and says so once.
+- A worker runs cells only after it has reported that it is ready, and reports that once.
 - One cell at a time is sent to a worker.
 - A cell is settled exactly once: resolved by its result, or rejected by an error, a timeout, or the worker's end.
-- Whatever comes for a cell that is settled, or for none, changes nothing.
+- A message for a cell that is settled, or for an unknown cell, changes nothing.
 
-``python -m capsule_durable.workers.lifecycle`` draws the tables; ARCHITECTURE.md holds the drawing, and a test
-compares them.
+``python -m capsule_durable.workers.lifecycle`` draws the tables; docs/explanation/architecture.md has the drawing,
+and a test compares them.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
-WorkerState = Literal["none", "starting", "ready", "unavailable"]
-WorkerEvent = Literal["launch", "ready", "exit", "fail"]
-
-CellState = Literal["created", "waiting", "running", "resolved", "rejected"]
-CellEvent = Literal["dispatch", "send", "result", "failure"]
-
-WORKER: dict[tuple[WorkerState, WorkerEvent], WorkerState] = {
-    ("none", "launch"): "starting",
-    ("none", "fail"): "unavailable",
-    ("starting", "ready"): "ready",
-    ("starting", "exit"): "none",
-    ("ready", "exit"): "none",
-    ("unavailable", "launch"): "starting",
-    ("unavailable", "fail"): "unavailable",
-}
-
-CELL: dict[tuple[CellState, CellEvent], CellState] = {
-    ("created", "dispatch"): "waiting",
-    ("waiting", "send"): "running",
-    ("waiting", "failure"): "rejected",
-    ("running", "result"): "resolved",
-    ("running", "failure"): "rejected",
-}
-
 
 class IllegalTransition(Exception):
-    """Something happened that cannot happen in this state."""
+    """An event is impossible in this state."""
 
 
-def next_worker_state(state: WorkerState, event: WorkerEvent) -> WorkerState:
-    """Return the state of the worker's place after ``event``.
+class Transitions(dict[tuple[str, str], str]):
+    """States and events, with the state that follows.
 
-    Raises:
-        IllegalTransition: ``event`` cannot happen in ``state``.
+    Looking up an event that cannot happen in a state raises ``IllegalTransition``.
     """
-    try:
-        return WORKER[state, event]
-    except KeyError:
-        raise IllegalTransition(f"a worker that is {state!r} cannot {event}") from None
+
+    def __missing__(self, key: tuple[str, str]) -> str:
+        raise IllegalTransition(f"{key[1]!r} cannot happen in the state {key[0]!r}")
 
 
-def next_cell_state(state: CellState, event: CellEvent) -> CellState:
-    """Return the state of a cell after ``event``.
+WORKER = Transitions(
+    {
+        ("none", "launch"): "starting",
+        ("none", "fail"): "unavailable",
+        ("starting", "ready"): "ready",
+        ("starting", "exit"): "none",
+        ("ready", "exit"): "none",
+        ("unavailable", "launch"): "starting",
+        ("unavailable", "fail"): "unavailable",
+    }
+)
 
-    Raises:
-        IllegalTransition: ``event`` cannot happen in ``state``.
-    """
-    try:
-        return CELL[state, event]
-    except KeyError:
-        raise IllegalTransition(f"a cell that is {state!r} cannot take {event!r}") from None
+CELL = Transitions(
+    {
+        ("created", "dispatch"): "waiting",
+        ("waiting", "send"): "running",
+        ("waiting", "failure"): "rejected",
+        ("running", "result"): "resolved",
+        ("running", "failure"): "rejected",
+    }
+)
 
 
 def drawing() -> str:

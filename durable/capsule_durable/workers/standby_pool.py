@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgpack  # type: ignore[import-untyped]
 
-from capsule_durable.workers.launcher import Process
+from capsule_durable.workers.channels import Process
 from capsule_worker.protocol.model import Model
 
 logger = logging.getLogger(__name__)

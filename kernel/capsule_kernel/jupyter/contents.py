@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import capsule_kernel
+from capsule_durable import ids
 from capsule_durable.errors import ExecutionFailed, WorkerDied
 from capsule_durable.messaging.capabilities import InputPrompt
 from capsule_worker.protocol import Output
@@ -52,20 +53,25 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
         cell_id=cell_id if isinstance(cell_id, str) else None,
         execution_count=count,
         header=header_of(request),
-        metadata=metadata if _can_be_handed_on(metadata) else {"cellId": cell_id} if isinstance(cell_id, str) else {},
+        metadata=metadata
+        if not metadata or _can_be_handed_on(metadata)
+        else {"cellId": cell_id}
+        if isinstance(cell_id, str)
+        else {},
         subshell=request["header"].get("subshell_id"),
     )
 
 
-def with_cursor(request: dict[str, Any]) -> dict[str, Any]:
-    """Return a question about code with a ``cursor_pos`` within the code: at its end, where the client has not said.
+def code_and_cursor(request: dict[str, Any]) -> tuple[str, int]:
+    """Return the code that a request is about and a position in it: its end, where the client has not sent one.
 
     Raises:
-        KeyError, TypeError: there is no code, or what is said is no number.
+        KeyError, TypeError: there is no code, or the position is not a number.
     """
-    asked = request["content"]
-    end, given = len(asked["code"]), asked.get("cursor_pos")
-    return {**request, "content": {**asked, "cursor_pos": end if given is None else max(0, min(given, end))}}
+    content = request["content"]
+    code: str = content["code"]
+    end, given = len(code), content.get("cursor_pos")
+    return code, end if given is None else max(0, min(given, end))
 
 
 def _can_be_handed_on(metadata: dict[str, Any]) -> bool:
@@ -109,13 +115,18 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
     )
 
 
-def awaited_input(question: InputPrompt) -> m.StreamOutput:
-    """Return what is shown below a cell that waits for an input which its client cannot ask for."""
-    what = "a password" if question.password else "an input"
+def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
+    """Return what is shown below a cell that waits for an input which its client cannot ask for.
+
+    Args:
+        question: the input.
+        cell: the number of the cell, as in ``In [cell]``.
+    """
+    short = ids.short_input_ids(question.answer_id, cell)[0]
+    what, value = ("a password", "") if question.password else ("input", " VALUE")
     return m.StreamOutput(
         name="stderr",
-        text=f"capsule: the cell waits for {what}: {question.prompt!r}; `capsule pending` lists it, `capsule answer` "
-        "answers it\n",
+        text=f'capsule: Waiting for {what}: "{question.prompt.strip()}". Answer with: capsule answer {short}{value}\n',
     )
 
 

@@ -1,7 +1,7 @@
-"""ZMQ sockets on asyncio's loop: what arrives is handed out at once, what is sent leaves at once.
+"""ZMQ sockets on asyncio's loop: messages are delivered when they arrive, and sent at once.
 
-A socket's descriptor signals only that something has changed, and whatever is done with the socket swallows the signal:
-so after each use it is looked whether something has come.
+A socket's descriptor signals only that something has changed, and each use of the socket clears the signal. So each use
+is followed by a check for messages.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import zmq
 from jupyter_client.session import Session
 
-#: Messages that are handed out before others have their turn on the loop.
+#: Messages that are delivered before other tasks have their turn on the loop.
 BATCH = 100
-#: Flags as numbers: as members of an enumeration they cost more than to send a part of a message.
-_MORE, _NOW = int(zmq.SNDMORE), int(zmq.NOBLOCK)
+#: Flags as numbers: members of an enumeration would cost more than sending a part of a message.
+_MORE, _NOW, _READABLE = int(zmq.SNDMORE), int(zmq.NOBLOCK), int(zmq.POLLIN)
 
 
 class _Socket:
     """A socket as ``Session.send`` wants it.
 
     Args:
-        socket: it is the object's from now on. No message that is sent may have to wait.
+        socket: belongs to this object from now on. Sending a message must never block.
     """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
@@ -33,7 +33,7 @@ class _Socket:
         self._looking = False
 
     def look(self) -> None:
-        """Take what has arrived."""
+        """Take the messages that have arrived."""
         raise NotImplementedError
 
     def send_multipart(self, parts: Sequence[Any], copy: bool = True) -> None:
@@ -42,18 +42,22 @@ class _Socket:
         for part in parts[:-1]:
             send(part, _MORE, copy)
         send(parts[-1], 0, copy)
-        if not self._looking and self._has_come():
+        if not self._looking and int(self.socket.getsockopt(zmq.EVENTS)) & _READABLE:
             self._looking = True
             self._loop.call_soon(self._look_again)
 
     def close(self, linger: int) -> None:
-        """Send what is queued, for so many milliseconds at most, and close. Idempotent."""
+        """Send the queued messages and close. Idempotent.
+
+        Args:
+            linger: milliseconds for sending.
+        """
         if not self.socket.closed:
             self._loop.remove_reader(self._fd)
             self.socket.close(linger=linger)
 
     def _has_come(self) -> bool:
-        return not self.socket.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & 1)
+        return not self.socket.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & _READABLE)
 
     def _listen(self) -> None:
         self._loop.add_reader(self._fd, self.look)
@@ -65,19 +69,19 @@ class _Socket:
 
 
 class Router(_Socket):
-    """Hands out the requests that arrive at a ROUTER socket, and sends the replies."""
+    """Delivers the requests that arrive at a ROUTER socket, and sends the replies."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         super().__init__(socket)
         self._receive: Callable[[list[zmq.Frame]], None] | None = None
 
     def on_recv(self, receive: Callable[[list[zmq.Frame]], None]) -> None:
-        """Have each message given to ``receive``, as frames, on the loop."""
+        """Call ``receive`` with the frames of each message, on the loop."""
         self._receive = receive
         self._listen()
 
     def look(self) -> None:
-        """Hand out what has arrived."""
+        """Deliver the messages that have arrived."""
         if self._receive is None:
             return
         for _ in range(BATCH):
@@ -94,7 +98,7 @@ class IOPub(_Socket):
     client gets.
 
     Args:
-        socket: it is the object's from now on; its subscriptions are manual (``XPUB_MANUAL``).
+        socket: belongs to this object from now on; its subscriptions are manual (``XPUB_MANUAL``).
         session: signs messages.
     """
 
@@ -114,11 +118,12 @@ class IOPub(_Socket):
         topic: bytes = b"",
         buffers: Sequence[bytes] = (),
     ) -> None:
-        """Publish a message to everybody who has subscribed."""
+        """Publish a message to all subscribers."""
         if self._held is not None:
             self._held.append((msg_type, content, parent, metadata, topic, buffers))
             return
-        self.look()
+        if int(self.socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            self.look()
         self._session.send(
             self,  # type: ignore[arg-type]  # what it needs of a socket
             msg_type,
@@ -130,7 +135,7 @@ class IOPub(_Socket):
         )
 
     def cork(self) -> None:
-        """Send what is published from now on as soon as the loop goes on, in its order."""
+        """Hold back the messages that are published until the loop continues; their order stays."""
         if self._held is None:
             self._held = []
             self._loop.call_soon(self._release)
@@ -153,6 +158,6 @@ class IOPub(_Socket):
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
 
     def close(self, linger: int) -> None:
-        """Send what is held back and queued, and close; see the base class."""
+        """Send the messages that are held back or queued, and close; see the base class."""
         self._release()
         super().close(linger)

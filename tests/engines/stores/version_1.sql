@@ -1,4 +1,4 @@
-PRAGMA application_id = 1130459251;
+PRAGMA application_id = 1130459205;
 PRAGMA user_version = 1;
 BEGIN TRANSACTION;
 CREATE TABLE callbacks (

@@ -28,8 +28,8 @@ from msgspec import Raw
 
 from capsule_durable.engines.embedded import timers, wire
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
-from capsule_durable.engines.embedded.retention import GRACE, Retention, sweep
-from capsule_durable.engines.embedded.schema import FORM
+from capsule_durable.engines.embedded.retention import GRACE_MS, Retention, sweep
+from capsule_durable.engines.embedded.schema import SCHEMA
 from capsule_durable.storage import process_identity
 from capsule_durable.storage.sqlite import Database
 
@@ -94,7 +94,7 @@ def asking(request: wire.Request) -> Act:
 
     def act(path: Path) -> None:
         connection = EmbeddedNetwork(path, "g", clock=lambda: NOW + 1000)
-        answer = asyncio.run(connection._carry_out(request))
+        answer = asyncio.run(connection._handle(request))
         assert answer.status < 400, answer
 
     return act
@@ -110,12 +110,12 @@ def round_of_timers(path: Path) -> None:
 
 
 def forgetting(path: Path) -> None:
-    with Database(path, FORM).writing() as sql:
-        sweep(sql, Retention(count=3), NOW + 2 * GRACE, 0)
+    with Database(path, SCHEMA).writing() as sql:
+        sweep(sql, Retention(count=3), NOW + 2 * GRACE_MS, 0)
 
 
 CASES: dict[str, Act] = {
-    "open": lambda path: Database(path, FORM).close(),
+    "open": lambda path: Database(path, SCHEMA).close(),
     "create": asking(creation("new", target=HERE)),
     "create task": asking(task("new")),
     "settle": asking(settlement("b:1")),
@@ -175,7 +175,7 @@ def prepare(directory: Path) -> None:
             making = directory / "making" / case
             connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
-                assert asyncio.run(connection._carry_out(request)).status < 400
+                assert asyncio.run(connection._handle(request)).status < 400
             # As a process leaves it that does not come to an end: with a log, and nobody's locks.
             shutil.copytree(making, before, dirs_exist_ok=True)
         after = directory / "after" / case
@@ -246,7 +246,7 @@ def verify(directory: Path) -> None:
     for place in sorted((directory / "trials").iterdir()):
         case, _, trial = place.name.rpartition("-")
         # Whatever was left, the next one opens it.
-        database = Database(place / FILE, FORM)
+        database = Database(place / FILE, SCHEMA)
         assert timers.holders(database.connection) is not None
         database.close()
         found = json.loads(json.dumps(content(place)))

@@ -8,11 +8,11 @@ from capsule_durable.engines.embedded import wire
 from capsule_durable.engines.embedded.transaction import DELAY, TARGET, TIMER, Promise, Transaction
 from capsule_durable.engines.embedded.wire import Answer, refusal
 
-#: How many promises one request looks at in search of some. A page can be short, or empty, and still not be the last.
-LOOKED_AT = 2000
+#: How many promises one search request reads. A page can be short or empty and still not be the last.
+MAX_READ = 2000
 
 _ALL = "SELECT n, state, tags FROM promises WHERE n > :after ORDER BY n LIMIT :most"
-#: They are few, and have an index of their own.
+#: Pending promises are few and have an index of their own.
 _PENDING = (
     "SELECT n, state, tags FROM promises INDEXED BY promises_due"
     " WHERE state = 'pending' AND n > :after ORDER BY n LIMIT :most"
@@ -27,7 +27,7 @@ def get(tx: Transaction, request: wire.GetPromise) -> Answer:
 
 
 def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
-    """Make a promise, and its task if it has a target; one that is there stays as it is."""
+    """Create a promise, and its task if it has a target; an existing promise is not changed."""
     promise = tx.promise(request.id)
     if promise is not None:
         return _answer(200, promise)
@@ -35,8 +35,8 @@ def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
     if promise.state != "pending":
         return _answer(200, promise)
     target = request.tags.get(TARGET)
-    # A timer is settled by its time. It has a target for the sake of servers that know no other timers; the SDK
-    # drops its task, since there is nothing to run.
+    # A timer is settled by its timeout. It has a target only for servers without timers of their own: the SDK drops the
+    # task, because there is nothing to run.
     if target is not None and request.tags.get(TIMER) != "true":
         delay = request.tags.get(DELAY, "")
         tx.add_task(promise.n, promise.id, target, max(int(delay) if delay.isdecimal() else 0, tx.now))
@@ -44,7 +44,7 @@ def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
 
 
 def settle(tx: Transaction, request: wire.SettlePromise) -> Answer:
-    """Settle a promise; one that is settled stays as it is."""
+    """Settle a promise; one that is settled already is not changed."""
     promise = tx.promise(request.id)
     if promise is None:
         return no_promise(request.id)
@@ -54,13 +54,13 @@ def settle(tx: Transaction, request: wire.SettlePromise) -> Answer:
 
 
 def listen(tx: Transaction, request: wire.Listen) -> Answer:
-    """Have an address told of the settlement, unless that has been."""
+    """Notify an address of the settlement, unless the promise is settled already."""
     promise = tx.promise(request.awaited)
     if promise is None:
         return no_promise(request.awaited)
     if promise.state == "pending":
         if request.address in tx.here.addresses:
-            # Who listens here is gone when this process is: no row need tell of it.
+            # The listener ends with this process, so it needs no row.
             tx.awaited.add(promise.id)
         else:
             tx.sql.execute("INSERT OR IGNORE INTO listeners VALUES (?, ?)", (promise.n, request.address))
@@ -72,14 +72,14 @@ def search(tx: Transaction, request: wire.SearchPromises) -> Answer:
     cursor = request.cursor or "0"
     if not cursor.isdecimal():
         return refusal(400, f"not a cursor of this engine: {cursor!r}")
-    values: dict[str, Any] = {"after": int(cursor), "most": LOOKED_AT, "state": request.state, "limit": request.limit}
+    values: dict[str, Any] = {"after": int(cursor), "most": MAX_READ, "state": request.state, "limit": request.limit}
     conditions = ["n > :after"] if request.state is None else ["state = :state"]
     for number, (name, value) in enumerate(request.tags.items()):
         values |= {f"name{number}": name, f"value{number}": value}
         conditions.append(_TAG.format(number))
     rows = _PENDING if request.state == "pending" else _ALL
     where = " AND ".join(conditions)
-    last, looked_at = tx.sql.execute(f"SELECT max(n), count(*) FROM ({rows})", values).fetchone()  # noqa: S608
+    last, read = tx.sql.execute(f"SELECT max(n), count(*) FROM ({rows})", values).fetchone()  # noqa: S608
     found = [
         n
         for (n,) in tx.sql.execute(f"SELECT n FROM ({rows}) WHERE {where} ORDER BY n LIMIT :limit", values)  # noqa: S608
@@ -87,13 +87,13 @@ def search(tx: Transaction, request: wire.SearchPromises) -> Answer:
     page: dict[str, Any] = {"promises": [tx.numbered(n).record() for n in found]}
     if len(found) == request.limit:
         page["cursor"] = str(found[-1])
-    elif looked_at == LOOKED_AT:
+    elif read == MAX_READ:
         page["cursor"] = str(last)
     return Answer(200, page)
 
 
 def no_promise(promise_id: str) -> Answer:
-    """Return the answer where there is none."""
+    """Return the answer for a promise that does not exist."""
     return refusal(404, f"promise {promise_id} not found")
 
 

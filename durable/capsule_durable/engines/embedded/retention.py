@@ -1,7 +1,7 @@
-"""Which settled promises are forgotten, and how: in small steps, each a transaction of about a millisecond.
+"""Deletes old settled promises, in small steps: each is a transaction of about a millisecond.
 
-A promise is needed as long as what it is a step of is not settled: a replay asks for it. Nothing else keeps it, apart
-from how many there are, and how old it is.
+A promise is needed until the promise that it is a step of is settled, because a replay reads it. After that, the number
+of promises and its age decide.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-#: Promises that one step looks at.
+#: Promises that one step reads.
 STEP = 200
-#: Milliseconds for which a promise is kept after its settlement in any case: somebody may be about to ask for it.
-GRACE = 60_000
+#: Milliseconds for which a settled promise is kept in any case: a process may be about to read it.
+GRACE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept.
+    """Which promises are kept.
 
     Args:
-        count: how many promises, the newest; those that are not settled, and their steps, are kept beside them.
-        age: for how many milliseconds after their settlement; None for ever.
+        count: how many of the newest promises. Pending ones and their steps are kept in addition.
+        age: milliseconds after their settlement; None to keep them indefinitely.
     """
 
     count: int = 100_000
@@ -29,16 +29,16 @@ class Retention:
 
 
 def sweep(sql: sqlite3.Connection, retention: Retention, now: int, after: int) -> int | None:
-    """Forget some promises.
+    """Delete some promises.
 
     Args:
         sql: a connection, in a transaction.
-        retention: what is kept.
+        retention: which promises are kept.
         now: milliseconds since the epoch.
-        after: the last number that was looked at; 0 at first.
+        after: the last number that was read; 0 at first.
 
     Returns:
-        The last number that was looked at now; None if what comes behind is to be kept.
+        The last number that was read now; None if all promises after it are to be kept.
     """
     (newest,) = sql.execute("SELECT coalesce(max(n), 0) FROM promises").fetchone()
     surplus = newest - retention.count
@@ -49,7 +49,7 @@ def sweep(sql: sqlite3.Connection, retention: Retention, now: int, after: int) -
     ).fetchone()
     if until is None or (after >= surplus and created_at > old):
         return None
-    # The newest stays in any case, so that its number is not given again.
+    # The newest one is kept in any case, so that its number is not reused.
     sql.execute(
         "DELETE FROM promises WHERE n IN ("
         " SELECT p.n FROM promises p LEFT JOIN promises q ON q.n = p.parent"
@@ -59,7 +59,7 @@ def sweep(sql: sqlite3.Connection, retention: Retention, now: int, after: int) -
             "after": after,
             "until": until,
             "newest": newest,
-            "grace": now - GRACE,
+            "grace": now - GRACE_MS,
             "surplus": surplus,
             "old": old,
         },

@@ -1,7 +1,7 @@
 """Requests about tasks.
 
-A task is *pending* when it is to be run, *acquired* by one owner at a time, *suspended* until one of some promises is
-settled, and over when its own promise is. Every acquisition raises the version; who comes with an older one is refused.
+A task is *pending* until a process runs it, *acquired* by one owner at a time, *suspended* until one of some promises
+is settled, and ends when its own promise is settled. Every acquisition raises the version; older ones are refused.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from capsule_durable.engines.embedded import promises, wire
 from capsule_durable.engines.embedded.transaction import RETURNED, TARGET, Promise, Task, Transaction
 from capsule_durable.engines.embedded.wire import Answer, refusal
 
-#: Milliseconds after which a task that was released is offered again. Who releases one has met an error that comes
-#: again, as a rule: without a pause it would be tried thousands of times a second.
-PAUSE = 250
-#: How many steps are sent along with a task; more are asked for one by one.
-STEPS = 1000
+#: Milliseconds after which a released task is offered again. A task is released because of an error, which mostly
+#: repeats itself: without a delay it would be tried thousands of times a second.
+RELEASE_DELAY_MS = 250
+#: How many steps are sent together with a task; more are requested one by one.
+MAX_STEPS = 1000
 
 
 def create(tx: Transaction, request: wire.CreateTask, step: wire.CreatePromise | None = None) -> Answer:
-    """Make a promise and take its task, or take the one that waits to be taken.
+    """Create a promise and acquire its task, or acquire a pending task.
 
     Args:
         tx: the transaction.
         request: the request.
-        step: made along with a new promise, and sent along with its task.
+        step: a promise to create together with the first one, and to send together with its task.
     """
     wanted = request.action.data
     promise = tx.promise(wanted.id)
@@ -42,11 +42,11 @@ def create(tx: Transaction, request: wire.CreateTask, step: wire.CreatePromise |
     if task is None or task.state != "pending":
         return refusal(409, f"promise {promise.id} exists")
     version = tx.lease(promise.n, task.version, request.pid, request.ttl)
-    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
+    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, MAX_STEPS))
 
 
 def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
-    """Take a task that was offered."""
+    """Acquire a task that was offered."""
     promise = tx.promise(request.id)
     task = None if promise is None else _task(tx, promise.n)
     if promise is None or task is None:
@@ -54,11 +54,11 @@ def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
     if task.state != "pending" or task.version != request.version:
         return refusal(409, f"task {request.id} is {task.state} at version {task.version}")
     version = tx.lease(promise.n, task.version, request.pid, request.ttl)
-    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, STEPS))
+    return _acquired(200, promise, version, request.pid, request.ttl, tx.steps(promise.n, MAX_STEPS))
 
 
 def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
-    """Make or settle a promise, if the task is still held."""
+    """Create or settle a promise, if the caller still owns the task."""
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
@@ -69,22 +69,22 @@ def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
     answer = promises.create(tx, inner) if isinstance(inner, wire.CreatePromise) else promises.settle(tx, inner)
     if "promise" not in answer.data:
         return answer
-    # Nobody else makes promises below this task, so there is nothing to send along.
+    # No other process creates steps of this task, so there is nothing to send with the answer.
     return Answer(200, {"action": {"data": answer.data}})
 
 
 def suspend(tx: Transaction, request: wire.SuspendTask) -> Answer:
-    """Let go of a task until one of the promises is settled; if one is, the owner goes on at once."""
+    """Suspend a task until one of some promises is settled; if one is settled already, the owner continues at once."""
     held = _held(tx, request)
     awaited = [tx.promise(action.data.awaited) for action in request.actions]
     if isinstance(held, Answer):
         returned = [promise for promise in awaited if promise is not None and RETURNED in promise.tags]
-        # What it waits for was settled, and its own promise with it: there is nothing to go on with.
+        # The promise that it waits for was settled, and its own promise with it: nothing is left to do.
         return Answer(200) if any(step.state != "pending" for step in returned) else held
     if None in awaited:
         return refusal(422, f"task {request.id} waits for a promise that does not exist")
     if any(promise.state != "pending" for promise in awaited if promise is not None):
-        return Answer(300, {"preload": tx.steps(held.n, STEPS)})
+        return Answer(300, {"preload": tx.steps(held.n, MAX_STEPS)})
     tx.sql.executemany(
         "INSERT OR IGNORE INTO callbacks VALUES (?, ?)", [(promise.n, held.n) for promise in awaited if promise]
     )
@@ -93,7 +93,7 @@ def suspend(tx: Transaction, request: wire.SuspendTask) -> Answer:
 
 
 def fulfill(tx: Transaction, request: wire.FulfillTask) -> Answer:
-    """Settle the task's promise."""
+    """Settle the promise of a task, if the caller still owns the task."""
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
@@ -101,16 +101,16 @@ def fulfill(tx: Transaction, request: wire.FulfillTask) -> Answer:
 
 
 def release(tx: Transaction, request: wire.ReleaseTask) -> Answer:
-    """Let go of a task, to be taken again after a pause."""
+    """Release a task. It is offered again after a delay."""
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
-    tx.free([held.n], tx.now + PAUSE)
+    tx.free([held.n], tx.now + RELEASE_DELAY_MS)
     return Answer(200)
 
 
 def heartbeat(tx: Transaction, request: wire.Heartbeat) -> Answer:
-    """Prolong leases that are still held."""
+    """Renew the leases that the caller still owns."""
     tx.sql.executemany(
         "UPDATE tasks SET due = ? + ttl WHERE n = (SELECT n FROM promises WHERE id = ?)"
         " AND state = 'acquired' AND version = ? AND owner = ?",
@@ -127,13 +127,15 @@ def _task(tx: Transaction, n: int) -> Task | None:
 def _held(
     tx: Transaction, request: wire.FenceTask | wire.SuspendTask | wire.FulfillTask | wire.ReleaseTask
 ) -> Task | Answer:
-    """Return the task if who asks still holds it, or else the answer."""
+    """Return the task if the caller still owns it, and the refusal if not."""
     promise = tx.promise(request.id)
     task = None if promise is None else _task(tx, promise.n)
     if task is None:
         return _no_task(promise, request.id)
     if task.state != "acquired" or task.version != request.version:
-        return refusal(409, f"task {request.id} is {task.state} at version {task.version}, not held at this one")
+        return refusal(
+            409, f"task {request.id} is {task.state} at version {task.version}, so the caller does not own it"
+        )
     return task
 
 
@@ -152,4 +154,4 @@ def _fulfilled(promise: Promise) -> Answer:
 def _no_task(promise: Promise | None, task_id: str) -> Answer:
     if promise is None:
         return refusal(404, f"task {task_id} not found")
-    return refusal(409, f"task {task_id} is over, or there never was one")
+    return refusal(409, f"task {task_id} has ended or never existed")

@@ -1,4 +1,4 @@
-"""What happens without a request: times that are over, tasks to be offered, owners that have ended."""
+"""Work without a request: timeouts, offers of tasks, and leases of dead owners."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Collection, Mapping
 
 from capsule_durable.engines.embedded.transaction import NEVER, Here, Transaction
 
-#: How many of a kind one transaction deals with; the rest has the next one.
+#: How many rows of a kind one transaction handles; the rest is left to the next one.
 BATCH = 100
 
 
 def next_due(sql: sqlite3.Connection, here: Here) -> int:
-    """Return when there is something to do for a process; 0 if something waits to be delivered to it."""
+    """Return when work is due for a process, in milliseconds since the epoch; 0 if a notification waits for it.
+
+    Args:
+        sql: a connection.
+        here: the process.
+    """
     times = sql.execute(
         "SELECT (SELECT min(timeout_at) FROM promises WHERE state = 'pending'),"
         " (SELECT min(due) FROM tasks WHERE state = 'acquired')"
@@ -27,7 +32,7 @@ def next_due(sql: sqlite3.Connection, here: Here) -> int:
 
 
 def any_settled(sql: sqlite3.Connection, awaited: Collection[str]) -> bool:
-    """Whether any of some promises is settled."""
+    """Return whether any of some promises is settled."""
     return any(
         sql.execute("SELECT 1 FROM promises WHERE id = ? AND state != 'pending'", (promise_id,)).fetchone()
         for promise_id in awaited
@@ -35,7 +40,7 @@ def any_settled(sql: sqlite3.Connection, awaited: Collection[str]) -> bool:
 
 
 def fire(tx: Transaction) -> None:
-    """Settle promises whose time is over, take tasks whose lease has ended, and offer what this process may run."""
+    """Settle promises whose timeout has passed, release expired leases, and offer the tasks for this process."""
     late = tx.sql.execute(
         "SELECT n FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at LIMIT ?",
         (tx.now, BATCH),
@@ -55,7 +60,7 @@ def fire(tx: Transaction) -> None:
 
 
 def deliver(tx: Transaction) -> None:
-    """Tell this process what others have settled, and take out of the outbox what is for it."""
+    """Notify this process of settlements by others, and empty its part of the outbox."""
     for promise_id in tx.here.awaited:
         promise = tx.promise(promise_id)
         if promise is not None and promise.state != "pending" and promise_id not in tx.told:
@@ -67,7 +72,7 @@ def deliver(tx: Transaction) -> None:
 
 
 def renew(tx: Transaction, held: Mapping[str, int]) -> None:
-    """Prolong this process's leases.
+    """Renew the leases of this process.
 
     Args:
         tx: the transaction.
@@ -81,7 +86,7 @@ def renew(tx: Transaction, held: Mapping[str, int]) -> None:
 
 
 def holders(sql: sqlite3.Connection) -> set[str]:
-    """Return the names of all processes that hold or were offered a task, or listen."""
+    """Return the names of all processes that own or were offered a task, or listen."""
     found = sql.execute(
         "SELECT owner FROM tasks WHERE state = 'acquired'"
         " UNION SELECT owner FROM tasks WHERE state = 'pending' AND owner IS NOT NULL"
@@ -91,7 +96,12 @@ def holders(sql: sqlite3.Connection) -> set[str]:
 
 
 def release_dead_owner(tx: Transaction, name: str) -> None:
-    """Take a process's tasks from it, and forget that it listened."""
+    """Release the tasks of a process and delete its listeners.
+
+    Args:
+        tx: the transaction.
+        name: the process.
+    """
     held = tx.sql.execute(
         "SELECT n FROM tasks WHERE state = 'acquired' AND owner = ?"
         " UNION ALL SELECT n FROM tasks WHERE state = 'pending' AND owner = ?",

@@ -1,4 +1,4 @@
-"""One transaction on the tables: what the rules of promises, tasks and timers are made of. No clock, no loop."""
+"""One transaction on the tables, from which the rules of promises, tasks and timers are built. No clock, no loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from msgspec import Raw
 
 from capsule_durable.engines.embedded import wire
 
-#: Milliseconds until a task that was offered to a process, and not taken, is offered again.
-OFFER_AGAIN = 30_000
-#: A time that does not come.
+#: Milliseconds until a task that was offered to a process and not acquired is offered again.
+OFFER_INTERVAL_MS = 30_000
+#: A time that is never reached.
 NEVER = 2**63 - 1
 
 TARGET, TIMER, DELAY, PARENT = "resonate:target", "resonate:timer", "resonate:delay", "resonate:parent"
-#: Marks a promise whose value is that of its parent: see ``returned_step``.
+#: Marks a promise whose value becomes that of its parent: see ``returned_step``.
 RETURNED = "capsule:returned"
 
 _PROMISES = "SELECT n, id, state, timeout_at, created_at, settled_at, tags, param, value FROM promises"
@@ -26,7 +26,7 @@ _BY_ID = f"{_PROMISES} WHERE id = ?"
 _BY_NUMBER = f"{_PROMISES} WHERE n = ?"
 _BY_PARENT = f"{_PROMISES} WHERE parent = ? ORDER BY n LIMIT ?"
 _PARENT_OF = f"{_PROMISES} WHERE n = (SELECT parent FROM promises AS step WHERE step.n = ?) AND state = 'pending'"  # noqa: S608
-#: In these states the value, or the error, is the parent's as it is; the others are told to its function.
+#: In these states the value or error becomes the parent's unchanged. In others the parent's function handles it.
 _RETURNABLE = frozenset({"resolved", "rejected"})
 _TO_TELL = f"{_PROMISES} WHERE n IN (SELECT promise FROM outbox WHERE address = ?) ORDER BY n"  # noqa: S608  # made of constants
 
@@ -45,7 +45,7 @@ class Promise(NamedTuple):
     value: str | None
 
     def record(self) -> wire.PromiseRecord:
-        """Return it as clients see it."""
+        """Return the promise as clients see it."""
         return wire.PromiseRecord(
             id=self.id,
             state=self.state,
@@ -58,7 +58,7 @@ class Promise(NamedTuple):
         )
 
     def tag(self, name: str) -> str | None:
-        """Return a tag, if it has it."""
+        """Return the value of a tag; None if the promise does not have it."""
         tags: dict[str, str] = msgspec.json.decode(self.tags)
         return tags.get(name)
 
@@ -77,9 +77,9 @@ class Here:
     """The process in which a transaction runs.
 
     Args:
-        name: its name, as the owner of leases.
-        addresses: at which it listens.
-        awaited: ids of the promises of whose settlement it is to be told.
+        name: its name as the owner of leases.
+        addresses: the addresses at which it listens.
+        awaited: ids of the promises whose settlement it waits for.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Here:
 
 @dataclass(slots=True)
 class Transaction:
-    """Rows, at one moment.
+    """A snapshot of the rows, and changes to them.
 
     Args:
         sql: a connection, in a transaction.
@@ -100,18 +100,18 @@ class Transaction:
     sql: sqlite3.Connection
     now: int
     here: Here
-    #: Messages to this process, to be delivered once the transaction has taken effect.
+    #: Messages to this process, to be delivered after the commit.
     messages: list[str] = field(default_factory=list)
-    #: Ids of promises of whose settlement this process asked to be told, and of which it is told.
+    #: Ids of promises that this process begins to wait for, and of those whose settlement is in the messages.
     awaited: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
     #: The earliest timer that was set.
     due: int = NEVER
-    #: Numbers of promises that were looked at, by id.
+    #: Numbers of promises that were read, by id.
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def promise(self, promise_id: str) -> Promise | None:
-        """Return a promise, settled if its time is over."""
+        """Return a promise, after settling it if its timeout has passed."""
         row = self.sql.execute(_BY_ID, (promise_id,)).fetchone()
         if row is None:
             return None
@@ -119,7 +119,7 @@ class Transaction:
         return self._timed_out(Promise(*row))
 
     def numbered(self, n: int) -> Promise:
-        """Return a promise by its number, as it is."""
+        """Return a promise by its number, unchanged."""
         return Promise(*self.sql.execute(_BY_NUMBER, (n,)).fetchone())
 
     def steps(self, n: int, limit: int) -> list[wire.PromiseRecord]:
@@ -127,11 +127,11 @@ class Transaction:
         return [Promise(*row).record() for row in self.sql.execute(_BY_PARENT, (n, limit))]
 
     def to_tell(self, address: str) -> list[Promise]:
-        """Return the settled promises of which an address has not heard."""
+        """Return the settled promises of which an address was not notified."""
         return [Promise(*row) for row in self.sql.execute(_TO_TELL, (address,))]
 
     def add(self, request: wire.CreatePromise) -> Promise:
-        """Write a new promise, whose id is free. If its time is over already, it is settled."""
+        """Create a promise whose id is free. If its timeout has passed, it is settled."""
         state, created_at, settled_at = "pending", self.now, None
         if request.timeout_at <= self.now:
             state, created_at = _state_at_timeout(request.tags.get(TIMER)), request.timeout_at
@@ -152,7 +152,7 @@ class Transaction:
         return Promise(n, request.id, state, request.timeout_at, created_at, settled_at, tags, param, None)
 
     def settle(self, promise: Promise, state: str, value: str | None, settled_at: int) -> Promise:
-        """Settle a pending promise: its own task is over, what waits for it goes on, who listens will hear."""
+        """Settle a pending promise: end its task, resume the tasks that wait for it, and notify listeners."""
         n = promise.n
         self.sql.execute(
             "UPDATE promises SET state = ?, value = ?, settled_at = ? WHERE n = ?", (state, value, settled_at, n)
@@ -168,24 +168,24 @@ class Transaction:
         return settled
 
     def add_task(self, n: int, task_id: str, target: str, due: int) -> None:
-        """Write a new task, to be offered when it is due."""
+        """Create a task, to be offered when it is due."""
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, due) VALUES (?, 'pending', 0, ?, ?)", (n, target, due)
         )
         self.offer(n, task_id, 0, target, due)
 
     def offer(self, n: int, task_id: str, version: int, target: str, due: int) -> None:
-        """Offer a pending task to this process, if it is due and meant for it. For others the row says it all."""
+        """Offer a pending task to this process, if it is due and addressed to it. Other processes find the row."""
         if target not in self.here.addresses:
             return
         if due <= self.now:
-            due = self.now + OFFER_AGAIN
+            due = self.now + OFFER_INTERVAL_MS
             self.sql.execute("UPDATE tasks SET owner = ?, due = ? WHERE n = ?", (self.here.name, due, n))
             self.messages.append(wire.execute(task_id, version))
         self.due = min(self.due, due)
 
     def add_leased(self, n: int, target: str, owner: str, ttl: int) -> int:
-        """Write a new task that its owner has from the start, and return its version."""
+        """Create a task that is leased from the start, and return its version."""
         due = self.now + ttl
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, owner, ttl, due) VALUES (?, 'acquired', 1, ?, ?, ?, ?)",
@@ -195,7 +195,7 @@ class Transaction:
         return 1
 
     def lease(self, n: int, version: int, owner: str, ttl: int) -> int:
-        """Give a task to an owner, and return its version: each time another, so that an earlier owner is refused."""
+        """Lease a task to an owner, and return its new version, so that an earlier owner is refused."""
         version += 1
         due = self.now + ttl
         self.sql.execute(
@@ -206,7 +206,7 @@ class Transaction:
         return version
 
     def free(self, numbers: Sequence[int], due: int) -> None:
-        """Take tasks from their owners, to be offered when they are due."""
+        """Release tasks, to be offered when they are due."""
         if numbers:
             self.sql.executemany(
                 "UPDATE tasks SET state = 'pending', owner = NULL, due = ? WHERE n = ?", [(due, n) for n in numbers]
@@ -214,19 +214,19 @@ class Transaction:
             self.due = min(self.due, due)
 
     def tell(self, promise: Promise) -> None:
-        """Tell this process of a settlement."""
+        """Notify this process of a settlement."""
         self.messages.append(wire.unblock(promise.record()))
         self.told.add(promise.id)
 
     def time_out(self, promise: Promise) -> Promise:
-        """Settle a pending promise whose time is over. For a timer, that is what it is for."""
+        """Settle a pending promise whose timeout has passed. A timer is resolved, any other promise rejected."""
         return self.settle(promise, _state_at_timeout(promise.tag(TIMER)), None, promise.timeout_at)
 
     def _timed_out(self, promise: Promise) -> Promise:
         return self.time_out(promise) if promise.state == "pending" and promise.timeout_at <= self.now else promise
 
     def _resume(self, n: int) -> None:
-        """Have the tasks go on that are suspended until a promise is settled."""
+        """Resume the tasks that are suspended until a promise is settled."""
         awaiters = self.sql.execute("DELETE FROM callbacks WHERE awaited = ? RETURNING awaiter", (n,)).fetchall()
         for (awaiter,) in awaiters:
             suspended = self.sql.execute(
@@ -239,7 +239,7 @@ class Transaction:
                 self.offer(awaiter, task_id, version, target, self.now)
 
     def _spread(self, promise: Promise) -> None:
-        """Tell listeners of a settlement: this process at once, others by the outbox."""
+        """Notify listeners of a settlement: this process at once, others through the outbox."""
         if promise.id in self.here.awaited:
             self.tell(promise)
         addresses = self.sql.execute(

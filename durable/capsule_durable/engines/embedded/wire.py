@@ -1,6 +1,6 @@
-"""Requests and answers as they are on the wire of the SDK (``resonate.send``), with types.
+"""Requests and answers of the SDK's protocol (``resonate.send``), with types.
 
-Parameters and values of promises pass through as the JSON that they came as: the engine never looks into them.
+Parameters and values of promises stay the JSON that they came as: the engine does not read them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GetPromise(Request, frozen=True):
 
 
 class CreatePromise(Request, frozen=True):
-    """Make a promise, unless there is one with this id; with a target, somebody is to run it."""
+    """Create a promise, unless one with this id exists; with a target, also a task."""
 
     id: Id
     timeout_at: Time = 2**63 - 1
@@ -41,7 +41,7 @@ class CreatePromise(Request, frozen=True):
 
 
 class SettlePromise(Request, frozen=True):
-    """Settle a promise, unless it is settled."""
+    """Settle a promise, unless it is settled already."""
 
     id: Id
     state: Settled
@@ -49,7 +49,7 @@ class SettlePromise(Request, frozen=True):
 
 
 class Listen(Request, frozen=True):
-    """Have an address told when a promise is settled."""
+    """Notify an address when a promise is settled."""
 
     awaited: Id
     address: Id
@@ -71,7 +71,7 @@ class Part[T](Struct, frozen=True):
 
 
 class CreateTask(Request, frozen=True):
-    """Make a promise and take its task at once."""
+    """Create a promise and acquire its task at once."""
 
     pid: Id
     ttl: Ttl
@@ -79,7 +79,7 @@ class CreateTask(Request, frozen=True):
 
 
 class AcquireTask(Request, frozen=True):
-    """Take a task that is offered."""
+    """Acquire a task that is offered."""
 
     id: Id
     version: int
@@ -88,14 +88,14 @@ class AcquireTask(Request, frozen=True):
 
 
 class FencedPart(Struct, frozen=True):
-    """A change of a promise that is made only by the one who holds the task."""
+    """A change of a promise that only the owner of the task may make."""
 
     kind: Literal["promise.create", "promise.settle"]
     data: Raw
 
 
 class FenceTask(Request, frozen=True):
-    """Make or settle a promise, if the task is still held."""
+    """Create or settle a promise, if the caller still owns the task."""
 
     id: Id
     version: int
@@ -103,13 +103,13 @@ class FenceTask(Request, frozen=True):
 
 
 class Callback(Request, frozen=True):
-    """What a task waits for."""
+    """A promise that a task waits for."""
 
     awaited: Id
 
 
 class SuspendTask(Request, frozen=True):
-    """Let go of a task until one of some promises is settled."""
+    """Suspend a task until one of some promises is settled."""
 
     id: Id
     version: int
@@ -117,7 +117,7 @@ class SuspendTask(Request, frozen=True):
 
 
 class FulfillTask(Request, frozen=True):
-    """Settle a task's promise, if the task is still held."""
+    """Settle the promise of a task, if the caller still owns the task."""
 
     id: Id
     version: int
@@ -125,21 +125,21 @@ class FulfillTask(Request, frozen=True):
 
 
 class ReleaseTask(Request, frozen=True):
-    """Let go of a task, for somebody to take it again."""
+    """Release a task, so that it is offered again."""
 
     id: Id
     version: int
 
 
 class TaskRef(Request, frozen=True):
-    """A task that is held."""
+    """A task that the caller owns."""
 
     id: Id
     version: int
 
 
 class Heartbeat(Request, frozen=True):
-    """Prolong leases. The tasks may be of any origin."""
+    """Renew leases. The tasks may be of any origin."""
 
     pid: Id
     tasks: list[TaskRef]
@@ -170,14 +170,14 @@ class TaskRecord(Struct, rename="camel", frozen=True, omit_defaults=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a request led to; 300 and more as in HTTP."""
+    """The answer to a request; its status is as in HTTP."""
 
     status: int
     data: Any = {}
 
 
 def refusal(status: int, reason: str) -> Answer:
-    """Return the answer to a request that was not carried out."""
+    """Return the answer to a request that was refused."""
     return Answer(status, {"error": reason})
 
 
@@ -221,11 +221,11 @@ _REQUESTS: dict[str, msgspec.json.Decoder[Request]] = {
 
 
 class Received(Struct, frozen=True):
-    """A request, and what its answer has to repeat."""
+    """A request, and the fields that its answer repeats."""
 
     kind: str
     corr_id: str
-    #: Or the refusal, for one that makes no sense or that this engine does not know.
+    #: The request; a refusal if it is malformed or unknown.
     request: Request | Answer
 
 
@@ -233,7 +233,7 @@ def receive(text: str) -> Received:
     """Return the request of an envelope.
 
     Raises:
-        msgspec.DecodeError: there is no envelope.
+        msgspec.DecodeError: the text is not an envelope.
     """
     envelope = _ENVELOPE.decode(text)
     decoder = _REQUESTS.get(envelope.kind)
@@ -252,7 +252,7 @@ def fenced(part: FencedPart) -> CreatePromise | SettlePromise:
     """Return the request inside a ``FenceTask``.
 
     Raises:
-        msgspec.ValidationError: it makes no sense.
+        msgspec.ValidationError: it is malformed.
     """
     return (_CREATE if part.kind == "promise.create" else _SETTLE).decode(part.data)
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from resonate.types import Value
 
 from capsule_durable import ids
-from capsule_durable.engines.base import MemoryEngine
+from capsule_durable.engines.memory import MemoryEngine
 from capsule_durable.errors import (
     ExecutionTimeout,
     InternalError,
@@ -93,7 +93,7 @@ async def test_an_execution_is_sent_once_though_its_function_is_replayed(setup: 
     again = await asyncio.wait_for(setup.start("e1"), DEADLINE)
     assert again == await cell
     await settle()
-    assert len(setup.worker.end._inbox) == 0
+    assert not setup.worker.end._inbox.messages
 
 
 async def test_an_error_rejects_with_our_error_and_its_notes(setup: MemoryBridge) -> None:
@@ -142,14 +142,16 @@ async def test_late_repeated_and_forged_results_change_nothing(setup: MemoryBrid
     assert not setup.reader.done()
 
 
-async def test_the_death_of_the_worker_rejects_what_it_ran_and_the_next_one_works(setup: MemoryBridge) -> None:
+async def test_a_worker_that_dies_fails_its_cell_and_the_next_one_works(setup: MemoryBridge) -> None:
     cell = setup.start("e1")
     await setup.worker.receive()
     setup.worker.end.close()
     await setup.reader
-    assert setup.bridge.worker_died(lambda execution_id: WorkerDied("killed", execution_id)) == 1
-    with pytest.raises(WorkerDied):
+    setup.process.die(last_words="last words")
+    with pytest.raises(WorkerDied, match=r"killed\. Nothing is restored") as caught:
         await asyncio.wait_for(cell, DEADLINE)
+    assert caught.value.fields["peak_memory"] == 1 << 20
+    assert setup.shown == [("e1", "last words")]
     setup.attach()
     cell = setup.start("e2")
     await setup.worker.receive()
@@ -206,7 +208,7 @@ async def _finish(setup: MemoryBridge, cell: asyncio.Future, execution_id: str) 
 async def test_an_input_is_answered_by_the_client(setup: MemoryBridge) -> None:
     cell, question = await _ask(setup, "e1")
     assert setup.bridge.pending == 2
-    setup.bridge.answer(question, "me")
+    setup.inputs.answer(question, "me")
     assert await setup.worker.receive() == m.InputResponseMessage(input_id="7", value="me")
     await _finish(setup, cell, "e1")
 
@@ -215,18 +217,18 @@ async def test_an_input_is_answered_from_elsewhere_by_its_promise(setup: MemoryB
     cell, question = await _ask(setup, "e1")
     await setup.engine.resonate.promises.resolve(ids.execution_input("e1", 1), Value(data={"value": "them"}))
     assert (await setup.worker.receive()).value == "them"
-    setup.bridge.answer(question, "too late")
+    setup.inputs.answer(question, "too late")
     await settle()
     await _finish(setup, cell, "e1")
 
 
 async def test_a_password_is_in_no_promise(setup: MemoryBridge) -> None:
     cell, question = await _ask(setup, "e1", password=True)
-    setup.bridge.answer(question, "hunter2")
+    setup.inputs.answer(question, "hunter2")
     assert (await setup.worker.receive()).value == "hunter2"
     assert "hunter2" not in setup.stored()
     assert "secret" in setup.stored()
-    assert not setup.bridge._secrets
+    assert not setup.inputs._secrets
     await _finish(setup, cell, "e1")
 
 
@@ -256,7 +258,7 @@ async def test_nothing_is_left_after_many_mixed_executions(setup: MemoryBridge) 
             setup.worker.send(m.InputMessage(id=str(n), execution_id=execution_id, prompt="?"))
             question = await setup.questions.get()
             if n % 2:
-                setup.bridge.answer(question, "x")
+                setup.inputs.answer(question, "x")
                 await setup.worker.receive()
         if kind in {"ok", "asked"}:
             setup.worker.result(execution_id)
@@ -267,14 +269,13 @@ async def test_nothing_is_left_after_many_mixed_executions(setup: MemoryBridge) 
         else:
             setup.worker.end.close()
             await setup.reader
-            setup.bridge.worker_died(lambda execution_id: WorkerDied("x", execution_id))
+            setup.process.die()
             setup.attach()
         try:
             await cell
         except (InternalError, WorkerDied):
             pass
         outcomes[kind] += 1
-        setup.engine.forget(ids.execution(execution_id))
         if kind == "asked" and not n % 2:
             await setup.worker.receive()  # why there is no answer
     await settle()
@@ -283,6 +284,6 @@ async def test_nothing_is_left_after_many_mixed_executions(setup: MemoryBridge) 
     assert setup.bridge.high_water_mark == 1
     assert len(setup.session.questions) == 0
     assert not setup.session._routes
-    assert not setup.bridge._input_counts
+    assert not setup.inputs._executions
     assert len(setup.engine.network.state.promises) < 200
     assert len(asyncio.all_tasks()) < 10

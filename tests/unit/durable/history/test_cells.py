@@ -1,32 +1,24 @@
-"""What is kept of cells and of runs, and what is forgotten."""
+"""Which cells the history keeps, and which it forgets."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from capsule_durable.engines.embedded.schema import FORM
-from capsule_durable.execution.runs import RunCoordinator, RunStepStart
 from capsule_durable.history import cells as module
-from capsule_durable.history.cells import LARGE, LEASE, CellRecord, CellStore, RunTaken, bounded, merged
-from capsule_durable.storage.process_identity import this_process
+from capsule_durable.history.cells import LARGE, CellRecord, CellStore, bounded, merged
+from capsule_durable.history.schema import SCHEMA
 from capsule_durable.storage.sqlite import Database
 from capsule_worker.protocol import messages as m
-
-#: A process of another machine.
-ELSEWHERE = "nowhere.1.2.3"
 
 
 @pytest.fixture
 def cells(tmp_path: Path) -> Iterator[CellStore]:
-    database = Database(tmp_path / "engine.sqlite3", FORM)
+    database = Database(tmp_path / "history.sqlite3", SCHEMA)
     yield CellStore(database)
     database.close()
 
@@ -52,7 +44,8 @@ def cell(execution_id: str, ended: float = 2.0, text: str = "shown", session: st
 def test_a_cell_is_kept_as_it_was(cells: CellStore) -> None:
     display = m.DisplayOutput(data={"text/html": "<b>é</b>"}, metadata={"a": {"b": 1}}, transient={"display_id": "d"})
     error = m.ErrorOutput(ename="E", evalue="v", traceback=["t"])
-    kept = CellRecord("e1", "s", 3, "a = 'é'", 1.5, 2.5, "error", None, [out("x"), display, m.ClearOutput(), error])
+    outputs = [out("x"), display, m.ClearOutput(), error]
+    kept = CellRecord("e1", "s", 3, "a = 'é'", 1.5, 2.5, "error", None, outputs, cell_id="c1")
     cells.add(kept)
     assert cells.cell("e1") == kept
     assert cells.cell("e2") is None
@@ -65,7 +58,7 @@ def large(letter: str) -> m.DisplayOutput:
 
 
 def files(tmp_path: Path) -> list[Path]:
-    return sorted(path for path in (tmp_path / "artifacts").rglob("*") if path.is_file())
+    return sorted(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
 
 
 def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: CellStore, tmp_path: Path) -> None:
@@ -78,7 +71,7 @@ def test_a_large_output_is_in_a_file_of_its_own_and_there_once(cells: CellStore,
     found = files(tmp_path)
     assert len(found) == 2
     assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
-    assert (tmp_path / "engine.sqlite3").stat().st_size < LARGE * 4
+    assert (tmp_path / "history.sqlite3").stat().st_size < LARGE * 4
 
 
 def test_a_file_goes_with_the_last_cell_that_refers_to_it(cells: CellStore, tmp_path: Path) -> None:
@@ -140,125 +133,3 @@ def test_old_cells_are_forgotten_and_large_ones_make_room(cells: CellStore) -> N
     assert [one.execution_id for one in cells.of_session("s")] == ["e3", "e4", "e5"]
     assert cells.forget(before=3.0, most=1) == 3
     assert cells.of_session("s") == []
-
-
-def test_cells_of_a_run_go_with_it(cells: CellStore) -> None:
-    run = RunCoordinator(cells, "nightly", "me")
-    begun = run.next("1")
-    assert isinstance(begun, RunStepStart)
-    cells.add(cell(begun.step.execution_id, ended=1.0))
-    run.succeeded(begun, "c1")
-    recent = run.next("2")
-    assert isinstance(recent, RunStepStart)
-    cells.add(cell(recent.step.execution_id, ended=10.0))
-    run.close()
-    # As long as one of its cells is young enough, all are needed.
-    assert cells.forget(before=5.0, most=10**6) == 0
-    # It was begun now, whatever its cells say.
-    assert cells.forget(before=11.0, most=10**6) == 0
-    assert len(cells.steps("nightly")) == 2
-    assert cells.forget(before=10**11, most=10**6) == 2
-    assert cells.steps("nightly") == []
-
-
-def ended() -> str:
-    """Return the name of a process of this machine that has ended."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from capsule_durable.storage.process_identity import this_process; print(this_process())",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return process.stdout.strip()
-
-
-@pytest.mark.parametrize("owner", [ELSEWHERE, str(this_process())], ids=["of another place", "running"])
-def test_a_process_that_has_not_ended_has_a_run_until_its_lease_expires(
-    cells: CellStore, monkeypatch: pytest.MonkeyPatch, owner: str
-) -> None:
-    run = RunCoordinator(cells, "nightly", owner)
-    mine = str(this_process())
-    with pytest.raises(RunTaken):
-        RunCoordinator(cells, "nightly", mine)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + LEASE - 1)
-    run.renew()
-    monkeypatch.setattr(time, "time", lambda: now + LEASE + 1)
-    with pytest.raises(RunTaken):
-        RunCoordinator(cells, "nightly", mine)
-    monkeypatch.setattr(time, "time", lambda: now + 2 * LEASE)
-    RunCoordinator(cells, "nightly", mine)
-    # Who comes back renews nothing any more.
-    run.renew()
-    run.close()
-    with pytest.raises(RunTaken):
-        RunCoordinator(cells, "nightly", str(this_process()))
-
-
-@pytest.mark.process
-def test_a_run_of_a_process_that_has_ended_is_taken_over_at_once(cells: CellStore) -> None:
-    RunCoordinator(cells, "nightly", ended())
-    RunCoordinator(cells, "nightly", str(this_process()))
-
-
-@pytest.mark.process
-def test_a_run_goes_on_from_the_record(cells: CellStore) -> None:
-    first = RunCoordinator(cells, "nightly", ended())
-    for number, code in enumerate(("a", "b"), 1):
-        begun = first.next(code)
-        assert isinstance(begun, RunStepStart)
-        assert begun.restore is None
-        cells.add(cell(begun.step.execution_id))
-        first.succeeded(begun, f"c{number}")
-    third = first.next("c")
-    assert isinstance(third, RunStepStart)
-    # Its process is gone without a word.
-    second = RunCoordinator(cells, "nightly", str(this_process()))
-    assert isinstance(second.next("a"), CellRecord)
-    assert isinstance(second.next("b"), CellRecord)
-    again = second.next("c")
-    assert isinstance(again, RunStepStart)
-    assert again.restore == "c2"
-    assert again.inputs == third.inputs
-    assert again.step.execution_id != third.step.execution_id
-    assert "goes on at cell 3" in str(again.notice)
-
-
-def test_a_changed_cell_and_what_is_behind_it_run_again(cells: CellStore) -> None:
-    first = RunCoordinator(cells, "nightly", "me")
-    ids = []
-    for code in ("a", "b", "c"):
-        begun = first.next(code)
-        assert isinstance(begun, RunStepStart)
-        ids.append(begun.step.execution_id)
-        cells.add(cell(begun.step.execution_id))
-        first.succeeded(begun, f"after {code}")
-    first.close()
-    second = RunCoordinator(cells, "nightly", "me")
-    assert isinstance(second.next("a"), CellRecord)
-    changed = second.next("B")
-    assert isinstance(changed, RunStepStart)
-    assert changed.restore == "after a"
-    assert "cell 2 of run 'nightly' was changed: it and the 1 behind it run again" in str(changed.notice)
-    second.close()
-    # Nothing is known of what was behind it, also if this was all; and no id is given twice.
-    third = RunCoordinator(cells, "nightly", "me")
-    assert isinstance(third.next("a"), CellRecord)
-    back = third.next("b")
-    assert isinstance(back, RunStepStart)
-    assert back.step.execution_id not in [*ids, changed.step.execution_id]
-    assert len(cells.steps("nightly")) == 2
-
-
-def test_a_run_has_one_process_at_a_time(cells: CellStore) -> None:
-    mine = str(this_process())
-    run = RunCoordinator(cells, "nightly", mine)
-    with pytest.raises(RunTaken, match=f"process {os.getpid()}"):
-        RunCoordinator(cells, "nightly", str(this_process()))
-    RunCoordinator(cells, "weekly", str(this_process()))
-    run.close()
-    RunCoordinator(cells, "nightly", str(this_process()))

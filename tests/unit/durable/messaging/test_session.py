@@ -140,7 +140,7 @@ async def test_a_message_that_only_a_front_sends_ends_the_reader() -> None:
     fixture.worker.send(m.HeartbeatMessage(id="1"))
     with pytest.raises(ProtocolError):
         await fixture.reader
-    assert not fixture.session.attached
+    assert fixture.session.transport is None
     await fixture.session.close()
 
 

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.process
 
 PROGRAM = """
 import sys
-from capsule_kernel.__main__ import _put_off
-_put_off("aiohttp", "IPython", "ipykernel", "jupyter_client")
+from capsule_kernel.jupyter.deferred_imports import defer
+defer("aiohttp", "IPython", "ipykernel", "jupyter_client")
 import capsule_kernel.app
 heavy = {"aiohttp.client", "IPython.core.interactiveshell", "ipykernel.connect", "jupyter_client.manager"}
 found = heavy & sys.modules.keys()

@@ -26,6 +26,7 @@ from capsule_worker.protocol.messages.cells import (
     ResultMessage,
 )
 from capsule_worker.protocol.messages.checkpoints import (
+    CheckpointFailedMessage,
     CheckpointMessage,
     CheckpointReplyMessage,
     CheckpointSavedMessage,
@@ -145,6 +146,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointContents",
     "CheckpointDiff",
+    "CheckpointFailedMessage",
     "CheckpointList",
     "CheckpointMessage",
     "CheckpointRef",

@@ -47,6 +47,17 @@ class CheckpointSavedMessage(MessageModel):
     type: Literal["checkpoint_saved"] = "checkpoint_saved"
     checkpoint_id: str
     number: int
+    #: Size of the data that was written for it, in bytes.
+    bytes_written: int = 0
+    #: Seconds that it took.
+    duration: float = 0.0
+
+
+class CheckpointFailedMessage(MessageModel):
+    """A checkpoint could not be saved. Not sent again before one was saved."""
+
+    type: Literal["checkpoint_failed"] = "checkpoint_failed"
+    reason: str
 
 
 class RestoreMessage(MessageModel):

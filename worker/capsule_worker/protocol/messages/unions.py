@@ -12,6 +12,7 @@ from capsule_worker.protocol.messages.cells import (
     ResultMessage,
 )
 from capsule_worker.protocol.messages.checkpoints import (
+    CheckpointFailedMessage,
     CheckpointMessage,
     CheckpointReplyMessage,
     CheckpointSavedMessage,
@@ -93,6 +94,7 @@ FromWorker = Union[
     ErrorMessage,
     InputMessage,
     CheckpointSavedMessage,
+    CheckpointFailedMessage,
     RestoreFinishedMessage,
     RequestMessage,
     Reply,

@@ -1,5 +1,5 @@
+PRAGMA application_id = 1130459203;
 PRAGMA user_version = 1;
-PRAGMA journal_mode = WAL;
 BEGIN TRANSACTION;
 CREATE TABLE checkpoints (
         id TEXT PRIMARY KEY,
@@ -26,11 +26,11 @@ CREATE TABLE sessions (
         id TEXT PRIMARY KEY,
         kernel TEXT NOT NULL,
         notebook TEXT,
-        pid INTEGER NOT NULL,
+        process TEXT NOT NULL,
         started REAL NOT NULL,
         ended REAL,
         head TEXT
     );
-INSERT INTO "sessions" VALUES('000xsnjg0nqpr','kernel','a.ipynb',1,1000000.0,1000000.0,'id0002000xsnjg0nqpr');
+INSERT INTO "sessions" VALUES('000xsnjg0nqpr','kernel','a.ipynb','abcdef01-4026531836.1.1.0123456789ab',1000000.0,1000000.0,'id0002000xsnjg0nqpr');
 CREATE INDEX checkpoints_of_session ON checkpoints (session, number);
 COMMIT;

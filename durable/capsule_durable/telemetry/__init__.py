@@ -1,0 +1,1 @@
+"""Events that the front publishes while it works, and their observers."""
