@@ -20,8 +20,9 @@ HELD = """
 import gc, msgpack, os, socket, struct, sys, time
 from capsule_worker.protocol import encode, messages as m
 sys.stdout.flush()
-loop = next(o for o in gc.get_objects() if type(o).__name__ == 'MessageLoop')
-sock, running = loop._channel._sock, loop._running_id
+from capsule_worker.process import execution_context
+sock = next(o for o in gc.get_objects() if type(o).__name__ == 'Channel')._sock
+running = execution_context.current()
 others = [socket.socket(fileno=os.dup(int(fd))) for fd in os.listdir('/proc/self/fd')
           if os.path.exists(f'/proc/self/fd/{fd}') and os.readlink(f'/proc/self/fd/{fd}').startswith('socket:')]
 others = [one for one in others if one.family == socket.AF_UNIX and one.type == socket.SOCK_SEQPACKET]
@@ -40,6 +41,17 @@ BROKEN = {
     "maps in maps in maps": "frame(b'\\x81\\xa1a' * 100_000 + b'\\xc0')",
     "a type that is none": "frame(msgpack.packb({'type': '__import__'}))",
     "a field too many": "frame(msgpack.packb({'type': 'heartbeat_reply', 'request_id': '1', 'x': 1}))",
+    "a request of no kind": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '', 'request': {'kind': '__class__'}}))"
+    ),
+    "a request with a text too long": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '',"
+        " 'request': {'kind': 'show_checkpoint', 'checkpoint': 'x' * 4097}}))"
+    ),
+    "a request with a list too long": (
+        "frame(msgpack.packb({'type': 'request', 'id': '1', 'execution_id': '',"
+        " 'request': {'kind': 'list_checkpoints', 'query': ['x'] * 1001}}))"
+    ),
     "a pickle": "import pickle\nframe(pickle.dumps(print))",
     "noise": "frame(os.urandom(1_000_000))",
     "half a frame": ("push(struct.pack('>I', 1_000_000) + b'x' * 900_000)\nfor _ in range(300): print('x' * 1000)"),
@@ -63,9 +75,19 @@ IGNORED = {
     "checkpoints that are none": (
         "for number in (-1, 0, 10 ** 18): push(encode(m.CheckpointSavedMessage(checkpoint_id='../..', number=number)))"
     ),
-    "commands that are none": (
-        "for words in ('', '__class__', 'restore', 'undo'):\n    push(encode(m.CommandMessage(id='c', "
-        "execution_id=running, command=words, arguments={'checkpoint': ['x'], 'steps': 'y', 'more': {}})))"
+    "requests that no code of a cell makes": (
+        "ask = lambda request: push(encode(m.RequestMessage(id='c', execution_id='other', request=request)))\n"
+        "for text in ('', '../..', '__class__', 'x' * 4096):\n"
+        "    ask(m.RestoreRequest(checkpoint=text, variables=[text]))\n"
+        "    ask(m.UndoRequest(cells=10 ** 15, head=text))\n"
+        "    ask(m.ResumeRequest(session=text))\n"
+        "    ask(m.DeleteCheckpointsRequest(checkpoints=[text] * 1000))\n"
+        "    done = m.RestoreFinishedMessage(checkpoint_id=text, restored=[text], failed={text: text}, whole=True)\n"
+        "    push(encode(done))"
+    ),
+    "more requests than may be open": (
+        "one = encode(m.RequestMessage(id='c', execution_id=running, request=m.ListCheckpointsRequest()))\n"
+        "for _ in range(20): push(one * 100)"
     ),
     "outputs of cells that never were": (
         "for one in ('', 'other'): push(encode(m.OutputMessage(execution_id=one,"
@@ -102,7 +124,7 @@ def test_a_protocol_violation_ends_only_the_worker(one: Kernel, what: str) -> No
     before = front.memory_info().rss
     told = one.died(f"{HELD}\n{BROKEN[what]}\ntime.sleep(60)")
     assert "broke the protocol" in told
-    assert "variables are back" in told
+    assert "Your variables are restored to their state after In [" in told
     assert front.memory_info().rss < before + 300 * MB
     assert one.text("print(kept)") == "[1, 2]\n"
 
@@ -165,7 +187,7 @@ def test_files_that_a_worker_leaves_behind_are_read_as_text(tmp_path: Path) -> N
     )
     with kernel(tmp_path / "home") as one:
         one.ok("kept = 1")
-        assert "variables are back" in one.died(spoil)
+        assert "variables are restored" in one.died(spoil)
         assert one.text("print(kept)") == "1\n"
 
 
@@ -194,7 +216,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         for number in range(3):
             one.run(f"kept = {number}")
             one.run("%capsule checkpoints")
-        one.run("%capsule forget first")
+        one.run("%capsule delete first")
         assert "the-secret" not in "".join(one.run(f"%capsule {word}").text() for word in ("status", "checkpoints"))
         assert front.memory_info().rss < before + 300 * MB
         assert one.text("print('continues')") == "continues\n"
@@ -212,7 +234,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "&lt;img src=x&gt;" in html
         assert "<script" not in html
         assert "<img" not in html
-        of = [[word, one.session] for word in ("show", "log", "tree", "outputs")]
+        of = [[word, one.session] for word in ("cells", "log", "trace", "outputs")]
         for words in (["checkpoints"], ["sessions"], *of):
             done = capsule(one.home, *words, NO_COLOR="1", TERM="xterm")
             assert done.status == 0, done.err
