@@ -31,10 +31,10 @@ demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its proces
 	$(RUN)/python notebooks/demo.py
 
 check: lint ## Check style and types, and run the fast tests (a minute each)
-	$(RUN)/python -m pytest -m fast -n 2
+	$(RUN)/python -m pytest -m fast -n 2 --no-loadscope-reorder
 
 test: $(VENV)/.installed-test ## Run all tests, and the worker's also on the oldest and a newer Python
-	$(RUN)/python -m pytest -m "not perf" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(RUN)/python -m pytest -m "not perf" -n $(WORKERS) --no-loadscope-reorder
 	$(RUN)/python -m pytest -m perf tests/engines
 	@$(MAKE) --no-print-directory $(WORKER_PYTHONS:%=.worker-on-%)
 

@@ -139,13 +139,13 @@ class CapsuleKernel(Kernel):
 
     def look(self) -> list[mf.Manifest | Entry]:
         """Return the checkpoints that were seen so far."""
-        for path in self.home.glob(f"checkpoints/*/{mf.INCOMING}/*{mf.MANIFEST_SUFFIX}"):
+        for path in self.home.glob(f"sessions/*/{mf.INCOMING}/*{mf.MANIFEST_SUFFIX}"):
             if path.stem.partition("-")[2] not in self.saved:
                 with contextlib.suppress(FileNotFoundError):  # the catalogue has just taken it over
                     manifest = mf.load(path.read_bytes())
                     self.saved[manifest.id] = manifest
         now = time.monotonic()
-        if now - self._looked_up > _LOOK_UP and (self.home / "catalogue.sqlite3").exists():
+        if now - self._looked_up > _LOOK_UP and (self.home / "checkpoints.sqlite3").exists():
             self._looked_up = now
             with Catalogue(self.home) as catalogue:
                 self.saved.update((entry.id, entry) for entry in catalogue.checkpoints() if entry.id not in self.saved)

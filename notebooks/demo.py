@@ -1,6 +1,6 @@
-"""Shows the main job on real notebooks: run them, kill their workers, and go on with their variables.
+"""Shows the main feature on real notebooks: run them, kill their workers, and continue with their variables.
 
-``make demo`` runs this. The executed notebooks and pages of them lie in ``out/`` afterwards.
+``make demo`` runs this. It writes the executed notebooks, also as HTML pages, to ``out/``.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 ANSWER = "Ada"
-#: Seconds until something must have happened.
-PATIENCE = 90.0
+#: Seconds that each step of the demo may take.
+TIMEOUT = 90.0
 KILL = "import os\nprint('about to die')\nos.kill(os.getpid(), 9)"
 ALIVE = "f'{len(rides):,} hours of rides are still here'"
 
 
 class AnsweringClient(NotebookClient):
-    """Runs a notebook and answers its questions, as a person at the keyboard would."""
+    """Runs a notebook and answers its inputs, like a person at the keyboard."""
 
     console: Console
 
     async def async_execute_cell(self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any) -> NotebookNode:
-        """Run one cell, and say so."""
+        """Run one cell, and print a line about it."""
         if cell.cell_type != "code":
             return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
         started = time.monotonic()
         self.allow_errors = "raises-exception" in cell.metadata.get("tags", [])
         assert self.kc is not None
-        # nbclient tells the kernel that nobody answers; this client does.
+        # nbclient tells the kernel that it cannot answer inputs; this client can.
         self.kc.allow_stdin = True
         answering = asyncio.ensure_future(self._answer())
         try:
@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def _quickstart(console: Console, kernel: str, out: Path) -> list[str]:
-    """Run the first notebook, kill its worker, and go on; return what is not as it should be."""
+    """Run the first notebook, kill its worker, and continue; return the problems."""
     notebook = nbformat.read(HERE / "quickstart.ipynb", as_version=4)
     client = AnsweringClient(notebook, timeout=120, kernel_name=kernel)
     client.console = console
@@ -114,7 +114,7 @@ def _quickstart(console: Console, kernel: str, out: Path) -> list[str]:
         if died.get("ename") != "WorkerDied" or "SIGKILL" not in str(died.get("evalue")):
             failures.append("the killed cell did not fail with WorkerDied")
 
-        console.rule("[bold]3  And the kernel goes on, with its variables")
+        console.rule("[bold]3  The kernel continues with its variables")
         started = time.monotonic()
         reply, outputs = _run(client, ALIVE)
         _show(console, ALIVE, outputs)
@@ -125,17 +125,17 @@ def _quickstart(console: Console, kernel: str, out: Path) -> list[str]:
 
 
 def _checkpoints(console: Console, kernel: str, out: Path) -> list[str]:
-    """Run the notebook about checkpoints, and show its worker's death and what came after; return what is wrong."""
+    """Run the notebook about checkpoints, and show the crash of its worker and the recovery; return the problems."""
     notebook = nbformat.read(HERE / "checkpoints.ipynb", as_version=4)
     client = AnsweringClient(notebook, timeout=120, kernel_name=kernel)
     client.console = console
-    console.rule("[bold]4  A notebook that goes back: names, differences, undo, and a death")
+    console.rule("[bold]4  Checkpoints: names, differences, undo, and a crash")
     with client.setup_kernel():
         _run_all(client)
     failures = _check_notebook(notebook)
     _save(notebook, "checkpoints", out, console)
 
-    console.rule("[bold]5  What was seen there")
+    console.rule("[bold]5  Some of its outputs")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, after in pairwise(code):
         if cell.source.startswith(("%capsule diff", "%capsule undo")):
@@ -146,13 +146,13 @@ def _checkpoints(console: Console, kernel: str, out: Path) -> list[str]:
                 _show(console, one.source, one.outputs)
                 console.print()
             if "WorkerDied" not in _text(cell.outputs) or "still the same list: True" not in _text(after.outputs):
-                failures.append("the variables did not come back")
+                failures.append("the variables were not restored")
     return failures
 
 
 def _batch(console: Console, kernel: str, out: Path) -> list[str]:
-    """Kill a batch run in the middle, and start it again; return what is wrong."""
-    console.rule("[bold]6  A batch run, killed in its fourth cell with all that it started")
+    """Kill a batch run in the middle, and continue it; return the problems."""
+    console.rule("[bold]6  A batch run, killed in its fourth cell with all processes that it started")
     # The notebook runs in its own directory.
     log = (out / "batch.log").absolute()
     log.unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def _batch(console: Console, kernel: str, out: Path) -> list[str]:
         *("--param", f"ledger={log}", "-o", str(out / "batch.executed.ipynb")),
     ]
     process = subprocess.Popen(command)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while "charged" not in (log.read_text() if log.exists() else "") and process.poll() is None:
         if time.monotonic() > deadline:
             break
@@ -180,33 +180,33 @@ def _batch(console: Console, kernel: str, out: Path) -> list[str]:
         "counted",
         "finished",
     ]:
-        return ["the batch run did not go on where it was killed"]
+        return ["the batch run was not continued where it was killed"]
     return []
 
 
 def _question(console: Console, kernel: str, out: Path) -> list[str]:
-    """Answer the question of a batch run from elsewhere; return what is wrong."""
-    console.rule("[bold]8  A batch run that asks, and somebody who answers from another terminal")
+    """Answer the input of a batch run from another process; return the problems."""
+    console.rule("[bold]8  A batch run requests an input, and another terminal answers it")
     path = out / "human_in_the_loop.executed.ipynb"
     process = subprocess.Popen(_capsule("run", HERE / "human_in_the_loop.ipynb", "--kernel", kernel, "-o", path))
     pending: list[Any] = []
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not pending and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
         found = subprocess.run(_capsule("pending", "--json"), capture_output=True, text=True, check=False)
-        pending = json.loads(found.stdout or "[]")
+        pending = json.loads(found.stdout)["inputs"] if found.returncode == 0 else []
     if not pending:
         _kill(process)
         return ["the batch run did not ask"]
     subprocess.run(_capsule("pending"), check=False)
     subprocess.run(_capsule("answer", pending[0]["id"], "yes"), check=False)
-    status = process.wait(PATIENCE)
+    status = process.wait(TIMEOUT)
     text = "".join(_text(cell.get("outputs", [])) for cell in nbformat.read(path, as_version=4).cells)
     return [] if status == 0 and "approved: A-17, A-18, A-19" in text else ["the answer did not reach the batch run"]
 
 
 def _capsule(*words: object) -> list[str]:
-    """Return the command line of ``capsule`` with some words."""
+    """Return the command line of ``capsule`` with some arguments."""
     return [
         sys.executable,
         "-c",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -15,7 +17,7 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
-# A process that compiles all of Capsule's modules again takes twice as long to start, and tests start hundreds.
+# Otherwise every process of tests compiles all tests and all of Capsule's modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -39,7 +41,7 @@ FOLDER_MARKERS = {"browser": "browser", "crash": "slow", "sandbox": "sandbox"}
 FAST_FOLDERS = ("unit", "engines", "docs", "downstream")
 #: Markers of tests that are not fast wherever they are.
 NOT_FAST = ("slow", "process", "perf")
-#: Seconds that a fast test may take before it is listed at the end of a run.
+#: Seconds of processor time that a fast test may take before it is listed at the end of a run.
 FAST_LIMIT = 0.5
 #: The order of folders: what takes longest first, so that no process of tests ends long after the others.
 ORDER = ("browser", "crash", "pickling", "sandbox", "integration", "clients", "engines", "worker_compat")
@@ -47,7 +49,7 @@ ORDER = ("browser", "crash", "pickling", "sandbox", "integration", "clients", "e
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folders, order them, and say which of them one process runs.
+    """Mark tests by their folders, and order them.
 
     With another kernel under test, tests of what only Capsule promises are skipped.
     """
@@ -59,10 +61,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
         if OTHER_KERNEL and item.get_closest_marker("capsule_only"):
             item.add_marker(pytest.mark.skip(reason=f"only Capsule promises this, not {OTHER_KERNEL}"))
-        if item.get_closest_marker("xdist_group") is None:
-            # A module may share a kernel. Slow tests start what they need themselves.
-            item.add_marker(pytest.mark.xdist_group(item.nodeid if _is_slow(item) else item.nodeid.split("::")[0]))
     items.sort(key=_place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have one process run what shares a kernel, and hand out work in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shared_by(nodeid)
+
+    return Scheduling(config, log)
+
+
+def shared_by(nodeid: str) -> str:
+    """Return what a test shares a process with: those for which this is the same.
+
+    A module may share a kernel. Tests of crashes start what they need themselves, and take long; those of kinds of
+    objects share a kernel for each way of several tables.
+    """
+    path, _, test = nodeid.partition("::")
+    if path.startswith("tests/crash/"):
+        return nodeid
+    found = re.match(r"test_it_comes_back\[(\w+): .*, (changed.*)\]", test)
+    return f"{path}: {found[1]}, {found[2]}" if found else path
 
 
 def _folder(item: pytest.Item) -> str:
@@ -91,12 +115,22 @@ def no_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(subprocess, "Popen", refuse)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Measure fast tests, by a clock that stands still while other processes run."""
+    before = time.process_time()
+    yield
+    if item.get_closest_marker("fast"):
+        item.user_properties.append(("processor time", time.process_time() - before))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """List fast tests that are not."""
     late = [
-        f"{report.duration:6.2f} s  {report.nodeid}"
+        f"{seconds:6.2f} s  {report.nodeid}"
         for report in terminalreporter.stats.get("passed", [])
-        if "fast" in report.keywords and report.duration > FAST_LIMIT
+        for name, seconds in report.user_properties
+        if name == "processor time" and seconds > FAST_LIMIT
     ]
     if late:
         terminalreporter.section(f"fast tests that took over {FAST_LIMIT} s")

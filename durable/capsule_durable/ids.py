@@ -16,6 +16,10 @@ _TIME_DIGITS, _RANDOM_DIGITS = 9, 4
 EXECUTION = "exec."
 #: How the steps begin that are inputs.
 INPUT = "input."
+#: The tag of the promises of inputs, by which they can be searched.
+INPUT_TAG = "capsule:input"
+#: Characters of the id of an execution or a run, and of a cell's source, in a short id.
+_SHORT, _SHORT_SOURCE = 8, 4
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
@@ -54,6 +58,26 @@ def execution_input(execution_id: str, n: int) -> str:
         msg = f"inputs are counted from 1, not {n}"
         raise ValueError(msg)
     return f"{execution(execution_id)}:{INPUT}{n}"
+
+
+def short_input_ids(input_id: str, cell: int | None) -> list[str]:
+    """Return the ids by which a person can name an input, the shortest first; only the last is certain to be unique.
+
+    They consist of the beginning of the execution's or run's id, the number of the cell, and the number of the input
+    in the cell: ``da66e9c5-3.1``. A run whose cell has changed has several of these, so the beginning of the digest of
+    the cell's source can follow: ``da66e9c5-3-1f0a.1``.
+
+    Args:
+        input_id: the input's promise id, or that of a step of its function.
+        cell: the number of the cell, as in ``In [cell]``; None if it has none. In a run, the cell's position counts.
+    """
+    key, _, step = input_id.removeprefix(EXECUTION).partition(":")
+    name, *rest = key.split("-")
+    place, attempt = rest if len(rest) == 2 else (cell, *rest, None)[:2]  # noqa: PLR2004  # a run's: cell and source
+    number = step.removeprefix(INPUT).partition(".")[0]
+    short = name[:_SHORT] if place is None else f"{name[:_SHORT]}-{place}"
+    longer = [f"{short}-{attempt[:_SHORT_SOURCE]}.{number}"] if isinstance(attempt, str) else []
+    return [f"{short}.{number}", *longer, input_id.removeprefix(EXECUTION)]
 
 
 def new_session_id(now: float) -> str:

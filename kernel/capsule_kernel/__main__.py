@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from capsule_durable.config.fast_defaults import FastDefaults
     from capsule_durable.config.settings import Settings
+    from capsule_durable.config.sources import Configuration
     from capsule_kernel.jupyter.connection_file import ConnectionFile
 
 #: Environment variables for ``capsule_worker.shell.ipython_config``: the connection file, and options of IPython's as
@@ -33,10 +34,11 @@ _IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the kernel until it is shut down; return the exit status (2: wrong arguments or configuration)."""
-    # An interrupt, by message or by signal, is for the running cell. Ignore the signal until its handler is set.
+    """Run the kernel until it is shut down; return the exit status (2: wrong arguments)."""
+    # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
+    # handler is there, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Imported objects stay: collecting garbage among them takes a tenth of the time. ``app`` turns it on again.
+    # What is imported stays: to look for garbage in it takes a tenth of the time. ``app`` goes on with that.
     gc.disable()
     options = parse(argv)
     for line in options.unused:
@@ -49,38 +51,57 @@ def main(argv: list[str] | None = None) -> int:
     try:
         isolation, profiles = _profiles(options)
         given = {"python": options.python, "profile": isolation, "log_level": options.log_level}
-        settings = load_fast_defaults(os.environ, given, Path.cwd()) or _load(given)
+        fast = load_fast_defaults(os.environ, given, Path.cwd())
+        configuration = _read_configuration(given) if fast is None else None
         connection = resolve(options.connection_file, options.connection)
     except CapsuleError as error:
         print(f"capsule: {error}", file=sys.stderr)
         return 2
     try:
-        _serve(settings, connection, [*options.ipython, *profiles])
+        _serve(fast, configuration, connection, [*options.ipython, *profiles])
     finally:
         connection.close()
     return 0
 
 
-def _load(given: Mapping[str, Any]) -> Settings:
+def _read_configuration(given: Mapping[str, Any]) -> Configuration:
     with without_plugins():
-        from capsule_durable.config.settings import load
+        from capsule_durable.config.sources import read
 
-    settings, _ = load(os.environ, given, Path.cwd())
-    return settings
+    configuration = read(os.environ, given, Path.cwd())
+    for line in (*configuration.warnings, *configuration.problem.splitlines()):
+        print(f"capsule: {line}", file=sys.stderr)
+    return configuration
 
 
-def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, options: list[str]) -> None:
-    from capsule_durable.sandbox.policy import enter
+def _serve(
+    fast: FastDefaults | None, configuration: Configuration | None, connection: ConnectionFile, options: list[str]
+) -> None:
+    """Start the first worker with what is known already, then everything else.
+
+    Args:
+        fast: the settings, where nothing is configured; None otherwise.
+        configuration: the configuration, where there is one; None otherwise.
+        connection: the connection file.
+        options: options for IPython.
+    """
+    from capsule_durable.sandbox.setup import set_up
     from capsule_durable.workers.launcher import Launcher
 
-    sandbox, session = enter(
+    settings: FastDefaults | Settings
+    if fast is not None:
+        settings, refusal = fast, ""
+    else:
+        assert configuration is not None
+        settings, refusal = configuration.settings, configuration.problem
+    sandbox, session = set_up(
         settings.profile,
         connection.path,
         Path(settings.home),
         os.environ,
         settings.rules,
         settings.python,
-        keep=settings.checkpoints != "off",
+        has_checkpoints=settings.checkpoints != "off",
     )
     launcher = Launcher(
         settings.python,
@@ -90,6 +111,7 @@ def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, option
         settings.pass_environment,
         settings.limits,
         {CONNECTION_FILE: str(connection.path.absolute()), OPTIONS: json.dumps(options)},
+        refusal and f"{refusal}\nCorrect the configuration, then restart the kernel.",
     )
     try:
         first = launcher.launch()
@@ -102,10 +124,9 @@ def _serve(settings: Settings | FastDefaults, connection: ConnectionFile, option
 
     endpoints = BoundSockets(connection.values)
     with without_plugins():
-        from capsule_durable.config.settings import Settings
         from capsule_kernel.app import run
 
-    run(endpoints, connection, settings if isinstance(settings, Settings) else _load({}), launcher, first)
+    run(endpoints, connection, configuration or _read_configuration({}), launcher, first)
 
 
 def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
@@ -134,9 +155,9 @@ def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
 
 
 def _hide_memory() -> None:
-    """Hide this process's memory, environment and descriptors from other programs of this user, and prevent dumps.
+    """Have this process's memory, environment and descriptors kept from other programs of this user, and no dump made.
 
-    They contain the key and passwords, in every profile (``PR_SET_DUMPABLE``).
+    What has the key and passwords in it is nobody's business, in no profile (``PR_SET_DUMPABLE``).
     """
     import ctypes  # not before the first worker is on its way
 

@@ -10,7 +10,7 @@ import os
 import signal
 from pathlib import Path
 
-from capsule_durable.config.settings import Settings
+from capsule_durable.config.sources import Configuration
 from capsule_durable.execution.runtime import Runtime
 from capsule_durable.storage.kernel_lock import lock_name
 from capsule_durable.workers.channels import WorkerHandle
@@ -24,7 +24,7 @@ from capsule_kernel.jupyter.kernel import CapsuleKernel
 def run(
     endpoints: BoundSockets,
     connection: ConnectionFile,
-    settings: Settings,
+    configuration: Configuration,
     launcher: Launcher,
     first: WorkerHandle | None,
 ) -> None:
@@ -33,21 +33,24 @@ def run(
     Args:
         endpoints: the sockets, bound.
         connection: the file with ports and key.
-        settings: the configuration.
+        configuration: the settings, and what is wrong with their sources.
         launcher: starts workers.
         first: a worker that is on its way already.
     """
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(endpoints, connection, settings, launcher, first))
+    logging.basicConfig(
+        level=configuration.settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(_serve(endpoints, connection, configuration, launcher, first))
 
 
 async def _serve(
     endpoints: BoundSockets,
     connection: ConnectionFile,
-    settings: Settings,
+    configuration: Configuration,
     launcher: Launcher,
     first: WorkerHandle | None,
 ) -> None:
+    settings = configuration.settings
     channels = Channels(endpoints)
     # Who sees the file takes the kernel for one that answers.
     connection.publish()
@@ -67,6 +70,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, kernel.stopped.set)
     watch_parent(kernel.stopped.set)
     kernel.runtime.start(first)
+    for warning in configuration.warnings:
+        kernel.runtime.notices.add(warning)
     kernel.start()
     # What was imported stays: the garbage collector need not look at it again and again.
     gc.freeze()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Has a target that answers what it is told, with the same buffers.
 
 
-def test_what_a_client_says_is_answered_with_its_buffers(kernel: Conversation) -> None:
+def test_a_message_of_the_client_is_answered_with_its_buffers(kernel: Conversation) -> None:
     kernel.run(ECHO)
     over(kernel, say(kernel, "comm_open", comm_id="c1", target_name="echo", data={"x": 1}))
     done = over(kernel, say(kernel, "comm_msg", [b"abc", b"\x00" * 1000], comm_id="c1", data={"n": 2}))
@@ -36,14 +36,14 @@ def test_what_a_client_says_is_answered_with_its_buffers(kernel: Conversation) -
     assert kernel.run("told").result == "[{'x': 1}, 'closed']"
 
 
-def test_a_target_that_nobody_has_closes_what_was_opened(kernel: Conversation) -> None:
+def test_a_comm_of_an_unknown_target_is_closed(kernel: Conversation) -> None:
     done = over(kernel, say(kernel, "comm_open", comm_id="c2", target_name="no such", data={}))
     (closed,) = comms_of(done, "comm_close")
     assert closed.content["comm_id"] == "c2"
     assert kernel.run("6 * 7").result == "42"
 
 
-def test_what_a_cell_opens_is_told_and_listed(kernel: Conversation) -> None:
+def test_a_comm_that_a_cell_opens_is_reported_and_listed(kernel: Conversation) -> None:
     done = kernel.run(
         "from comm import create_comm\nprint('before')\n"
         "ours = create_comm(target_name='ours', data={'a': [1, None]}, metadata={'version': '2'}, buffers=[b'xyz'])"
@@ -64,7 +64,7 @@ def test_what_a_cell_opens_is_told_and_listed(kernel: Conversation) -> None:
     assert listed.reply["comms"] == {}
 
 
-def test_a_cell_that_awaits_hears_what_the_client_says(kernel: Conversation) -> None:
+def test_a_cell_that_awaits_gets_messages_of_the_client(kernel: Conversation) -> None:
     comm = ours(kernel, "lambda message: here.set()")
     request = kernel.start("import asyncio\nhere = asyncio.Event()\nprint('started')\nawait here.wait()\n'heard'")
     say(kernel, "comm_msg", comm_id=comm, data={})
@@ -100,7 +100,7 @@ def test_a_callback_is_interrupted(kernel: Conversation) -> None:
 # -- widgets --------------------------------------------------------------------------------------------------------
 
 
-def test_a_slider_is_moved_and_who_observes_it_is_told(kernel: Conversation) -> None:
+def test_a_slider_that_is_moved_calls_its_observers(kernel: Conversation) -> None:
     done = kernel.run(
         "import ipywidgets as widgets\nslider = widgets.IntSlider(3)\n"
         "slider.observe(lambda change: print('now', change['new']), 'value')\nslider"
@@ -117,7 +117,7 @@ def test_a_slider_is_moved_and_who_observes_it_is_told(kernel: Conversation) -> 
     assert {"value": 9} in [state.get("state") for state in states]
 
 
-def test_an_output_widget_captures_what_belongs_to_its_cell(kernel: Conversation) -> None:
+def test_an_output_widget_captures_the_output_of_its_cell(kernel: Conversation) -> None:
     done = kernel.run("import ipywidgets as widgets\nout = widgets.Output()\nwith out: print('inside')")
     captured = [one.content["data"].get("state", {}).get("msg_id") for one in comms_of(done)]
     assert captured == [done.request, ""]
@@ -147,7 +147,7 @@ def test_a_progress_bar_of_tqdm_is_a_widget(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_widgets_live_on_in_a_standby(open_kernel: Callable[..., Opened]) -> None:
+def test_widgets_work_in_a_standby(open_kernel: Callable[..., Opened]) -> None:
     _, kernel = open_kernel()
     done = kernel.run("import ipywidgets as widgets\nslider = widgets.IntSlider(3)\nslider")
     model = model_of(done)
@@ -159,7 +159,7 @@ def test_widgets_live_on_in_a_standby(open_kernel: Callable[..., Opened]) -> Non
 
 
 @pytest.mark.capsule_only
-def test_widgets_that_are_gone_say_so(kernel: Conversation) -> None:
+def test_widgets_that_are_lost_say_so(kernel: Conversation) -> None:
     done = kernel.run(
         "import ipywidgets as widgets, socket\nopen_one = socket.socket()\nslider = widgets.IntSlider(3)\nslider"
     )
@@ -177,7 +177,7 @@ def test_widgets_that_are_gone_say_so(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_a_callback_has_changed_survives(shared_kernel: Opened) -> None:
+def test_changes_by_a_callback_survive_a_crash(shared_kernel: Opened) -> None:
     manager, kernel = shared_kernel
     front = manager.provisioner.process.pid
     kernel.run(ECHO + "import socket\nopen_one = socket.socket()\nchanged = []")
@@ -192,7 +192,7 @@ def test_what_a_callback_has_changed_survives(shared_kernel: Opened) -> None:
 
 
 @pytest.mark.capsule_only
-def test_a_callback_finds_variables_that_come_back_later(open_kernel: Callable[..., Opened], tmp_path: Path) -> None:
+def test_a_callback_finds_variables_that_are_loaded_later(open_kernel: Callable[..., Opened], tmp_path: Path) -> None:
     """After a death they are loaded when a cell names them, or when there is time for it."""
     (tmp_path / "late.py").write_text(
         "import __main__\ndef opened(comm, message): print(len(__main__.large))\n"

@@ -199,7 +199,7 @@ def library(home: Path) -> Iterator[Path]:
     file.unlink()
 
 
-def test_libraries_are_stopped_in_and_stepped_into(debugger: Debugger, library: Path) -> None:
+def test_the_debugger_stops_in_libraries_and_steps_into_them(debugger: Debugger, library: Path) -> None:
     kernel = debugger.kernel
     (there,) = debugger.body("setBreakpoints", source={"path": str(library)}, breakpoints=[{"line": 2}])["breakpoints"]
     assert (there["verified"], there["line"]) == (True, 2)
@@ -224,7 +224,7 @@ def test_libraries_are_stopped_in_and_stepped_into(debugger: Debugger, library: 
 
 
 @pytest.mark.parametrize("said_by", ["client", "configuration"])
-def test_only_ones_own_code_is_stopped_in_where_that_is_wanted(
+def test_the_debugger_stops_only_in_the_users_code_if_that_is_set(
     open_kernel: Callable[..., Opened], library: Path, said_by: str
 ) -> None:
     options = ["--IPythonKernel.debug_just_my_code=True"] if said_by == "configuration" else []
@@ -410,7 +410,7 @@ def test_an_interrupt_ends_a_cell_that_has_stopped(debugger: Debugger) -> None:
 
 
 @pytest.mark.capsule_only
-def test_breakpoints_outlive_the_process(debugger: Debugger) -> None:
+def test_breakpoints_survive_a_new_worker(debugger: Debugger) -> None:
     """Those in functions that come back from a checkpoint, too; and nobody waits for what has stopped there."""
     kernel = debugger.kernel
     kernel.run("numbers = [1]")

@@ -62,7 +62,7 @@ def test_an_interrupt_ends_a_question_to_the_user(shared_kernel: Opened) -> None
 @pytest.mark.parametrize(
     "stop", ["import pdb; pdb.set_trace()", pytest.param("breakpoint()", marks=pytest.mark.capsule_only)]
 )
-def test_an_interrupt_ends_a_cell_that_stands_in_the_debugger(shared_kernel: Opened, stop: str) -> None:
+def test_an_interrupt_ends_a_cell_that_is_in_the_debugger(shared_kernel: Opened, stop: str) -> None:
     manager, kernel = shared_kernel
     request = kernel.client.execute(f"kept = 1\n{stop}\nkept = 2", allow_stdin=True)
     kernel.asked(request)
@@ -93,7 +93,7 @@ def test_output_written_before_the_interrupt_is_all_there(shared_kernel: Opened)
     assert exchange.reply["ename"] == INTERRUPT
 
 
-def test_code_may_catch_the_interrupt_and_go_on(shared_kernel: Opened) -> None:
+def test_code_may_catch_the_interrupt_and_continue(shared_kernel: Opened) -> None:
     manager, kernel = shared_kernel
     request = kernel.start(
         "import time\ntry:\n    print('started')\n    time.sleep(60)\n"

@@ -22,7 +22,7 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conversation, origin: str) -> None:
+def test_output_of_c_code_arrives_as_output_of_its_cell(kernel: Conversation, origin: str) -> None:
     request = kernel.client.execute(ORIGINS[origin])
     kernel.listen_until(lambda: "from below" in kernel.exchange(request).text(), "the text")
     kernel.finish(request)
@@ -30,14 +30,14 @@ def test_what_is_written_below_python_arrives_as_output_of_its_cell(kernel: Conv
 
 @pytest.mark.capsule_only
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_what_is_written_below_python_comes_before_the_cell_is_idle(kernel: Conversation, origin: str) -> None:
+def test_output_of_c_code_arrives_before_the_cell_is_idle(kernel: Conversation, origin: str) -> None:
     exchange = kernel.run(ORIGINS[origin])
     assert "from below" in exchange.text()
     assert exchange.published[-1].kind == "status"
 
 
 @pytest.mark.capsule_only
-def test_stderr_below_python_keeps_its_name(kernel: Conversation) -> None:
+def test_stderr_of_c_code_keeps_its_name(kernel: Conversation) -> None:
     exchange = kernel.run("import os\nos.write(1, b'out')\nos.write(2, b'err')\nos.system('echo also err >&2')")
     assert exchange.text() == "out"
     assert exchange.text("stderr") == "erralso err\n"
@@ -49,13 +49,13 @@ def test_a_flood_from_a_child_process_arrives_whole_and_in_order(kernel: Convers
     assert exchange.text() == "".join(f"{i}\n" for i in range(1, 200_001))
 
 
-def test_text_of_many_bytes_a_character_arrives_unharmed(kernel: Conversation) -> None:
+def test_text_of_several_bytes_a_character_arrives_undamaged(kernel: Conversation) -> None:
     exchange = kernel.run("print('\N{SNOWMAN}\N{GRINNING FACE}e\N{COMBINING ACUTE ACCENT}' * 30_000)")
     assert exchange.text() == "\N{SNOWMAN}\N{GRINNING FACE}e\N{COMBINING ACUTE ACCENT}" * 30_000 + "\n"
 
 
 @pytest.mark.capsule_only
-def test_bytes_that_are_no_text_are_shown_and_do_not_stop_the_output(kernel: Conversation) -> None:
+def test_bytes_that_are_not_text_are_shown_and_do_not_stop_the_output(kernel: Conversation) -> None:
     exchange = kernel.run("import os\nos.write(1, b'a\\xff\\xfeb\\n')\nprint('after')")
     assert exchange.text().startswith("a")
     assert exchange.text().endswith("b\nafter\n")
@@ -130,7 +130,9 @@ def test_a_thread_may_say_which_cell_its_output_belongs_to(kernel: Conversation)
     assert kernel.run("print('not moved')").text() == "not moved\n"
 
 
-def test_a_thread_writes_on_when_no_cell_runs(kernel: Conversation, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_thread_continues_to_write_when_no_cell_runs(
+    kernel: Conversation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     gate = tmp_path_factory.mktemp("gates") / "open"
     starting = kernel.run(
         f"import pathlib, threading, time\ngate_file = pathlib.Path({str(gate)!r})\n"
@@ -199,7 +201,7 @@ parts = {'display_pub': ip.display_pub, 'displayhook': ip.displayhook, 'stdout':
 """
 
 
-def test_hooks_see_what_is_shown_before_it_leaves_and_may_change_or_keep_it(kernel: Conversation) -> None:
+def test_hooks_see_outputs_before_they_are_sent_and_may_change_or_drop_them(kernel: Conversation) -> None:
     kernel.run(HOOKS)
     for part, code, kind in (
         ("display_pub", "display({'text/plain': 'a'}, raw=True)", "display_data"),
@@ -235,11 +237,11 @@ def test_hooks_see_what_their_thread_writes(kernel: Conversation) -> None:
     assert kernel.run("print('as ever', type(sys.stdout.write).__name__)").text() == "as ever partial\n"
 
 
-def test_what_is_shown_must_be_a_bundle(kernel: Conversation) -> None:
+def test_a_display_must_be_a_bundle(kernel: Conversation) -> None:
     assert kernel.run("get_ipython().display_pub.publish('notadict')").reply["ename"] == "TypeError"
 
 
-def test_publishers_show_what_they_are_given_below_a_request(kernel: Conversation) -> None:
+def test_publishers_show_outputs_below_a_request(kernel: Conversation) -> None:
     kernel.run("import sys\nip = get_ipython()\nfirst = ip.get_parent()")
     first = kernel.heard[-1].parent
     assert (

@@ -150,7 +150,7 @@ def test_a_kill_of_the_kernel_ends_a_running_cell(
 
 @pytest.mark.capsule_only
 @pytest.mark.parametrize("death", DEATHS)
-def test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal(shared_kernel: Opened, death: str) -> None:
+def test_a_crash_of_the_worker_fails_only_its_cell_and_names_the_signal(shared_kernel: Opened, death: str) -> None:
     manager, kernel = shared_kernel
     code, signal_name = DEATHS[death]
     front = _pid(manager)
@@ -188,7 +188,7 @@ def memory_group() -> Iterator[Path]:
 
 
 @pytest.mark.capsule_only
-def test_a_worker_that_runs_out_of_memory_is_said_to_have(shared_kernel: Opened, memory_group: Path) -> None:
+def test_a_worker_that_runs_out_of_memory_is_reported_as_such(shared_kernel: Opened, memory_group: Path) -> None:
     manager, kernel = shared_kernel
     worker = outside(_pid(manager), int(kernel.run("import os; os.getpid()").result))
     (memory_group / "cgroup.procs").write_text(str(worker))
@@ -208,7 +208,7 @@ def test_a_worker_that_exits_in_a_cell_fails_it_with_its_exit_status(kernel: Con
 
 
 @pytest.mark.capsule_only
-def test_the_death_of_a_worker_aborts_the_cells_queued_behind(kernel: Conversation, tmp_path: Path) -> None:
+def test_a_crash_of_the_worker_aborts_the_cells_in_the_queue(kernel: Conversation, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     dying = kernel.start(
         "import os, pathlib, time\nprint('started')\n"

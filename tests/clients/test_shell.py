@@ -178,7 +178,7 @@ def test_events_tell_of_each_cell(kernel: Conversation) -> None:
     assert exchange.reply["status"] == "ok"
 
 
-def test_code_sees_what_the_client_says_of_its_cell(kernel: Conversation) -> None:
+def test_code_sees_the_request_of_its_cell(kernel: Conversation) -> None:
     kernel.run("import datetime\nip = get_ipython()\nmeta = []\ndef told(info): meta.append(info.cell_meta)")
     kernel.run("ip.events.register('pre_run_cell', told)")
     metadata = {"cellId": "an-id", "tags": ["one"], "deep": {"a": [1, None, 2.5, True]}}
@@ -192,7 +192,7 @@ def test_code_sees_what_the_client_says_of_its_cell(kernel: Conversation) -> Non
 
 
 @pytest.mark.capsule_only
-def test_metadata_that_are_too_large_stay_behind_and_the_cell_runs(kernel: Conversation) -> None:
+def test_a_cell_runs_without_metadata_that_are_too_large(kernel: Conversation) -> None:
     for large in ("x" * 100_000, 1 << 70):
         exchange = execute(kernel, "get_ipython().get_parent()['metadata']", {"cellId": "an-id", "large": large})
         assert exchange.result == "{'cellId': 'an-id'}"
@@ -267,7 +267,7 @@ def test_warnings_and_logs_name_the_cell(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_is_wrong_with_source_is_said_no_more_often_than_need_be(kernel: Conversation) -> None:
+def test_warnings_about_source_are_shown_once(kernel: Conversation) -> None:
     assert (
         kernel.run("'\\s'").text("stderr").count("invalid escape sequence") == 2
     )  # IPython's, and Python's with its line
@@ -309,7 +309,7 @@ def test_coroutines_tasks_and_loops(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_errors_beside_cells_are_shown_below_the_cell_they_come_from(kernel: Conversation) -> None:
+def test_errors_in_background_code_are_shown_below_the_cell_they_come_from(kernel: Conversation) -> None:
     kernel.run("import asyncio, gc\nasync def fails(): raise ValueError('in a task')")
     for code, error in (
         ("asyncio.get_running_loop().call_soon(lambda: 1/0);", "ZeroDivisionError"),
@@ -324,14 +324,14 @@ def test_errors_beside_cells_are_shown_below_the_cell_they_come_from(kernel: Con
         )
 
 
-def test_the_garbage_collector_tells_who_holds_an_object(kernel: Conversation) -> None:
+def test_the_garbage_collector_finds_what_refers_to_an_object(kernel: Conversation) -> None:
     kernel.run("import gc\nheld = [object()]")
     assert (
         kernel.run("gc.isenabled(), any(one is globals() for one in gc.get_referrers(held))").result == "(True, True)"
     )
 
 
-def test_signal_handlers_of_the_notebook_live_between_cells(kernel: Conversation, tmp_path: Path) -> None:
+def test_signal_handlers_of_the_notebook_run_between_cells(kernel: Conversation, tmp_path: Path) -> None:
     kernel.run(
         "import os, pathlib, signal\n"
         f"def handler(number, frame): pathlib.Path({str(tmp_path)!r}, str(number)).touch()\n"
@@ -363,7 +363,7 @@ def test_processes_and_pools_run_from_a_cell(kernel: Conversation) -> None:
     assert (exchange.text(), exchange.result) == ("from the child\n", "0")
 
 
-def test_libraries_find_what_they_take_for_a_notebook(kernel: Conversation) -> None:
+def test_libraries_recognise_a_notebook(kernel: Conversation) -> None:
     for expression in (
         "type(get_ipython()).__name__ == 'ZMQInteractiveShell'",
         "'IPKernelApp' in get_ipython().config",
@@ -412,7 +412,7 @@ SENT: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_what_is_sent_by_the_kernel_in_a_cell_is_shown_below_it(kernel: Conversation) -> None:
+def test_messages_that_a_cell_sends_are_shown_below_it(kernel: Conversation) -> None:
     kernel.run("kernel = get_ipython().kernel")
     for kind, content in SENT:
         exchange = kernel.run(f"kernel.send_response(kernel.iopub_socket, {kind!r}, {content!r});")
@@ -441,13 +441,13 @@ def test_a_thread_sends_to_the_cell_that_it_names(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_a_cell_cannot_send_or_have_of_its_kernel_is_an_error_that_says_why(kernel: Conversation) -> None:
+def test_messages_and_attributes_that_cells_cannot_have_are_errors_with_a_reason(kernel: Conversation) -> None:
     kernel.run("kernel = get_ipython().kernel")
     for code, name, text in (
         ("kernel.session.send(None, 'shutdown_reply', {})", "ValueError", "cannot send a message of the type"),
-        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "not 'out'"),
-        ("kernel.shell_handlers['execute_request']", "AttributeError", "requests are taken by another one"),
-        ("kernel._parent_ident", "AttributeError", "requests are taken by another one"),
+        ("kernel.send_response(None, 'stream', {'name': 'out', 'text': ''})", "ValueError", "unknown stream 'out'"),
+        ("kernel.shell_handlers['execute_request']", "AttributeError", "another process handles requests"),
+        ("kernel._parent_ident", "AttributeError", "another process handles requests"),
         ("kernel.nothing", "AttributeError", "has no attribute 'nothing'"),
     ):
         reply = kernel.run(code).reply
@@ -455,7 +455,7 @@ def test_what_a_cell_cannot_send_or_have_of_its_kernel_is_an_error_that_says_why
         assert text in reply["evalue"], code
 
 
-def test_libraries_find_what_they_ask_of_the_kernel(kernel: Conversation) -> None:
+def test_libraries_find_the_attributes_of_the_kernel(kernel: Conversation) -> None:
     kernel.run("import asyncio, sys\nip = get_ipython(); kernel = ip.kernel")
     for expression in (
         "kernel.io_loop.asyncio_loop is asyncio.get_event_loop()",
@@ -485,7 +485,7 @@ def test_colours_of_click_are_shown(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_only_the_kernels_own_process_could_do_is_said_to_be(kernel: Conversation) -> None:
+def test_what_only_the_kernels_own_process_could_do_is_refused_with_a_reason(kernel: Conversation) -> None:
     (error,) = kernel.run("import ipykernel; ipykernel.get_connection_info()").of("error")
     assert "jupyter console --existing" in error["evalue"]
     for magic in ("%connect_info", "%qtconsole"):
@@ -518,7 +518,7 @@ def test_the_inline_backend_shows_figures_in_the_format_that_is_set(kernel: Conv
     assert "image/png" in shown["data"]
 
 
-def test_a_cell_ends_the_kernel_in_order_so_that_it_is_started_again(open_kernel: Callable[..., Opened]) -> None:
+def test_a_cell_shuts_the_kernel_down_in_order_and_it_restarts(open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     exchange = kernel.run(
         "import atexit\natexit.register(print, 'the end')\nprint('bye')\nget_ipython().kernel.do_shutdown(True)\n1 + 1"

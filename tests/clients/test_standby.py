@@ -46,7 +46,9 @@ def _die_with_standby(kernel: Conversation, prepare: str, cell: str = KILL) -> s
 @pytest.mark.parametrize(
     "cell", [KILL, "import ctypes; ctypes.string_at(0)", "import os; os._exit(3)"], ids=["kill", "crash", "exit"]
 )
-def test_what_cannot_be_saved_comes_back_too(kernel: Conversation, tmp_path: object, cell: str) -> None:
+def test_variables_that_cannot_be_saved_are_restored_by_a_standby(
+    kernel: Conversation, tmp_path: object, cell: str
+) -> None:
     prepare = f"""
 import random, threading
 numbers = (n for n in range(10)); next(numbers)
@@ -65,7 +67,7 @@ random.seed(4); before = random.getstate()
     assert kernel.run(back).result == "(1, True, b'two\\n', True, [1], True, False)"
 
 
-def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
+def test_cells_continue_as_before_in_a_standby(kernel: Conversation) -> None:
     _die_with_standby(kernel, "x = 41")
     done = kernel.run(
         "import asyncio, sys; print('out'); print('err', file=sys.stderr); get_ipython().system('echo from sh')\n"
@@ -90,7 +92,7 @@ def test_cells_go_on_as_before_in_a_standby(kernel: Conversation) -> None:
     assert kernel.run("x").result == "'saved'"
 
 
-def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
+def test_undo_restores_variables_that_cannot_be_saved(kernel: Conversation) -> None:
     for _ in range(ATTEMPTS):
         run_and_wait_for_standby(kernel, "ticks = iter(range(100)); seen = [next(ticks)]")
         run_and_wait_for_standby(kernel, "seen.append(next(ticks))")
@@ -118,7 +120,9 @@ def test_undo_brings_back_what_cannot_be_saved(kernel: Conversation) -> None:
     ],
     ids=["thread", "task", "child", "socket", "pool"],
 )
-def test_no_copy_that_would_lack_something(open_kernel: Callable[..., Opened], prepare: str, reason: str) -> None:
+def test_no_standby_is_forked_that_would_lack_something(
+    open_kernel: Callable[..., Opened], prepare: str, reason: str
+) -> None:
     manager, kernel = open_kernel()
     assert kernel.run(prepare).reply["status"] == "ok"
     assert reason in why_no_standby(kernel)
@@ -130,7 +134,7 @@ def test_no_copy_that_would_lack_something(open_kernel: Callable[..., Opened], p
     assert kernel.run("x").result == "1"
 
 
-def test_nothing_is_left_of_standbys(family: Family, open_kernel: Callable[..., Opened]) -> None:
+def test_no_standby_remains_after_the_kernel(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     for number in range(3):
         _die_with_standby(kernel, f"x = {number}")
@@ -140,9 +144,7 @@ def test_nothing_is_left_of_standbys(family: Family, open_kernel: Callable[..., 
     family.wait_until_gone()
 
 
-def test_nothing_is_left_of_standbys_when_the_front_is_killed(
-    family: Family, open_kernel: Callable[..., Opened]
-) -> None:
+def test_no_standby_remains_when_the_front_is_killed(family: Family, open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     _die_with_standby(kernel, "x = 1")
     run_and_wait_for_standby(kernel, "x = 2")

@@ -16,7 +16,7 @@ def test_an_answer_reaches_the_cell_that_asked(kernel: Conversation) -> None:
     assert exchange.text() == "Hello Ada\n"
 
 
-def test_an_answer_that_names_no_question_is_taken(kernel: Conversation) -> None:
+def test_an_answer_that_names_no_question_is_accepted(kernel: Conversation) -> None:
     """Clients by jupyter_client, like the console, do not say what they answer."""
     request = kernel.client.execute("input('Name? ')", allow_stdin=True)
     kernel.asked(request)
@@ -60,7 +60,7 @@ def test_an_empty_answer_is_an_answer(kernel: Conversation) -> None:
     assert exchange.result == "''"
 
 
-def test_a_client_that_takes_no_questions_gets_an_error_instead(kernel: Conversation) -> None:
+def test_input_fails_if_the_client_accepts_no_questions(kernel: Conversation) -> None:
     for code in ("input('Name? ')", "import getpass; getpass.getpass()"):
         exchange = kernel.run(code, allow_stdin=False)
         assert exchange.reply["ename"] == "StdinNotImplementedError"

@@ -64,7 +64,7 @@ def test_subshells_are_created_listed_and_deleted(kernel: Conversation) -> None:
 
 
 @pytest.mark.capsule_only
-def test_what_is_no_name_of_a_subshell_is_refused(kernel: Conversation) -> None:
+def test_an_unknown_subshell_is_refused(kernel: Conversation) -> None:
     nonsense: Any
     for nonsense in ([1], {"a": 1}, 5, ""):
         (refused,) = kernel.finish(execute(kernel, nonsense, "1"))
@@ -128,7 +128,7 @@ def test_two_shells_ask_at_the_same_time(kernel: Conversation) -> None:
     control(kernel, "delete_subshell_request", subshell_id=subshell)
 
 
-def test_a_comm_is_heard_while_a_cell_runs(kernel: Conversation) -> None:
+def test_comm_messages_arrive_while_a_cell_runs(kernel: Conversation) -> None:
     subshell = create(kernel)
     kernel.run(ECHO)
     running = kernel.start(WAITS)
@@ -146,7 +146,7 @@ def test_a_comm_is_heard_while_a_cell_runs(kernel: Conversation) -> None:
     control(kernel, "delete_subshell_request", subshell_id=subshell)
 
 
-def test_an_answer_is_taken_by_the_shell_that_has_asked(kernel: Conversation) -> None:
+def test_an_answer_goes_to_the_shell_that_asked(kernel: Conversation) -> None:
     """Whichever subshell the client sends it to: the one that asked may wait for it."""
     subshell = create(kernel)
     kernel.run("import asyncio, comm, threading\nasking = comm.create_comm(target_name='asks')")
@@ -164,7 +164,7 @@ def test_an_answer_is_taken_by_the_shell_that_has_asked(kernel: Conversation) ->
 
 
 @pytest.mark.capsule_only
-def test_what_a_subshell_has_changed_survives_and_so_does_the_subshell(open_kernel: Callable[..., Opened]) -> None:
+def test_subshells_and_their_changes_survive_a_crash(open_kernel: Callable[..., Opened]) -> None:
     manager, kernel = open_kernel()
     front = manager.provisioner.process.pid
     subshell = create(kernel)

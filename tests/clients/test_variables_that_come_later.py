@@ -45,7 +45,7 @@ def test_modules_come_back_when_they_are_used(open_kernel: Callable[..., Opened]
 
 def test_one_that_is_damaged_is_told_when_it_should_come(open_kernel: Callable[..., Opened]) -> None:
     kernel = _killed(open_kernel, "whole = [1]", "lost = list(range(50_000))", "after = 2")
-    packs = max(Path(os.environ["CAPSULE_HOME"]).glob("checkpoints/*/packs"), key=lambda path: path.stat().st_mtime)
+    packs = max(Path(os.environ["CAPSULE_HOME"]).glob("sessions/*/packs"), key=lambda path: path.stat().st_mtime)
     largest = max(packs.iterdir(), key=lambda path: path.stat().st_size)
     data = bytearray(largest.read_bytes())
     data[len(data) // 2] ^= 0xFF

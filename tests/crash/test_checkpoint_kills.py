@@ -33,7 +33,8 @@ from capsule_durable.errors import WorkerDied
 from capsule_durable.execution.runtime import Runtime
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.workers.launcher import Launcher
-from capsule_worker.checkpoints.storage.packs import PackReader, unpack_chunks
+from capsule_worker.checkpoints.storage.pack_format import unpack_chunks
+from capsule_worker.checkpoints.storage.pack_reader import PackReader
 from capsule_worker.process import orphan_cleanup
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
@@ -325,17 +326,17 @@ class Session:
 
     async def _in_store(self, act: Any) -> Any:
         """Do something with the catalogue when nothing else does."""
-        service = self.runtime.checkpoints
-        catalogue, session = service._catalogue, service._session
+        keeper = self.runtime.checkpoints
+        catalogue, session = keeper._catalogue, keeper._session
         assert catalogue is not None
         assert session is not None
-        return await service._in_thread(lambda: act(catalogue, session.id))
+        return await keeper._in_thread(lambda: act(catalogue, session.id))
 
     async def _newest(self) -> int:
         """Return the latest version that is in a checkpoint; -1 if there is none."""
 
         def look(catalogue: Catalogue, session: str) -> int:
-            incoming = catalogue.directory(session) / mf.INCOMING
+            incoming = catalogue.sessions.directory(session) / mf.INCOMING
             counts = [mf.load(path.read_bytes()).execution_count for path in incoming.glob(f"*{mf.MANIFEST_SUFFIX}")]
             newest = catalogue.newest(session)
             return max([*counts, 0 if newest is None else newest.execution_count])
@@ -356,7 +357,7 @@ class Session:
         await self._in_store(self._verify)
 
     def _verify(self, catalogue: Catalogue, session: str) -> None:
-        directory = catalogue.directory(session)
+        directory = catalogue.sessions.directory(session)
         reader = PackReader(directory)
         seen: set[Any] = set()
         try:
@@ -374,15 +375,15 @@ class Session:
                 self._figures.verified += 1
         finally:
             reader.close()
-        size = catalogue.disk_use(session)
+        size = catalogue.sessions.disk_use(session)
         self._figures.largest = max(self._figures.largest, size)
         assert size < MOST_BYTES
 
     def _no_file_is_left(self) -> None:
         """See that after the end there is nothing but what the kept checkpoints need."""
         with Catalogue(self._home) as catalogue:
-            (session,) = [one.id for one in catalogue.sessions() if one.kernel == "kills" and one.checkpoints][:1]
-            directory = catalogue.directory(session)
+            (session,) = [one.id for one in catalogue.sessions.all() if one.kernel == "kills" and one.checkpoints][:1]
+            directory = catalogue.sessions.directory(session)
             entries = catalogue.checkpoints("", session)
             assert 0 < len(entries) <= KEPT
             needed = {pack + mf.PACK_SUFFIX for entry in entries for pack in catalogue.manifest(entry.id).packs}

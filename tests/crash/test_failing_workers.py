@@ -99,7 +99,7 @@ async def test_a_cell_is_not_sent_to_a_worker_that_is_ending(setup: RunningRunti
     assert str(worker.pid) not in setup.text
 
 
-async def test_cells_go_on_though_the_parent_of_their_process_is_killed(setup: RunningRuntime) -> None:
+async def test_cells_continue_after_the_forkserver_is_killed(setup: RunningRuntime) -> None:
     assert (await setup.run("x = 1\nimport os, signal\nos.kill(os.getppid(), signal.SIGKILL)")).status == "ok"
     assert (await setup.run("print(x)")).status == "ok"
     assert setup.text == "1\n"
@@ -123,7 +123,7 @@ async def test_a_forged_result_settles_nothing_but_the_running_cell(setup: Runni
     assert (await setup.run("1")).status == "ok"
 
 
-async def test_twenty_deaths_in_a_row_leave_no_process(setup: RunningRuntime) -> None:
+async def test_twenty_crashes_in_a_row_leave_no_process(setup: RunningRuntime) -> None:
     for n in range(20):
         with pytest.raises(WorkerDied):
             await setup.run("import os, subprocess\nsubprocess.Popen(['sleep', '600'])\nos.kill(os.getpid(), 9)")
@@ -150,7 +150,7 @@ def _script(path: Path, text: str) -> str:
     return os.fspath(path)
 
 
-async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path: Path) -> None:
+async def test_an_environment_without_the_worker_is_reported_with_its_fix(tmp_path: Path) -> None:
     python = _script(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     setup = RunningRuntime(python)
     for _ in range(2):
@@ -159,7 +159,7 @@ async def test_an_environment_without_the_worker_is_told_with_its_mend(tmp_path:
     await setup.runtime.close()
 
 
-async def test_an_interpreter_that_is_not_there_is_named() -> None:
+async def test_an_interpreter_that_does_not_exist_is_named() -> None:
     setup = RunningRuntime("/nowhere/python")
     with pytest.raises(WorkerUnavailable, match="/nowhere/python cannot be started"):
         await setup.run("1")

@@ -1,4 +1,4 @@
-"""Several kernels and commands use one store at a time: nobody is told that it is locked, and nothing is lost.
+"""Several kernels and commands use one store at a time: no process is told that it is locked, and nothing is lost.
 
 ``CAPSULE_TEST_CROWD`` sets how many seconds they do so, ``CAPSULE_TEST_KERNELS`` and ``CAPSULE_TEST_COMMANDS`` how many
 there are; ``CAPSULE_TEST_PAUSE``, how many seconds each waits before its next cell, and a command ten times as long:
@@ -63,7 +63,7 @@ class Crowd:
                         self.faults.append(done.text() + done.text("stderr"))
             # A person's restart: all that happened is written.
             one.restart()
-        # Each thread's clients have a loop of their own, which nobody else closes.
+        # The clients of each thread have a loop of their own, which only this thread closes.
         ensure_event_loop().close()
         with self._guard:
             self.cells.append(count + 1)
@@ -96,7 +96,7 @@ class Crowd:
         return statistics.median(self.times)
 
 
-def test_many_use_one_store_and_nobody_notices(tmp_path: Path) -> None:
+def test_many_kernels_and_commands_share_one_store_without_disturbing_each_other(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path / "home")
     alone = crowd.gather(1, 0, min(SECONDS, 5))
     together = crowd.gather(KERNELS, COMMANDS, SECONDS)

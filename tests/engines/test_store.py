@@ -61,7 +61,7 @@ def test_a_connection_waits_before_its_first_statement_and_syncs_as_it_is_told(p
         return store.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     for synchronous, number in (("NORMAL", 1), ("FULL", 2), ("NORMAL", 1)):
-        store = Database(path, SCHEMA, synchronous, patience=3)
+        store = Database(path, SCHEMA, synchronous, timeout=3)
         assert (asked(store, "synchronous"), asked(store, "busy_timeout")) == (number, 3000)
         assert (asked(store, "journal_mode"), asked(store, "wal_autocheckpoint")) == ("wal", 0)
         store.close()
@@ -179,7 +179,7 @@ def test_every_error_has_its_class_and_names_the_file(error: Exception, kind: ty
 
 
 def test_whoever_holds_the_file_too_long_is_named(store: Database, path: Path) -> None:
-    hasty = Database(path, SCHEMA, patience=0)
+    hasty = Database(path, SCHEMA, timeout=0)
     with store.writing(), pytest.raises(errors.StoreBusy), hasty.writing():
         pass
     with hasty.writing():
@@ -252,7 +252,7 @@ async def test_a_full_disk_is_said_and_costs_nothing_that_was_kept(tmp_path: Pat
     await engine.create("a")
     await engine.settle("a", "a2VwdA==")
     sql.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(ConnectorError, match=r"no room for .*engine\.sqlite3") as caught:
+    with pytest.raises(ConnectorError, match=r"no space left for .*engine\.sqlite3") as caught:
         await engine.sender.promise_create(creation("b", large="x" * 100_000))
     assert isinstance(caught.value.error, errors.StoreFull)
     sql.execute("PRAGMA max_page_count = 1000000")

@@ -168,7 +168,7 @@ def test_every_word_shows_an_example(capsule: Capsule, word: str) -> None:
 # -- in a kernel that runs -----------------------------------------------------------------------------------
 
 
-def test_a_kernel_saves_and_brings_back_at_the_command_line_as_in_a_cell(capsule: Capsule, live: Kernel) -> None:
+def test_a_kernel_saves_and_restores_at_the_command_line_as_in_a_cell(capsule: Capsule, live: Kernel) -> None:
     live.ok("kept = [1]")
     count = live.ok("late = 1").reply["execution_count"]
     done = capsule("checkpoint", "-m", "it's {this}\nand $that", "--tag", "a b", "--tag", "-c", "--", "-third one")

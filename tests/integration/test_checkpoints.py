@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints.catalogue import Catalogue, Entry
+from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.models import Entry
 from capsule_worker.protocol import manifest as mf
 from tests.support.kernels import NO_STANDBY, UNSAVEABLE, Kernel, kernel
 from tests.support.saved_state import wait_for_cell
@@ -33,7 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def entries(home: Path) -> list[Entry]:
     """Return what is listed, with what a killed kernel could not list any more; the newest first."""
     with Catalogue(home) as catalogue:
-        catalogue.import_all()
+        catalogue.incoming.import_all()
         return catalogue.checkpoints()
 
 
@@ -51,10 +52,10 @@ def one_id(text: str) -> str:
     return ID.findall(text)[0]
 
 
-# -- the death of a worker -----------------------------------------------------------------------------------
+# -- the crash of a worker -----------------------------------------------------------------------------------
 
 
-def test_variables_are_back_after_the_death_of_the_worker_and_what_is_not_is_named(home: Path) -> None:
+def test_variables_are_restored_after_a_crash_of_the_worker_and_those_that_are_not_are_named(home: Path) -> None:
     with kernel(home, checkpoints="sync") as one:
         one.ok(UNSAVEABLE)
         one.ok(
@@ -139,7 +140,7 @@ def test_three_hundred_names_come_back(home: Path) -> None:
         assert one.text("print(sum(f'v{i}' in globals() for i in range(300)))") == "300\n"
 
 
-# -- the death of a kernel -----------------------------------------------------------------------------------
+# -- the crash of a kernel -----------------------------------------------------------------------------------
 
 
 def test_in_mode_sync_a_checkpoint_is_durable_before_the_reply(home: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         assert two.text("print(len(big), numbers, type(thing) is type(other) is Thing)") == "1048576 [1, 2, 3] True\n"
         # From here on either session can lose its files without a loss to the other.
         with Catalogue(home) as catalogue:
-            mine, theirs = (catalogue.directory(session) / mf.PACKS for session in (two.session, earlier))
+            mine, theirs = (catalogue.sessions.directory(session) / mf.PACKS for session in (two.session, earlier))
             linked = {path.name for path in mine.iterdir()} & {path.name for path in theirs.iterdir()}
             assert linked
             assert all((mine / name).samefile(theirs / name) for name in linked)
@@ -186,7 +187,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         with Catalogue(home) as catalogue:
             kept = catalogue.checkpoints(session=two.session)
             assert 2 <= len(kept) < 25  # two, and those since the latest collection, which may lag behind
-            assert catalogue.forget(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
+            assert catalogue.garbage.delete(entry.id for entry in catalogue.checkpoints(session=earlier)) == 2
         for path in theirs.iterdir():
             path.unlink()
         two.ok(UNSAVEABLE)
@@ -194,7 +195,7 @@ def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None
         assert two.text("print(len(big), len(numbers), isinstance(thing, Thing))") == "1048576 28 True\n"
 
 
-def test_what_was_resumed_or_brought_back_is_what_comes_back_though_nothing_was_saved_since(home: Path) -> None:
+def test_what_was_resumed_or_restored_is_restored_after_a_crash_though_nothing_was_saved_since(home: Path) -> None:
     with kernel(home, checkpoints="sync") as one:
         one.ok("x = 'earlier'")
         earlier = one.session
@@ -220,7 +221,7 @@ def test_what_was_resumed_or_brought_back_is_what_comes_back_though_nothing_was_
 # -- modes ---------------------------------------------------------------------------------------------------
 
 
-def test_in_mode_off_nothing_is_kept_and_that_is_said(home: Path) -> None:
+def test_in_mode_off_nothing_is_saved_and_the_status_says_so(home: Path) -> None:
     with kernel(home, checkpoints="off") as one:
         one.ok("x = 1")
         words_of_commands = (
@@ -291,7 +292,7 @@ def test_two_checkpoints_are_compared(shared: Kernel) -> None:
     assert "no variable differs" in shared.shown("%capsule diff two two")
 
 
-def test_all_or_some_variables_are_brought_back(shared: Kernel) -> None:
+def test_all_or_some_variables_are_restored(shared: Kernel) -> None:
     shared.ok("a = 1\nb = [1]")
     shared.ok("%capsule checkpoint base")
     shared.ok("a, b, c = 2, [2], 3")
@@ -302,7 +303,7 @@ def test_all_or_some_variables_are_brought_back(shared: Kernel) -> None:
     assert shared.text("print(a, b, c)") == "1 [1] 3\n"
     shared.ok("%capsule restore base --clear")
     assert shared.text("print(a, b, 'c' in globals())") == "1 [1] False\n"
-    # What was brought back in part is saved like any other change.
+    # What was restored in part is saved like any other change.
     shared.ok("a, b = 3, [3]")
     shared.ok("%capsule restore base b")
     shared.ok(UNSAVEABLE)
@@ -329,7 +330,7 @@ def test_cells_are_undone(home: Path) -> None:
         assert one.text("print(x)") == "3\n"
 
 
-def test_forgotten_checkpoints_are_gone_but_for_those_that_are_needed(home: Path) -> None:
+def test_deleted_checkpoints_are_gone_but_those_that_are_needed_stay(home: Path) -> None:
     with kernel(home, checkpoints="sync") as one:
         one.ok("x = 1")
         head = one_id(one.shown("%capsule status"))

@@ -33,7 +33,7 @@ def one(home: Path) -> Iterator[Kernel]:
 def pending(home: Path) -> list[dict[str, Any]]:
     done = capsule(home, "pending", "--json")
     assert done.status == 0, done.err
-    return list(done.json)
+    return list(done.json["inputs"])
 
 
 def wait_for_input(home: Path) -> dict[str, Any]:
@@ -55,11 +55,14 @@ def test_an_input_is_answered_from_another_terminal(home: Path, one: Kernel) -> 
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["status"] == "ok"
     assert exchange.text() == "Hello Ada\n"
-    assert "waits for an input: 'Who? '" in exchange.text("stderr")
+    assert short == f"{found['id'].removeprefix('exec.')[:8]}-1.1"
+    assert f'Waiting for input: "Who?". Answer with: capsule answer {short} VALUE' in exchange.text("stderr")
     assert pending(home) == []
     late = capsule(home, "answer", short, "Bob")
     assert late.status == 1
-    assert "no input waits" in late.err
+    assert f"{short} was already answered at " in late.err
+    late = capsule(home, "answer", short, "Bob", "--json")
+    assert (late.status, late.json["state"]) == (1, "already_answered")
 
 
 def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
@@ -89,7 +92,7 @@ def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kern
 def test_an_input_can_be_cancelled(home: Path, one: Kernel) -> None:
     request = one.talk.client.execute("input('Who? ')", allow_stdin=False)
     done = capsule(home, "cancel", wait_for_input(home)["id"], "--json")
-    assert done.json["state"] == "rejected_canceled"
+    assert done.json["state"] == "cancelled"
     (exchange,) = one.talk.finish(request)
     assert exchange.reply["ename"] == "EOFError"
     assert pending(home) == []
@@ -107,8 +110,8 @@ def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
     one.ok("pass")
     done = capsule(home, "cancel", "unknown")
     assert done.status != 0
-    assert "no input waits with the id 'unknown'" in done.err
-    assert "there is no session 'unknown'" in done.err
+    assert 'No input "unknown". No pending inputs.' in done.err
+    assert 'No session "unknown" either.' in done.err
 
 
 def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
@@ -131,8 +134,8 @@ def test_the_input_of_a_kernel_that_was_killed_waits_no_more(home: Path, one: Ke
 
 
 def test_without_a_store_nothing_waits(home: Path) -> None:
-    assert capsule(home, "pending").out == "No input waits.\n"
+    assert capsule(home, "pending").out == "No pending inputs.\n"
     done = capsule(home, "answer", "abcd", "x")
     assert done.status == 1
-    assert "none waits at all" in done.err
+    assert "No pending inputs." in done.err
     assert not home.exists()

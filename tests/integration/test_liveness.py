@@ -1,4 +1,4 @@
-"""Whether a process has ended, where its pid says nothing: the pid was reused, or is of another namespace."""
+"""Liveness where a pid is not enough: the pid was reused, or belongs to another namespace."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_gc_in_another_pid_namespace_leaves_the_draft_of_a_live_session_alone(
 
 
 @pytest.mark.sandbox
-def test_a_process_that_sees_the_proc_of_another_namespace_knows_of_none_when_it_started(unshare: list[str]) -> None:
+def test_a_process_that_sees_the_proc_of_another_namespace_knows_no_start_times(unshare: list[str]) -> None:
     code = (
         "from capsule_durable.storage.process_identity import state, this_process\n"
         "from dataclasses import replace\n"

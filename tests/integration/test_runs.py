@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from papermill.exceptions import PapermillExecutionError
 
-from tests.support.cli import capsule
+from tests.support.cli import CAPSULE, capsule, command_environment
 from tests.support.processes import RUN_MODULE
 from tests.support.waiting import DEADLINE, poll_until
 
@@ -230,9 +232,10 @@ def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Pa
     book.codes[2] = "print(b, 1 / 0)"
     status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
     assert status == 1
-    assert states(report) == ["ran", "ran", "failed", "not reached"]
+    assert states(report) == ["ran", "ran", "failed", "not run"]
     assert "ZeroDivisionError" in report["cells"][2]["error"]
-    assert "--id weekly" in said
+    assert f"Run weekly started. To continue it after an interruption: {report['command']}" in said
+    assert "--id weekly" in report["command"]
     # What there is is in the file, the failure included.
     kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
     assert _shown(kept.cells[1]) == "[1, 2]"
@@ -240,7 +243,7 @@ def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Pa
     book.codes[2] = "print(b)"
     status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
     assert status == 0
-    assert states(report) == ["recorded", "recorded", "ran", "ran"]
+    assert states(report) == ["replayed", "replayed", "ran", "ran"]
     assert "cell 3 of run 'weekly' was changed" in said
     kept = nbformat.read(tmp_path / "done.ipynb", as_version=4)
     assert [_shown(cell) for cell in kept.cells] == ["", "[1, 2]", "[1, 2]", "2"]
@@ -263,7 +266,7 @@ def test_the_command_reads_what_a_cell_s_metadata_say(book: Notebook) -> None:
     book.codes = [f"if len(open({str(book.log)!r}).read()) < 6: raise OSError", "1 / 0", "pass"]
     status, report, said = capsule_run(book)
     assert status == 1
-    assert states(report) == ["ran", "failed", "not reached"]
+    assert states(report) == ["ran", "failed", "not run"]
     assert book.traces == "1 1 1 2 "
     assert "the cell's metadata is ignored: capsule.retry: " in said
 
@@ -275,11 +278,45 @@ def test_the_command_ends_cells_that_take_too_long(book: Notebook) -> None:
     assert "TimeoutError: the limit of 0.5 s for a cell is exceeded" in report["cells"][0]["error"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_has_written_its_outputs_and_can_be_continued(
+    book: Notebook, tmp_path: Path, number: signal.Signals
+) -> None:
+    go = str(tmp_path / "go")
+    book.codes[2] = f"import os, time\nif not os.path.exists({go!r}): time.sleep(100)\n" + book.codes[2]
+    path, output = tmp_path / "book.ipynb", tmp_path / "done.ipynb"
+    nbformat.write(book.content(), path)
+    command = [CAPSULE, "run", str(path), "--id", "weekly", "-o", str(output), "--json"]
+    process = subprocess.Popen(
+        command, env=command_environment(book.home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    poll_until(lambda: book.traces == "1 2 3 ", "the third cell")
+    process.send_signal(number)
+    out, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    report = json.loads(out)
+    assert (report["state"], states(report)) == ("interrupted", ["ran", "ran", "interrupted", "not run"])
+    assert report["command"] == f"capsule run {path} --id weekly --output {output}"
+    assert said.count(report["command"]) == 2
+    assert [_shown(cell) for cell in nbformat.read(output, as_version=4).cells[:3]] == [
+        "",
+        "[1, 2]",
+        "KeyboardInterrupt",
+    ]
+    (run,) = capsule(book.home, "runs", "--json").json["runs"]
+    assert (run["id"], run["state"], run["cells"], run["done"]) == ("weekly", "failed", 3, 2)
+    (tmp_path / "go").touch()
+    assert states(capsule_run(book, "--id", "weekly")[1]) == ["replayed", "replayed", "ran", "ran"]
+    assert book.traces == "1 2 3 3 4 "
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--param", "1a=2"], 2, "--param takes NAME=VALUE"),
+        (["--param", "1a=2"], 2, "--param needs NAME=VALUE"),
         (["--retries", "-1"], 2, "--retries"),
+        (["--kernel", "nope"], 2, 'capsule: No kernel named "nope" (choose from capsule, python3).'),
         (["--on-input", "perhaps"], 2, "--on-input"),
     ],
 )
@@ -296,5 +333,5 @@ def test_what_is_no_notebook_is_said(book: Notebook, tmp_path: Path) -> None:
     (tmp_path / "none.ipynb").write_text("no notebook")
     done = capsule(tmp_path / "home", "run", str(tmp_path / "none.ipynb"))
     assert done.status == 1
-    assert "is no notebook" in done.err
+    assert "is not a notebook" in done.err
     assert not (tmp_path / "none.out.ipynb").exists()

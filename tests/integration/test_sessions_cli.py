@@ -33,7 +33,7 @@ def one(home: Path) -> Iterator[Kernel]:
 def wait_for_cells(home: Path, count: int) -> list[dict[str, object]]:
     def look() -> list[dict[str, object]]:
         done = capsule(home, "cells", NOTEBOOK, "--json")
-        found = done.json if done.status == 0 else []
+        found = done.json["cells"] if done.status == 0 else []
         return found if len(found) >= count else []
 
     return poll_until(look, "the cells")
@@ -46,7 +46,8 @@ def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: P
     one.run("1 / 0")
     one.died(KILL)
     cells = wait_for_cells(home, 5)
-    assert [cell["status"] for cell in cells] == ["ok", "ok", "ok", "error", "WorkerDied"]
+    assert [cell["state"] for cell in cells] == ["ok", "ok", "ok", "error", "died"]
+    assert [cell["error"] for cell in cells[-2:]] == ["ZeroDivisionError: division by zero", "WorkerDied"]
     shown = capsule(home, "outputs", NOTEBOOK)
     assert shown.status == 0, shown.err
     assert "line 0\nline 1\nline 2" in shown.out
@@ -54,20 +55,20 @@ def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: P
     assert "gone" not in shown.out
     assert "ZeroDivisionError" in shown.out
     assert "line" not in capsule(home, "outputs", NOTEBOOK, "--cell", "3").out
-    (second,) = capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").json
+    (second,) = capsule(home, "outputs", NOTEBOOK, "--cell", "3", "--json").json["cells"]
     assert second["outputs"][0]["data"]["text/html"] == "<b>x</b>"
     assert "ZeroDivisionError" not in capsule(home, "cells", NOTEBOOK).out
     assert "In [4]" in capsule(home, "cells", NOTEBOOK).out
 
     path = tmp_path / "recovered.ipynb"
-    assert "Wrote 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).out
+    assert f"Wrote {path}: 5 cells" in capsule(home, "export", NOTEBOOK, "-o", str(path)).out
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3, 4, 5]
     assert notebook.cells[0].outputs[-1].data["text/plain"] == "42"
     refused = capsule(home, "export", NOTEBOOK, "-o", str(path))
     assert refused.status == 1
-    assert "--force" in refused.err
+    assert f"{path} already exists (use --force to overwrite)." in refused.err
 
 
 def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path, one: Kernel) -> None:
@@ -89,14 +90,14 @@ def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path,
     assert "execution_count=1" in capsule(home, "log").out
     whole = capsule(home, "verify")
     assert whole.status == 0
-    assert "is whole" in whole.out
+    assert "is intact" in whole.out
     one.close()
     with sqlite3.connect(home / "history.sqlite3") as sql:
         sql.execute("UPDATE events SET data = replace(data, 'WorkerDied', 'ok') WHERE type = 'CellEnded'")
     sql.close()
     broken = capsule(home, "verify", "--json")
     assert broken.status == 1
-    fault = json.loads(broken.out)["fault"]
+    fault = broken.json["break"]
     assert fault["text"] == f"record {fault['n']} was changed"
     assert "is broken" in capsule(home, "verify").out
 
@@ -105,15 +106,15 @@ def test_the_promises_of_cells_are_shown(home: Path, one: Kernel) -> None:
     one.ok("x = 1")
     one.died(KILL)
     wait_for_cells(home, 2)
-    first, second = capsule(home, "tree", NOTEBOOK, "--json").json
-    assert [(step["what"], step["state"]) for step in first["promises"]] == [
-        ("the cell", "resolved"),
-        ("its outcome", "resolved"),
+    first, second = capsule(home, "trace", NOTEBOOK, "--json").json["traces"]
+    assert [(step["kind"], step["state"]) for step in first["promises"]] == [
+        ("cell", "resolved"),
+        ("outcome", "resolved"),
     ]
     assert [step["state"] for step in second["promises"]] == ["rejected", "rejected"]
     assert second["promises"][1]["parent"] == second["promises"][0]["id"]
-    shown = capsule(home, "tree", NOTEBOOK, "--cell", "2").out
-    assert "its outcome" in shown
+    shown = capsule(home, "trace", NOTEBOOK, "--cell", "2").out
+    assert "outcome" in shown
     assert "rejected" in shown
     assert "x = 1" not in shown
 
@@ -131,12 +132,12 @@ def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> No
 
 
 def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
-    words = ["checkpoints", "diff", "export", "delete", "gc", "log", "outputs", "pending", "resume", "run"]
-    words += ["answer", "cancel", "cells", "sessions", "show", "status", "tree", "undo", "verify"]
+    words = ["cells", "checkpoints", "diff", "export", "delete", "gc", "log", "outputs", "pending", "resume", "run"]
+    words += ["answer", "cancel", "runs", "sessions", "show", "status", "trace", "undo", "verify"]
     overview = capsule(home, "--help").out
     for word in words:
         assert word in overview
-        if word in ("run", "tree", "gc", "cancel"):
+        if word in ("run", "trace", "gc", "cancel"):
             text = capsule(home, word, "--help").out
             assert f"For example: capsule {word}" in text
     assert "complete" in capsule(home, "--show-completion", "bash").out
@@ -157,6 +158,7 @@ def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
                     break
         finally:
             process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
 
 
 def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
@@ -164,6 +166,6 @@ def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
         done = capsule(home, *words)
         assert done.status == 1
         assert done.err.startswith("capsule: ")
-        assert "fault of Capsule's own" not in done.err
+        assert "Internal error" not in done.err
     assert capsule(home, "sessions").status == 0
     assert not home.exists()

@@ -1,6 +1,6 @@
 """A store that is damaged, newer, read-only, on a full disk, or where nothing can be locked: cells run all the same.
 
-Each is said, nothing is overwritten, and what becomes of cells is kept again as soon as that can be.
+Each problem is reported, nothing is overwritten, and results are recorded again as soon as that is possible.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def content(home: Path) -> dict[str, bytes]:
 
 
 def works(one: Kernel) -> str:
-    """See that cells run, and return what was said beside the first."""
+    """Check that cells run, and return what the first one shows on stderr."""
     done = one.ok("x = [1]\nprint(x)")
     assert done.text() == "[1]\n"
     assert one.ok("x.append(2)\nprint(x)").text() == "[1, 2]\n"
@@ -90,7 +90,7 @@ def test_a_home_that_is_read_only(small_disk: Path) -> None:
         assert "cannot be written" in said
         assert "no checkpoint" in said.lower() or any("heckpoint" in line for line in one.warnings())
     assert content(home) == before
-    # What is there can be read.
+    # The existing data can be read.
     done = capsule(home, "sessions")
     assert done.status == 0, done.err
 

@@ -120,9 +120,8 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], M
 @pytest.mark.parametrize(
     ("name", "way", "kind"),
     [
-        pytest.param(
-            name, way, kind, id=f"{kind.name}, {way}", marks=pytest.mark.xdist_group(f"kinds of {name}, {way}")
-        )
+        # Tests whose names begin alike and end alike run in one process: see tests/conftest.py.
+        pytest.param(name, way, kind, id=f"{name}: {kind.name}, {way}")
         for name, tables in KERNELS.items()
         for way in (ONCE, TWICE)
         for table in tables

@@ -62,10 +62,12 @@ IGNORED = {
         "for one in ('', 'other', 'exec.1'):\n    push(encode(m.ResultMessage(execution_id=one, status='ok',"
         " execution_count=1, next_execution_count=10 ** 15, execution_time=0)))"
     ),
-    "errors of questions that nobody asked": (
+    "errors of requests that no process sent": (
         "push(encode(m.ErrorMessage(request_id='1', error_type='KeyboardInterrupt', message='x' * 100_000)))"
     ),
-    "answers that nobody waits for": ("push(encode(m.RestoreReplyMessage(request_id='7', restored=['a'] * 10_000)))"),
+    "answers without a pending request": (
+        "push(encode(m.RestoreReplyMessage(request_id='7', restored=['a'] * 10_000)))"
+    ),
     "being ready, again and again": (
         "for _ in range(100): push(encode(m.ReadyMessage(protocol_version=99, worker_version='', pid=1,"
         " python_version='', ipython_version='', executable='', banner='', startup_time=0)))"
@@ -117,7 +119,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_breaks_the_protocol_ends_the_worker_and_no_more(one: Kernel, what: str) -> None:
+def test_a_protocol_violation_ends_only_the_worker(one: Kernel, what: str) -> None:
     front = psutil.Process(one.front)
     before = front.memory_info().rss
     told = one.died(f"{HELD}\n{BROKEN[what]}\ntime.sleep(60)")
@@ -128,10 +130,10 @@ def test_what_breaks_the_protocol_ends_the_worker_and_no_more(one: Kernel, what:
 
 
 @pytest.mark.parametrize("what", IGNORED)
-def test_what_nobody_waits_for_changes_nothing(one: Kernel, what: str) -> None:
+def test_an_unexpected_message_changes_nothing(one: Kernel, what: str) -> None:
     front = psutil.Process(one.front)
     before = front.memory_info().rss
-    # A real result follows; who forged the count of cells has it.
+    # A real result follows. The worker that forged the count of cells keeps the forged count.
     done = one.run(f"{HELD}\n{IGNORED[what]}\n'the end'")
     assert done.reply["status"] == "ok", (done.reply, done.text("stderr"))
     assert done.result == "'the end'"
@@ -142,7 +144,7 @@ def test_what_nobody_waits_for_changes_nothing(one: Kernel, what: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["a copy", "a worker"])
-def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -> None:
+def test_the_front_ends_no_process_that_a_cell_names(tmp_path: Path, way: str) -> None:
     """It is handed descriptors of processes; what is handed in their place is none of its own."""
     sleeper = subprocess.Popen(["sleep", "100"])
     handed = f"[os.pidfd_open({sleeper.pid})]"
@@ -155,7 +157,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         ),
         "a worker": (
             "import json\nfor one in others:\n"
-            f"    socket.send_fds(one, [json.dumps(dict(warden={sleeper.pid})).encode()], {handed})\n"
+            f"    socket.send_fds(one, [json.dumps(dict(forkserver={sleeper.pid})).encode()], {handed})\n"
             f"    socket.send_fds(one, [json.dumps(dict(started='x', pid={sleeper.pid})).encode()], {handed})\n"
         ),
     }[way]
@@ -165,7 +167,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
             one.ok(f"{HELD}\n{forge}")
             one.run("import os\nos.kill(os.getpid(), 9)")
             one.ok("2")
-            # An interrupt that nobody waits for may reach the next cell.
+            # An unexpected interrupt may reach the next cell.
             interrupt = one.talk.send_control("interrupt_request")
             one.talk.listen_until(lambda: one.talk.exchange(interrupt).replies, "interrupt_reply")
             one.ok("3")
@@ -175,7 +177,7 @@ def test_the_front_ends_nobody_at_the_word_of_a_cell(tmp_path: Path, way: str) -
         sleeper.wait()
 
 
-def test_what_a_worker_leaves_in_its_place_is_read_as_text(tmp_path: Path) -> None:
+def test_files_that_a_worker_leaves_behind_are_read_as_text(tmp_path: Path) -> None:
     """Its shared memory, and the file for its stack, may hold anything when it dies."""
     spoil = (
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try:\n"
@@ -209,7 +211,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         one.ok("%capsule checkpoint first")
         front = psutil.Process(one.front)
         before = front.memory_info().rss
-        session = tmp_path / "home" / "checkpoints" / one.session
+        session = tmp_path / "home" / "sessions" / one.session
         one.ok(plant.format(session=str(session), secret=str(secret)))
         for number in range(3):
             one.run(f"kept = {number}")
@@ -217,7 +219,7 @@ def test_files_that_are_planted_for_the_front_are_not_touched(tmp_path: Path) ->
         one.run("%capsule delete first")
         assert "the-secret" not in "".join(one.run(f"%capsule {word}").text() for word in ("status", "checkpoints"))
         assert front.memory_info().rss < before + 300 * MB
-        assert one.text("print('goes on')") == "goes on\n"
+        assert one.text("print('continues')") == "continues\n"
     assert (secret / "00000001-x.pack").read_text() == "precious"
     assert (secret / "key").read_text() == "the-secret"
 
@@ -232,7 +234,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "&lt;img src=x&gt;" in html
         assert "<script" not in html
         assert "<img" not in html
-        of = [[word, one.session] for word in ("cells", "log", "tree", "outputs")]
+        of = [[word, one.session] for word in ("cells", "log", "trace", "outputs")]
         for words in (["checkpoints"], ["sessions"], *of):
             done = capsule(one.home, *words, NO_COLOR="1", TERM="xterm")
             assert done.status == 0, done.err
@@ -242,7 +244,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "\x1b[31mred" in done.out
 
 
-def test_an_id_inside_is_found_outside(tmp_path: Path) -> None:
+def test_a_process_id_inside_the_sandbox_is_found_outside(tmp_path: Path) -> None:
     with kernel(tmp_path / "home") as one:
         inner = int(one.text("import os\nprint(os.getpid())"))
         assert psutil.Process(outside(one.front, inner)).is_running()

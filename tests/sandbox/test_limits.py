@@ -1,4 +1,4 @@
-"""What a cell takes beyond a limit is refused; what cannot be refused ends in an error, and then with its worker."""
+"""A cell that exceeds a limit is refused more, or gets an error, or its worker is ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.kernels import Kernel, kernel
 from tests.support.sandboxes import Setup, need_bubblewrap, sandboxed_kernel, users
 from tests.support.waiting import poll_until
 
-#: Catches everything, and goes on.
+#: Catches every exception, and continues.
 STUBBORN = "import time\nwhile True:\n    try:\n        while True: {work}\n    except BaseException: pass"
 
 
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def running(one: Kernel) -> int:
-    """Return how many processes a kernel has, without those that have ended and nobody took notice of."""
+    """Return how many processes a kernel has, without zombies."""
     count = 0
     for each in psutil.Process(one.front).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -41,8 +41,8 @@ def traceback(one: Kernel, code: str, ename: str) -> str:
     return "\n".join(done.reply["traceback"])
 
 
-def test_a_limit_that_a_cell_sets_holds_and_harms_nothing(home: Path) -> None:
-    """Even a hard one, which nobody can raise again."""
+def test_a_limit_that_a_cell_sets_applies_and_does_no_harm(home: Path) -> None:
+    """Even a hard limit, which no process can raise again."""
     with kernel(home, profile="notebook", memory_limit="1GB") as one:
         text = one.text(
             "import resource, time\nresource.setrlimit(resource.RLIMIT_DATA, (700_000_000, 800_000_000))\n"
@@ -64,7 +64,7 @@ def test_a_file_gets_no_larger_than_its_limit(home: Path, tmp_path: Path, profil
         one.ok("x = 1")
 
 
-def test_no_more_files_are_open_than_the_limit_says(home: Path) -> None:
+def test_the_number_of_open_files_is_limited(home: Path) -> None:
     with kernel(home, open_file_limit=128) as one:
         said = traceback(one, "files = []\nfor _ in range(200): files.append(open('/dev/null'))", "OSError")
         assert "Too many open files" in said
@@ -73,8 +73,8 @@ def test_no_more_files_are_open_than_the_limit_says(home: Path) -> None:
 
 
 @pytest.mark.parametrize("user", users())
-def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
-    """Whom the system does not count, root, is counted by the front."""
+def test_the_number_of_processes_is_limited(user: str) -> None:
+    """The front counts the processes of root, which the system does not limit."""
     storm = (
         "import os, time\nfor number in range(600):\n    if os.fork() == 0: time.sleep(3); os._exit(0)\ntime.sleep(60)"
     )
@@ -90,7 +90,7 @@ def test_no_more_processes_run_than_the_limit_says(user: str) -> None:
         poll_until(lambda: running(one) < 60, "the storm is over")
 
 
-def test_a_storm_that_nothing_stops_is_ended_with_all_that_it_has_made(home: Path) -> None:
+def test_an_endless_fork_is_ended_with_all_its_processes(home: Path) -> None:
     need_bubblewrap()
     storm = (
         "import os, time\ndef grow(left):\n    for _ in range(left):\n        try:\n"
@@ -117,7 +117,7 @@ def test_a_cell_that_takes_too_long_gets_an_error(home: Path, profile: str) -> N
 
 
 @pytest.mark.parametrize("profile", ["open", "notebook"])
-def test_one_that_goes_on_is_ended_and_the_variables_come_back(home: Path, profile: str) -> None:
+def test_a_cell_that_ignores_the_error_is_ended_and_the_variables_restored(home: Path, profile: str) -> None:
     with kernel(home, profile=profile, execution_timeout=1) as one:
         one.ok("kept = [1]")
         one.ok("kept.append(2)")
@@ -128,7 +128,7 @@ def test_one_that_goes_on_is_ended_and_the_variables_come_back(home: Path, profi
             assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_what_c_code_takes_too_long_is_ended(home: Path) -> None:
+def test_c_code_that_takes_too_long_is_ended(home: Path) -> None:
     with kernel(home, execution_timeout=1) as one:
         one.ok("kept = 1")
         told = one.died("import ctypes\nctypes.PyDLL(None).sleep(60)")
@@ -136,7 +136,7 @@ def test_what_c_code_takes_too_long_is_ended(home: Path) -> None:
         assert one.text("print(kept)") == "1\n"
 
 
-def test_processor_time_is_limited_with_that_of_child_processes(home: Path) -> None:
+def test_processor_time_includes_that_of_child_processes(home: Path) -> None:
     with kernel(home, cpu_limit=1) as one:
         one.ok("import subprocess, sys, time\ntime.sleep(1.5)\nkept = 1")
         said = traceback(one, "while True: pass", "TimeoutError")
@@ -176,7 +176,7 @@ def sleeper() -> Iterator[psutil.Popen]:
         process.kill()
 
 
-def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> None:
+def test_the_monitor_returns_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> None:
     now = 100.0
     limits = Limits(memory=1000, processes=5, cell_time=10.0, cpu_time=10.0)
     meter = ResourceMonitor(limits, sleeper.pid, clock=lambda: now)
@@ -189,13 +189,13 @@ def test_a_meter_tells_each_limit_that_is_exceeded(sleeper: psutil.Popen) -> Non
     assert [breach.setting for breach in meter.violations(RunningCell("e2", since=95.0))] == ["memory_limit"]
 
 
-def test_no_limit_is_none(sleeper: psutil.Popen) -> None:
+def test_without_limits_none_is_exceeded(sleeper: psutil.Popen) -> None:
     assert not Limits().is_watched
     assert not Limits(file_size=1, open_files=1).is_watched
     assert ResourceMonitor(Limits(), sleeper.pid).violations(RunningCell("e1", since=0.0)) == []
 
 
-def test_the_system_counts_processes_only_where_they_are_apart() -> None:
+def test_the_system_limits_processes_only_in_a_user_namespace() -> None:
     limits = Limits(memory=1, processes=2, file_size=3)
-    assert limits.enforced_by_system(apart=True) == {"memory": 1, "processes": 2, "file_size": 3}
-    assert limits.enforced_by_system(apart=False) == {"memory": 1, "file_size": 3}
+    assert limits.enforced_by_system(has_user_namespace=True) == {"memory": 1, "processes": 2, "file_size": 3}
+    assert limits.enforced_by_system(has_user_namespace=False) == {"memory": 1, "file_size": 3}

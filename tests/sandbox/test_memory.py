@@ -32,7 +32,7 @@ def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
         yield opened
 
 
-def test_too_much_at_once_is_refused(one: Kernel) -> None:
+def test_too_much_memory_at_once_is_refused(one: Kernel) -> None:
     done = one.run("large = bytearray(600_000_000)")
     assert done.reply["ename"] == "MemoryError"
     assert "memory_limit" in "".join(done.reply["traceback"])
@@ -40,7 +40,7 @@ def test_too_much_at_once_is_refused(one: Kernel) -> None:
 
 
 def test_memory_that_the_system_does_not_count_counts(one: Kernel) -> None:
-    """What is shared is refused to nobody: only the front sees it."""
+    """The system does not limit shared memory: only the front sees it."""
     done = one.run(
         "import mmap\nblock = mmap.mmap(-1, 700_000_000)\n"
         "for start in range(0, len(block), 1 << 20):\n    block[start : start + 4096 * 200] = bytes(4096 * 200)\n"
@@ -51,7 +51,7 @@ def test_memory_that_the_system_does_not_count_counts(one: Kernel) -> None:
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_a_cell_that_takes_more_and_more_gets_an_error_and_the_variables_stay(one: Kernel) -> None:
+def test_a_cell_that_uses_more_and_more_gets_an_error_and_the_variables_stay(one: Kernel) -> None:
     """On a busy machine the system refuses the next block before the front has seen that the limit is exceeded."""
     done = one.run(
         "def grow():\n    taken = []\n    while True: taken.append(b'x' * 1_000_000); time.sleep(0.005)\ngrow()"
@@ -63,7 +63,7 @@ def test_a_cell_that_takes_more_and_more_gets_an_error_and_the_variables_stay(on
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_a_cell_that_awaits_gets_it_too(one: Kernel) -> None:
+def test_a_cell_that_awaits_gets_the_error_too(one: Kernel) -> None:
     done = one.run(
         "import asyncio\nasync def grow():\n    taken = []\n"
         "    while True:\n        taken.append(b'x' * 1_000_000)\n        await asyncio.sleep(0.001)\nawait grow()"
@@ -72,7 +72,7 @@ def test_a_cell_that_awaits_gets_it_too(one: Kernel) -> None:
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_a_cell_that_goes_on_is_ended_and_the_variables_come_back(one: Kernel) -> None:
+def test_a_cell_that_ignores_the_error_is_ended_and_the_variables_restored(one: Kernel) -> None:
     done = one.run(
         "def hold(taken):\n    try:\n        while len(taken) < 390: taken.append(b'x' * 1_000_000)\n"
         "        time.sleep(60)\n    except MemoryError: pass\n"
@@ -84,7 +84,7 @@ def test_a_cell_that_goes_on_is_ended_and_the_variables_come_back(one: Kernel) -
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_what_a_cell_starts_counts(one: Kernel) -> None:
+def test_processes_that_a_cell_starts_count(one: Kernel) -> None:
     done = one.run(
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; x = b\"x\" * 450_000_000; time.sleep(60)'])\n"
@@ -94,7 +94,7 @@ def test_what_a_cell_starts_counts(one: Kernel) -> None:
     assert one.text("print(kept)") == "[1, 2]\n"
 
 
-def test_a_cell_that_leaves_no_memory_can_be_spoken_to_and_another_one_frees_it(one: Kernel) -> None:
+def test_a_worker_without_free_memory_answers_and_another_cell_frees_it(one: Kernel) -> None:
     """What is never touched is refused by the system only: the front does not see it."""
     done = one.run(
         "import mmap, os\n"
@@ -149,7 +149,7 @@ def _size(front: psutil.Process) -> int:
     return size
 
 
-def test_the_usual_limit_is_most_of_what_there_is() -> None:
+def test_the_default_limit_is_most_of_the_memory() -> None:
     total = psutil.virtual_memory().total
     assert 0.5 * limits.DEFAULT_MEMORY_SHARE * total < limits.default_memory_limit() <= total
     assert Settings.model_validate({"memory_limit": "2GB"}).memory_limit == 2_000 * MB

@@ -1,4 +1,4 @@
-"""What people do in notebooks works behind each sandbox; what does not is said where it is met."""
+"""Ordinary notebook code works in each sandbox; a refused operation is explained by its error."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_variables_survive(sandboxed: tuple[Setup, str, Kernel, object]) -> None
 
 
 @pytest.mark.parametrize("what", WORKS)
-def test_what_notebooks_do_works(sandboxed: tuple[Setup, str, Kernel, object], what: str) -> None:
+def test_ordinary_code_works(sandboxed: tuple[Setup, str, Kernel, object], what: str) -> None:
     sandboxed[2].ok(WORKS[what])
 
 
@@ -119,12 +119,12 @@ print(reply['status'], reply.get('evalue', ''))
 
 
 @pytest.mark.parametrize("name", ["python3", "capsule"])
-def test_a_cell_starts_sandboxed_kernel_of_its_own(sandboxed: tuple[Setup, str, Kernel, object], name: str) -> None:
+def test_a_cell_starts_a_kernel_of_its_own(sandboxed: tuple[Setup, str, Kernel, object], name: str) -> None:
     setup, _, one, _ = sandboxed
     done = one.run(NESTED.format(name=name))
     if setup.profile == "restricted" and name == "capsule":
         # It asks for what it cannot have in there, though it is in there.
-        assert "the profile restricted cannot be held here" in done.text()
+        assert "the profile restricted does not work here" in done.text()
     else:
         assert done.text().startswith("ok")
 
@@ -152,13 +152,13 @@ def test_a_package_is_installed_where_that_is_allowed(
         assert "Read-only file system" in text or "Permission denied" in text or "user" in text
 
 
-def test_what_is_written_is_there(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
+def test_written_files_are_visible_outside(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
     _, _, one, known = sandboxed
     one.ok("open('kept.txt', 'w').write('kept')")
     assert (Path(str(known["work"])) / "kept.txt").read_text() == "kept"
 
 
-def test_what_is_refused_is_explained(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
+def test_a_refused_operation_is_explained(sandboxed: tuple[Setup, str, Kernel, Mapping[str, object]]) -> None:
     setup, _, one, known = sandboxed
     written = one.run(f"open({known['person']!r} + '/new', 'w')")
     said = "\n".join(written.reply.get("traceback", []))
@@ -173,7 +173,7 @@ def test_what_is_refused_is_explained(sandboxed: tuple[Setup, str, Kernel, Mappi
         assert written.reply["status"] == "ok"
 
 
-def test_more_may_be_hidden_read_and_written() -> None:
+def test_rules_hide_more_paths_and_allow_others() -> None:
     for profile in ("notebook", "restricted"):
         for user in users():
             with sandboxed_kernel(

@@ -82,14 +82,14 @@ def publish(directory: Path, manifest: Manifest) -> Path:
 def save(catalogue: Catalogue, session: str, number: int, *older: int, **fields: Any) -> str:
     """Write a checkpoint and have it adopted."""
     manifest = checkpoint(session, number, *older, **fields)
-    publish(catalogue.directory(session), manifest)
-    catalogue.import_incoming(session)
+    publish(catalogue.sessions.directory(session), manifest)
+    catalogue.incoming.import_session(session)
     return manifest.id
 
 
 def packs_of(catalogue: Catalogue, session: str) -> list[int]:
-    return sorted(int(path.name[:8]) for path in (catalogue.directory(session) / mf.PACKS).iterdir())
+    return sorted(int(path.name[:8]) for path in (catalogue.sessions.directory(session) / mf.PACKS).iterdir())
 
 
 def incoming_of(catalogue: Catalogue, session: str) -> list[str]:
-    return sorted(path.name for path in (catalogue.directory(session) / mf.INCOMING).iterdir())
+    return sorted(path.name for path in (catalogue.sessions.directory(session) / mf.INCOMING).iterdir())

@@ -60,10 +60,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_stdin::test_a_password_is_asked_for_as_one",
         ],
         "input replies without a parent header, as jupyter_client sends them": [
-            "test_stdin::test_an_answer_that_names_no_question_is_taken"
+            "test_stdin::test_an_answer_that_names_no_question_is_accepted"
         ],
         "an interrupt is a `KeyboardInterrupt`, which code can catch": [
-            "test_interrupts::test_code_may_catch_the_interrupt_and_go_on"
+            "test_interrupts::test_code_may_catch_the_interrupt_and_continue"
         ],
         "kernel info on the control channel, even while a cell runs": [
             "test_messages::test_kernel_info_is_answered_on_the_control_channel_too",
@@ -76,7 +76,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         ],
         "`exit` and `quit` ask the client": ["test_processes::test_quit_in_a_cell_asks_the_client_to_end_the_kernel"],
         "`do_shutdown` in a cell ends the kernel cleanly, with `atexit`": [
-            "test_shell::test_a_cell_ends_the_kernel_in_order_so_that_it_is_started_again"
+            "test_shell::test_a_cell_shuts_the_kernel_down_in_order_and_it_restarts"
         ],
         "context variables, and library settings stored in them, last until the next cell": [
             "test_context::test_what_a_cell_sets_in_its_context_holds_for_the_next",
@@ -84,7 +84,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         ],
         "the same for cells that await": ["test_context::test_what_a_cell_sets_that_awaits_holds_as_well"],
         "a crash of the process fails only its cell": [
-            "test_processes::test_the_death_of_a_worker_fails_its_cell_only_and_names_the_signal"
+            "test_processes::test_a_crash_of_the_worker_fails_only_its_cell_and_names_the_signal"
         ],
         "subshells": [
             "test_subshells::test_subshells_are_created_listed_and_deleted",
@@ -99,8 +99,8 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         ],
         "unbroken lines from threads": ["test_load::test_the_lines_of_each_thread_arrive_whole_and_in_order"],
         "output of C code and of child processes": [
-            "test_outputs::test_what_is_written_below_python_arrives_as_output_of_its_cell",
-            "test_outputs::test_what_is_written_below_python_comes_before_the_cell_is_idle",
+            "test_outputs::test_output_of_c_code_arrives_as_output_of_its_cell",
+            "test_outputs::test_output_of_c_code_arrives_before_the_cell_is_idle",
             "test_outputs::test_a_flood_from_a_child_process_arrives_whole_and_in_order",
         ],
         "text appears while its cell runs": [
@@ -110,10 +110,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_outputs::test_streams_flushed_in_turn_keep_their_order"
         ],
         "stderr of C code and child processes is shown as stderr": [
-            "test_outputs::test_stderr_below_python_keeps_its_name"
+            "test_outputs::test_stderr_of_c_code_keeps_its_name"
         ],
         "threads write and display, even when no cell runs": [
-            "test_outputs::test_a_thread_writes_on_when_no_cell_runs",
+            "test_outputs::test_a_thread_continues_to_write_when_no_cell_runs",
             "test_outputs::test_a_thread_displays_for_the_cell_that_started_it",
         ],
         "output of threads and tasks goes to the cell that started them": [
@@ -137,27 +137,27 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_shell::test_a_group_of_exceptions_is_an_error_at_the_client"
         ],
         "errors in tasks and in callbacks of the loop": [
-            "test_shell::test_errors_beside_cells_are_shown_below_the_cell_they_come_from"
+            "test_shell::test_errors_in_background_code_are_shown_below_the_cell_they_come_from"
         ],
     },
     "Widgets": {
         "comms in both directions, with buffers": [
-            "test_comms::test_what_a_client_says_is_answered_with_its_buffers",
-            "test_comms::test_what_a_cell_opens_is_told_and_listed",
+            "test_comms::test_a_message_of_the_client_is_answered_with_its_buffers",
+            "test_comms::test_a_comm_that_a_cell_opens_is_reported_and_listed",
         ],
         "ipywidgets: sliders, `interact`, the Output widget, tqdm": [
-            "test_comms::test_a_slider_is_moved_and_who_observes_it_is_told",
-            "test_comms::test_an_output_widget_captures_what_belongs_to_its_cell",
+            "test_comms::test_a_slider_that_is_moved_calls_its_observers",
+            "test_comms::test_an_output_widget_captures_the_output_of_its_cell",
             "test_comms::test_interact_runs_its_function_with_each_value",
             "test_comms::test_a_progress_bar_of_tqdm_is_a_widget",
         ],
-        "a comm to an unknown target is closed": ["test_comms::test_a_target_that_nobody_has_closes_what_was_opened"],
+        "a comm to an unknown target is closed": ["test_comms::test_a_comm_of_an_unknown_target_is_closed"],
         "comm messages are handled while a cell awaits": [
-            "test_comms::test_a_cell_that_awaits_hears_what_the_client_says"
+            "test_comms::test_a_cell_that_awaits_gets_messages_of_the_client"
         ],
         "comm messages do not disturb a running cell": ["test_comms::test_a_cell_that_runs_is_not_disturbed"],
         "comm messages are handled while a cell runs (subshells)": [
-            "test_subshells::test_a_comm_is_heard_while_a_cell_runs"
+            "test_subshells::test_comm_messages_arrive_while_a_cell_runs"
         ],
         "errors in callbacks are shown": ["test_comms::test_an_error_in_a_callback_is_shown_with_its_message"],
         "callbacks can be interrupted": ["test_comms::test_a_callback_is_interrupted"],
@@ -190,7 +190,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "an interrupt ends a stopped cell": ["test_debugger::test_an_interrupt_ends_a_cell_that_has_stopped"],
         "`breakpoint()`, `pdb`, `%debug`, `%pdb`": ["test_stdin::test_pdb_asks_below_the_cell"],
         "an interrupt ends a cell that is in `pdb`": [
-            "test_interrupts::test_an_interrupt_ends_a_cell_that_stands_in_the_debugger"
+            "test_interrupts::test_an_interrupt_ends_a_cell_that_is_in_the_debugger"
         ],
         "JupyterLab's debugger": [
             "browser/test_jupyterlab::test_the_debugger_stops_at_a_breakpoint_and_shows_a_variable"
@@ -236,11 +236,9 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "the namespace of a notebook (`_`, `In`, `Out`, `__name__`, `sys.path`)": [
             "test_shell::test_the_namespace_is_that_of_a_notebook"
         ],
-        "libraries find the parts of ipykernel that they look for": [
-            "test_shell::test_libraries_find_what_they_take_for_a_notebook"
-        ],
+        "libraries find the parts of ipykernel that they look for": ["test_shell::test_libraries_recognise_a_notebook"],
         "`multiprocessing`, pools": ["test_shell::test_processes_and_pools_run_from_a_cell"],
-        "signal handlers between cells": ["test_shell::test_signal_handlers_of_the_notebook_live_between_cells"],
+        "signal handlers between cells": ["test_shell::test_signal_handlers_of_the_notebook_run_between_cells"],
         "`%gui tk`, with windows that respond between cells": ["test_windows::test_windows_live_between_cells"],
     },
     "Connections": {
@@ -308,15 +306,19 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         ],
     },
     "Durability": {
-        "variables survive a crash of the process": ["test_comms::test_what_a_callback_has_changed_survives"],
-        "widgets survive it": ["test_comms::test_widgets_live_on_in_a_standby"],
+        "variables survive a crash of the process": ["test_comms::test_changes_by_a_callback_survive_a_crash"],
+        "widgets survive it": ["test_comms::test_widgets_work_in_a_standby"],
         "lost widgets are reported": [
-            "test_comms::test_widgets_that_are_gone_say_so",
+            "test_comms::test_widgets_that_are_lost_say_so",
             "browser/test_jupyterlab::test_a_widget_that_is_gone_is_said_to_be",
         ],
-        "generators, locks and open files survive it": ["test_standby::test_what_cannot_be_saved_comes_back_too"],
-        "`undo`, including objects that cannot be saved": ["test_standby::test_undo_brings_back_what_cannot_be_saved"],
-        "breakpoints survive it": ["test_debugger::test_breakpoints_outlive_the_process"],
+        "generators, locks and open files survive it": [
+            "test_standby::test_variables_that_cannot_be_saved_are_restored_by_a_standby"
+        ],
+        "`undo`, including objects that cannot be saved": [
+            "test_standby::test_undo_restores_variables_that_cannot_be_saved"
+        ],
+        "breakpoints survive it": ["test_debugger::test_breakpoints_survive_a_new_worker"],
         "lines of IPython's history survive it": [
             "test_questions::test_kernels_share_a_history_and_find_what_earlier_ones_did"
         ],

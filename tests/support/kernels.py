@@ -140,7 +140,7 @@ class Kernel:
     def session(self) -> str:
         """The id of its session."""
         with Catalogue(self.home) as catalogue:
-            return next(one.id for one in catalogue.sessions() if one.pid == self.front)
+            return next(one.id for one in catalogue.sessions.all() if one.pid == self.front)
 
     def run(self, code: str) -> Exchange:
         """Run a cell, however it ends."""

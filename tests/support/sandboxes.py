@@ -120,10 +120,10 @@ def _running(
 ) -> Iterator[tuple[Kernel, Mapping[str, object]]]:
     home, runtime, work = person / ".local/share/capsule", person / ".local/share/jupyter/runtime", person / "work"
     own = (person / ".config/capsule", person / "tmp", person / ".ssh", person / "own/open", person / "more")
-    for path in (home / "checkpoints/another", runtime, work, *own):
+    for path in (home / "sessions/another", runtime, work, *own):
         path.mkdir(parents=True)
     (home / "store").write_text("promises")
-    (home / "checkpoints/another/data").write_text("secret")
+    (home / "sessions/another/data").write_text("secret")
     for path in (person / ".ssh/id_test", person / "mine", person / "own/hidden"):
         path.write_text("secret")
     (person / "own/open/text").write_text("read")
@@ -151,7 +151,7 @@ def _running(
                 "connection": one.connection_file,
                 "front": one.front,
                 "home": str(home),
-                "other": str(home / "checkpoints/another/data"),
+                "other": str(home / "sessions/another/data"),
                 "kernels": str(person / ".local/share/jupyter/kernels"),
                 "person": str(person),
                 "mine": str(person / "mine"),

@@ -72,7 +72,7 @@ def newest_checkpoint(front: int, home: Path | None = None) -> Manifest | None:
         home: its directory for data; by default that of the tests.
     """
     with Catalogue(home or Path(os.environ["CAPSULE_HOME"])) as catalogue:
-        for session in catalogue.sessions():
+        for session in catalogue.sessions.all():
             if session.pid == front and (newest := catalogue.newest(session.id)) is not None:
                 return catalogue.manifest(newest.id)
     return None

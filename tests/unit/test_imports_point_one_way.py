@@ -241,14 +241,10 @@ def circle(edges: set[tuple[str, str]]) -> list[str]:
     return []
 
 
-#: Packages that still import each other: reducers of libraries are to become adapters that know only their base.
-NOT_YET = ("capsule_worker.checkpoints.pickling", "capsule_worker.checkpoints.adapters")
-
-
 def package_circle(tree: Tree) -> list[str]:
     """Return the packages of one circle of imports between packages; see ``circle``."""
     edges = {(tree.folder_of(one), tree.folder_of(other)) for one, other in tree.edges(at_start=True)}
-    return circle(edges - {NOT_YET})
+    return circle(edges)
 
 
 def modules(package: ModuleType) -> Iterator[tuple[Path, str]]:

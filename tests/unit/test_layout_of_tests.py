@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ MODULES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("*.py"))
 ELSEWHERE = ("support/waiting.py", "support/programs/", "support/kinds/")
 
 
+@functools.cache
 def _parse(module: Path) -> ast.Module:
     return ast.parse((TESTS / module).read_text(encoding="utf-8"))
 

@@ -58,7 +58,7 @@ def test_the_command_is_there() -> None:
 def test_there_are_words_for_every_profile() -> None:
     assert set(policy.PROFILES) == set(get_args(Settings.model_fields["profile"].annotation))
     for profile in policy.PROFILES:
-        assert policy.Sandbox(profile).summary().startswith(f"{profile}: ")
+        assert policy.Sandbox(profile).summary().startswith(f"{profile} (")
 
 
 def test_what_capsule_install_copies_is_what_the_distribution_brings() -> None:

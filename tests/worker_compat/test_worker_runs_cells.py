@@ -27,13 +27,13 @@ class Peer:
         self._sock.settimeout(DEADLINE)
         pipes = [os.pipe(), os.pipe()]
         writers, standby = os.pipe(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        journal, crash = os.memfd_create("journal"), os.memfd_create("crash")
-        os.ftruncate(journal, SIZE)
+        buffer, crash = os.memfd_create("output"), os.memfd_create("crash")
+        os.ftruncate(buffer, SIZE)
         given = {
             "fd": theirs.fileno(),
             "stdout": pipes[0][0],
             "stderr": pipes[1][0],
-            "journal": journal,
+            "output-buffer": buffer,
             "crash": crash,
             "writers": writers[1],
             "standby": standby[1].detach(),

@@ -1,4 +1,4 @@
-"""What cells can ask of the Capsule kernel that runs them.
+"""The functions of the Capsule kernel for the cells that it runs.
 
 >>> import capsule
 >>> capsule.execution_id()
@@ -14,8 +14,8 @@ __all__ = ["__version__", "execution_id"]
 
 
 def execution_id() -> str:
-    """Return the id of the execution that the calling code belongs to, as logs and errors name it.
+    """Return the id of the execution that the calling code belongs to. Logs and errors have the same id.
 
-    Threads and asyncio tasks belong to the cell that started them. Outside of a kernel the id is empty.
+    Threads and asyncio tasks belong to the cell that started them. Outside a kernel the id is empty.
     """
     return _current()

@@ -1,4 +1,4 @@
-"""The process that runs the user's cells: an IPython shell that speaks the protocol of ``capsule_worker.protocol``."""
+"""The worker: the process that runs cells in IPython's shell, and exchanges messages with the front."""
 
 from __future__ import annotations
 

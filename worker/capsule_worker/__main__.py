@@ -1,6 +1,6 @@
-"""Start workers: ``python -m capsule_worker --warden N --cookie TEXT``. The front does this.
+"""Start workers: ``python -m capsule_worker --control FD --process-tag TEXT``. The front runs this command.
 
-With the descriptors of one worker in place of a warden's (``--fd N --stdout N ...``), be that worker.
+With the descriptors of one worker instead of a control socket (``--fd FD --stdout FD ...``), be that worker.
 """
 
 from __future__ import annotations
@@ -9,84 +9,86 @@ import sys
 import time
 
 _STARTED = time.monotonic()
-# ``-m`` puts the working directory first on the path. While the worker's own modules are imported it must not be
-# there: a file of the user's named like one of them would be taken for it. Cells get it back (``application``).
+# ``-m`` puts the working directory first on the path. It must not be there while the worker's own modules are imported:
+# a file of the user's could replace one of them. Cells get it back (``ipython_config``).
 if not getattr(sys.flags, "safe_path", False):
     sys.path.pop(0)
 
 
 def _prepare() -> None:
-    """Import what workers are made of, and have the garbage collector leave it alone: forks go on sharing the memory.
+    """Import the modules of workers, and exempt them from garbage collection, so that forks continue to share memory.
 
-    That is modules only: people ask the collector who holds their objects, and the answer is in the shell's namespace.
+    This freezes only modules: people ask the collector what refers to their objects, which are made later.
     """
     import contextlib
     import gc
 
-    # A worker fails of it in its turn, and says so.
+    # If this fails it fails in the worker too, which reports it.
     with contextlib.suppress(Exception):
         import capsule_worker.message_loop  # noqa: F401  # for the forks
     gc.freeze()
 
 
 def main() -> None:
-    """Read the arguments, take the descriptors, serve."""
+    """Read the arguments, and be a forkserver or a worker."""
     import argparse
     import faulthandler
     import gc
     import os
     import socket
 
-    # What is imported stays: to look for garbage in it takes a tenth of the time.
+    # Imports leave no garbage; without the search for it they are a tenth faster.
     gc.disable()
     parser = argparse.ArgumentParser(prog="capsule_worker", description=__doc__)
-    parser.add_argument("--warden", type=int, metavar="FD", help="socket by which the front asks for workers")
-    parser.add_argument("--cookie", help="the beginning of their cookies")
+    parser.add_argument("--control", type=int, metavar="FD", help="socket by which the front requests workers")
+    parser.add_argument("--process-tag", metavar="TEXT", help="the beginning of the process tags of the workers")
     parser.add_argument(
-        "--confine", metavar="JSON", help="what to give up; see capsule_worker.isolation.self_sandboxing"
+        "--confinement", metavar="JSON", help="what to give up; see capsule_worker.isolation.self_sandboxing"
     )
     parser.add_argument("--fd", type=int, help="connected socket to the front")
-    parser.add_argument("--stdout", type=int, help="reading end of the pipe at descriptor 1")
-    parser.add_argument("--stderr", type=int, help="reading end of the pipe at descriptor 2")
-    parser.add_argument("--journal", type=int, help="shared memory that keeps text until it is sent")
-    parser.add_argument("--crash", type=int, help="file that gets Python's stack at a crash")
-    parser.add_argument("--writers", type=int, help="pipe that is open while checkpoints are written")
-    parser.add_argument("--standby", type=int, help="socket by which the front learns of copies")
-    parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds (default 30)")
+    parser.add_argument("--stdout", type=int, metavar="FD", help="reading end of the pipe at descriptor 1")
+    parser.add_argument("--stderr", type=int, metavar="FD", help="reading end of the pipe at descriptor 2")
+    parser.add_argument(
+        "--output-buffer", type=int, metavar="FD", help="shared memory that keeps text until it is sent"
+    )
+    parser.add_argument("--crash", type=int, metavar="FD", help="file that gets Python's stack at a crash")
+    parser.add_argument("--writers", type=int, metavar="FD", help="pipe that is open while checkpoints are written")
+    parser.add_argument("--standby", type=int, metavar="FD", help="socket by which the front learns of standbys")
+    parser.add_argument("--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="default 30")
     arguments = parser.parse_args()
 
     from capsule_worker.process import forkserver
 
-    order: forkserver.WorkerStart | None
-    if arguments.warden is not None:
-        os.set_inheritable(arguments.warden, False)
-        control = socket.socket(fileno=arguments.warden)
-        order = forkserver.watch(control, arguments.cookie, arguments.confine, _prepare)
-        if order is None:
+    start: forkserver.WorkerStart | None
+    if arguments.control is not None:
+        os.set_inheritable(arguments.control, False)
+        control = socket.socket(fileno=arguments.control)
+        start = forkserver.serve(control, arguments.process_tag, arguments.confinement, _prepare)
+        if start is None:
             return
     else:
-        fds = {name: getattr(arguments, name) for name in forkserver.HANDED if hasattr(arguments, name)}
-        order = forkserver.WorkerStart(fds, arguments.drain_timeout, _STARTED)
-    for fd in order.fds.values():
+        fds = {name: getattr(arguments, name) for name in forkserver.PASSED_FDS if hasattr(arguments, name)}
+        start = forkserver.WorkerStart(fds, arguments.drain_timeout, _STARTED)
+    for fd in start.fds.values():
         os.set_inheritable(fd, False)
-    faulthandler.enable(open(order.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
+    faulthandler.enable(open(start.fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
 
     from capsule_worker.message_loop import MessageLoop
-    from capsule_worker.protocol import output_buffer
+    from capsule_worker.protocol.output_buffer import map_buffer
 
-    server = MessageLoop(
-        socket.socket(fileno=order.fds["fd"]),
-        order.fds["stdout"],
-        order.fds["stderr"],
-        output_buffer.mapped(order.fds["journal"]),
-        order.fds["writers"],
-        socket.socket(fileno=order.fds["standby"]),
-        order.drain_timeout,
+    loop = MessageLoop(
+        socket.socket(fileno=start.fds["fd"]),
+        start.fds["stdout"],
+        start.fds["stderr"],
+        map_buffer(start.fds["output_buffer"]),
+        start.fds["writers"],
+        socket.socket(fileno=start.fds["standby"]),
+        start.drain_timeout,
     )
-    os.close(order.fds["journal"])
+    os.close(start.fds["output_buffer"])
     sys.argv = [""]
     gc.enable()
-    server.run(order.started)
+    loop.run(start.started)
 
 
 if __name__ == "__main__":

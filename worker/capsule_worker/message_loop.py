@@ -1,13 +1,9 @@
-"""The worker's life: one thread reads the channel, the main thread runs cells on its asyncio loop."""
+"""The worker: one thread reads messages from the front, the main thread runs cells on its asyncio loop."""
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import builtins
-import contextlib
 import contextvars
-import faulthandler
 import os
 import queue
 import signal
@@ -16,18 +12,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import IPython
-from IPython.core.inputtransformer2 import TransformerManager
 
 import capsule_worker
-from capsule_worker.checkpoints.analysis.background_activity import background_activity
+from capsule_worker.cell_task import CellServices, CellTask, internal_error
 from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.frontend.comms import Comms
-from capsule_worker.frontend.debug_session import Debugger, available
+from capsule_worker.frontend.debug_session import DebugSession, is_available
 from capsule_worker.frontend.stdin import Stdin
 from capsule_worker.ipykernel_compat import import_hook
 from capsule_worker.ipykernel_compat.kernel_proxy import KernelProxy
@@ -35,8 +30,7 @@ from capsule_worker.isolation import resource_limits
 from capsule_worker.output.fd_capture import FdCapture
 from capsule_worker.output.output_writer import OutputWriter
 from capsule_worker.output.streams import OutStream
-from capsule_worker.process import execution_context, interrupts, orphan_cleanup
-from capsule_worker.process import standby_fork as standby
+from capsule_worker.process import execution_context, interrupts, orphan_cleanup, standby_fork
 from capsule_worker.process.channel import Channel
 from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.process.kernel_requests import KernelRequests
@@ -44,18 +38,21 @@ from capsule_worker.process.subshells import Subshells
 from capsule_worker.protocol import PROTOCOL_VERSION, Message, ProtocolError
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
-from capsule_worker.protocol.output_buffer import OutputBuffer, Piece, mapped
+from capsule_worker.protocol.output_buffer import OutputBuffer, Piece
 from capsule_worker.shell import introspection
 from capsule_worker.shell.cell_runner import CellRunner, new_event_loop
+from capsule_worker.shell.history import FLUSH_INTERVAL_SECONDS, HistoryFlush
 from capsule_worker.shell.ipython_config import IPKernelApp
 from capsule_worker.shell.shell import ZMQInteractiveShell
+from capsule_worker.subshell_jobs import DeferredSave, SubshellJobs
+from capsule_worker.takeover import Takeover
 
-#: The oldest IPython that does all that is asked of it here; as in the distribution's requirements.
+#: The oldest IPython that has what the worker uses; the same as in the distribution's requirements.
 OLDEST_IPYTHON = (8, 20)
 if IPython.version_info < OLDEST_IPYTHON:
-    # Installers may leave one behind that other packages pin.
+    # An installer may keep an older one that another package pins.
     raise ImportError(
-        f"IPython {IPython.__version__} is too old; cells need {'.'.join(map(str, OLDEST_IPYTHON))} or newer"
+        f"IPython {IPython.__version__} is too old: cells need {'.'.join(map(str, OLDEST_IPYTHON))} or newer"
     )
 
 _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
@@ -64,28 +61,29 @@ _QUESTIONS: dict[type, Callable[[Any, Any], Message]] = {
     m.HistoryMessage: introspection.history,
     m.IsCompleteMessage: introspection.is_complete,
 }
+_LIMIT_ERRORS: dict[str, type[Exception]] = {
+    "MemoryError": MemoryError,
+    "TimeoutError": TimeoutError,
+    "OSError": OSError,
+}
 
-#: Seconds of silence after which what objects have changed at the word of the client is saved.
-COMMS_OVER = 2.0
-#: Seconds between two writes to the history file: each is a commit to disk, and contends with the next cell.
-HISTORY_INTERVAL = 0.25
-#: Seconds without a cell after which a copy of this process is left. Cells that follow each other need not wait for it.
-STANDBY_DELAY = 0.1
-#: Seconds that the last checkpoint may take when the worker is asked to leave; and when the front is gone.
-LAST_CHECKPOINT, LAST_WRITES = 4.0, 2.0
+#: Seconds that the last checkpoint may take when the front asks the worker to leave.
+LAST_CHECKPOINT_SECONDS = 4.0
+#: Seconds that writes under way may take when the front is gone, and seconds between two looks at them.
+LAST_WRITES_SECONDS, POLL_INTERVAL_SECONDS = 2.0, 0.001
 
 
 class MessageLoop:
-    """A worker process, from the socket it is given to its end. Create it in the main thread.
+    """A worker process, from its start to its end. Create it in the main thread.
 
     Args:
         sock: connected to the front.
         stdout: reading end of the pipe that is descriptor 1.
         stderr: reading end of the pipe that is descriptor 2.
-        journal: shared with the front; keeps text until it is sent.
-        writers: a pipe that the front sees closed when nothing writes a checkpoint any more.
-        standby: connected to the front, which learns there of copies of this process.
-        drain_timeout: seconds that a cell's output may take to leave before its result is withheld.
+        output_buffer: shared with the front; keeps text until it is sent.
+        writers: a pipe that the front sees closed when no process writes a checkpoint any more.
+        standby: connected to the front, which learns there of standbys.
+        drain_timeout: seconds that the output of a cell may take to leave before an error replaces its result.
     """
 
     def __init__(
@@ -93,102 +91,99 @@ class MessageLoop:
         sock: socket.socket,
         stdout: int,
         stderr: int,
-        journal: OutputBuffer,
+        output_buffer: OutputBuffer,
         writers: int,
         standby: socket.socket,
         drain_timeout: float,
     ) -> None:
         resource_limits.relax()
-        resource_limits.end_with_threads()
+        resource_limits.exit_with_threads()
         execution_context.follow_threads()
-        _renew_thread_id()
+        standby_fork.renew_thread_id()
         self._gate = InterruptGate()
         self._channel = Channel(sock, self._gate, on_lost=leave)
-        self._drain_timeout = drain_timeout
-        self._outlet = OutputWriter(self._channel, journal)
-        self._pipes = FdCapture(stdout, stderr, self._outlet)
-        self._outlet.read_pipes = self._pipes.read_available
-        self._stdin = Stdin(self._channel)
-        self._stdin.install()
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
+        output = OutputWriter(self._channel, output_buffer)
+        capture = FdCapture(stdout, stderr, output)
+        output.read_pipes = capture.read_available
+        stdin = Stdin(self._channel)
+        stdin.install()
         self._loop = new_event_loop()
-        #: Context variables live as long as the notebook's own: NumPy, decimal and others keep their settings in them.
-        self._context = contextvars.copy_context()
+        context = contextvars.copy_context()
         app = IPKernelApp.read()
         self._shell = app.shell = ZMQInteractiveShell.instance(
-            outlet=self._outlet,
+            output_writer=output,
             application=app,
-            user_module=_main_module(),
+            user_module=make_main_module(),
             parent=app,
             profile_dir=app.profile_dir,
         )
         self._shell.configurables.append(app)  # type: ignore[arg-type]  # anything that has a configuration
-        sys.stdout = OutStream("stdout", self._outlet)
-        sys.stderr = OutStream("stderr", self._outlet)
-        #: Its tip of the day is drawn with the notebook's random numbers, so it is drawn once.
+        sys.stdout = OutStream("stdout", output)
+        sys.stderr = OutStream("stderr", output)
+        #: Kept, since its tip of the day is drawn with the notebook's random numbers.
         self._banner = self._shell.banner
-        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn, writers)
-        self._channel.on_lost = self._leave_alone
+        self._checkpointer = Checkpointer(self._shell, self._loop, self._channel.send, self._warn)
+        self._channel.on_lost = self._leave_after_writes
         self._requests = KernelRequests(self._channel)
-        self._comms = Comms(self._outlet)
-        self._subshells = Subshells()
-        self._debugger = Debugger(
-            self._shell,
-            self._shell.cell_files,
-            self._outlet.publish,
-            self._channel.send,
-            self._loop.call_soon_threadsafe,
+        comms = Comms(output)
+        self._debugger = DebugSession(
+            self._shell, self._shell.cell_files, output.publish, self._channel.send, self._loop.call_soon_threadsafe
         )
-        self._shell.kernel = app.kernel = KernelProxy(
-            self._shell, self._comms, self._outlet, self._requests, self._stdin
-        )
+        self._shell.kernel = app.kernel = KernelProxy(self._shell, comms, output, self._requests, stdin)
         import_hook.follow_imports()
         self._shell.client_debugger = self._debugger
         self._shell.checkpointer, self._shell.requests = self._checkpointer, self._requests
-        self._runner = CellRunner(self._shell, self._gate, self._before_cell, self._checkpointer.before_code)
-        #: The result that is sent when its checkpoint is on disk.
-        self._withheld: m.ResultMessage | m.ErrorMessage | None = None
-        #: The execution in flight, from its arrival to its result.
-        self._executing: str | None = None
-        #: Whether a cell is under way.
-        self._begun = False
-        self._history_saved = 0.0
-        self._history_due = False
+        runner = CellRunner(self._shell, self._gate, self._checkpointer)
+        self._services = CellServices(
+            self._shell, runner, self._channel, output, capture, stdin, comms, context, drain_timeout
+        )
+        self._history = HistoryFlush(self._shell.history_manager, self._loop)
+        subshells = Subshells()
+        self._takeover = Takeover(
+            self._services, self._loop, self._checkpointer, self._debugger, subshells, writers, standby
+        )
+        self._deferred_save = DeferredSave(self._loop, self._checkpointer, self._takeover)
+        self._subshell_jobs = SubshellJobs(
+            self._services, self._loop, self._checkpointer, subshells, self._deferred_save
+        )
+        #: The latest cell of the main shell, from the arrival of its message on.
+        self._cell: CellTask | None = None
         self._questions: queue.SimpleQueue[Message] | None = None
-        #: Held while a message is taken.
-        self._taking = threading.Lock()
-        self._writers, self._standby = writers, standby
-        #: The latest execution that has ended.
-        self._ended, self._cells = "", 0
-        self._copying = False
-        self._copy_timer: asyncio.TimerHandle | None = None
-        self._copy_due = False
-        self._comm_timer: asyncio.TimerHandle | None = None
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     def run(self, started: float) -> None:
-        """Say that this worker is ready, and serve until the front asks it to leave, or is gone.
+        """Report that this worker is ready, and serve until the front asks it to leave, or is gone.
 
         Args:
             started: ``time.monotonic()`` at which the process began.
         """
-        self._say_ready(time.monotonic() - started)
+        self._begin(time.monotonic() - started)
         while True:
             try:
                 self._loop.run_forever()
             except KeyboardInterrupt:
-                # An interrupt hit a background task of the user while its cell was waiting: the task has died of
-                # it, the cell gets its own, and the loop goes on.
+                # An interrupt reached a background task of the user while its cell waited. The task ends with it, the
+                # cell gets its own interrupt.
                 continue
-            # The loop was stopped for this: a copy of this process must not find itself in the middle of it.
-            if self._checkpointer.is_due:
+            # The loop stops for the following: a fork must not start in the middle of it.
+            if self._checkpointer.schedule.is_due:
                 self._checkpointer.begin()
-            if self._withheld is not None:
-                self._checkpointer.wait()
-                self._finish(self._withheld)
-            if self._copy_due:
-                self._fork_standby()
+            cell = self._cell
+            if cell is not None and cell.awaits_checkpoint:
+                self._checkpointer.writes.wait()
+                cell.send_result()
+                self._history.schedule()
+            if self._takeover.is_due and self._takeover.fork():
+                self._questions = self._cell = None
+                self._begin(0.0)
+                self._takeover.schedule()
 
-    def _say_ready(self, startup_time: float) -> None:
+    def _begin(self, startup_time: float) -> None:
+        """Report that this worker is ready, and read what the front sends.
+
+        Args:
+            startup_time: seconds that the start took.
+        """
         self._channel.send(
             m.ReadyMessage(
                 protocol_version=PROTOCOL_VERSION,
@@ -199,11 +194,11 @@ class MessageLoop:
                 pid=os.getpid(),
                 banner=self._banner,
                 startup_time=startup_time,
-                debugger=available(),
+                debugger=is_available(),
             )
         )
-        # Before the first cell; while the front goes on.
-        self._loop.call_soon(interrupts.let_debuggers_be_interrupted)
+        # Before the first cell, while the front continues its own start.
+        self._loop.call_soon(interrupts.make_debuggers_interruptible)
         threading.Thread(target=self._read_forever, name="capsule-reader", daemon=True).start()
 
     # -- the reader thread -----------------------------------------------------------------------------------
@@ -211,64 +206,65 @@ class MessageLoop:
     def _read_forever(self) -> None:
         try:
             for message in self._channel.receive():
-                with self._taking:
-                    self._take(message)
+                self._handle(message)
         except ProtocolError as error:
             print(f"capsule-worker: the front broke the protocol: {error}", file=sys.__stderr__)
-        self._leave_alone()
+        self._leave_after_writes()
 
-    def _leave_alone(self) -> None:
-        """Leave when the front is gone, with what is being saved on disk. For any thread."""
-        deadline = time.monotonic() + LAST_WRITES
+    def _leave_after_writes(self) -> None:
+        """Leave because the front is gone, after the checkpoints that are being written. For any thread."""
+        deadline = time.monotonic() + LAST_WRITES_SECONDS
         if threading.current_thread() is not threading.main_thread():
-            # What the cell before has changed may be about to be saved, there.
-            while self._executing is None and self._checkpointer.has_unsaved_work and time.monotonic() < deadline:
-                time.sleep(0.001)
-        self._checkpointer.let_write(deadline)
+            # The main thread may be about to begin the checkpoint of the cell that has just ended.
+            while (
+                self._running_id is None
+                and self._checkpointer.schedule.has_unsaved_work
+                and time.monotonic() < deadline
+            ):
+                time.sleep(POLL_INTERVAL_SECONDS)
+        self._checkpointer.writes.wait_for_threads(deadline)
         leave()
 
-    def _take(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
+    def _handle(self, message: Message) -> None:  # noqa: C901, PLR0912  # one case for each message
         match message:
             case m.ExecuteMessage(subshell=str() as subshell):
-                self._beside(subshell, partial(self._execute_beside, message))
+                self._subshell_jobs.run_cell(subshell, message, main_is_idle=self._running_id is None)
             case m.ExecuteMessage():
-                if self._executing is not None:
-                    text = f"execution {self._executing} is running; one runs at a time"
+                if self._running_id is not None:
+                    text = f"execution {self._running_id} is running; one runs at a time"
                     self._channel.send(m.ErrorMessage(execution_id=message.id, error_type="Busy", message=text))
                     return
-                self._executing = message.id
-                self._loop.call_soon_threadsafe(self._start_execution, message)
+                self._cell = CellTask(message, self._services)
+                self._loop.call_soon_threadsafe(self._start_cell, self._cell)
             case m.InputResponseMessage():
-                self._stdin.answer(message)
+                self._services.stdin.answer(message)
             case m.InterruptMessage():
                 interrupted = self._interrupt(message.execution_id)
                 self._channel.send(m.InterruptReplyMessage(request_id=message.id, interrupted=interrupted))
             case m.LimitExceededMessage():
-                self._gate.breach(getattr(builtins, message.error)(message.text))
+                self._gate.raise_in_cell(_LIMIT_ERRORS[message.error](message.text))
             case m.HeartbeatMessage():
-                self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._executing))
+                self._channel.send(m.HeartbeatReplyMessage(request_id=message.id, execution_id=self._running_id))
             case m.ShutdownMessage():
-                self._loop.call_soon_threadsafe(self._shutdown, message)
+                self._loop.call_soon_threadsafe(self._shut_down, message)
             case m.CompleteMessage() | m.InspectMessage() | m.HistoryMessage() | m.IsCompleteMessage():
-                if self._executing is None:
-                    self._loop.call_soon_threadsafe(self._answer, message)
-                else:
-                    self._answer_beside_cell(message)
+                self._answer_soon(message)
             case m.DebugMessage():
-                if not self._debugger.evaluates(message.request):
-                    self._debugger.take(message)
-                elif self._executing is None or message.request["command"] == "initialize":
-                    self._loop.call_soon_threadsafe(self._debugger.take, message)
+                if not self._debugger.needs_shell(message.request):
+                    self._debugger.handle(message)
+                elif message.request["command"] == "initialize":
+                    self._loop.call_soon_threadsafe(self._debugger.handle, message)
                 else:
-                    self._answer_beside_cell(message)
+                    self._answer_soon(message)
             case m.CommMessage():
-                taker = self._comms.taker(message)
-                if taker is None:
-                    self._loop.call_soon_threadsafe(self._take_comm, message)
+                in_subshell = self._services.comms.subshell_for(message)
+                if in_subshell is None:
+                    self._loop.call_soon_threadsafe(self._deliver, message)
                 else:
-                    self._beside(taker, partial(self._take_comm_beside, message))
+                    self._subshell_jobs.deliver(in_subshell, message, main_is_idle=self._running_id is None)
             case m.CommInfoMessage():
-                self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=self._comms.targets()))
+                targets = self._services.comms.targets()
+                self._channel.send(m.CommInfoReplyMessage(request_id=message.id, targets=targets))
             case m.ConfigureCheckpointsMessage():
                 self._loop.call_soon_threadsafe(self._configure_checkpoints, message)
             case m.CheckpointMessage() | m.RestoreMessage():
@@ -276,314 +272,98 @@ class MessageLoop:
             case m.AnswerMessage():
                 self._requests.complete(message)
             case _:
-                text = f"a worker takes no {message.type} message"
-                raise ProtocolError(text)
+                raise ProtocolError(f"the front sends {message.type} messages to no worker")
+
+    @property
+    def _running_id(self) -> str | None:
+        """The execution in the main shell, from the arrival of its message until its result leaves."""
+        cell = self._cell
+        return None if cell is None or cell.is_done else cell.execution_id
 
     def _interrupt(self, execution_id: str | None) -> bool:
-        """Send SIGINT to the cell and to the child processes in its process group."""
-        running = self._executing
+        """Send SIGINT to the running cell and its child processes; return whether a cell ran.
+
+        Args:
+            execution_id: interrupt only this cell; None for whichever runs.
+        """
+        running = self._running_id
         if running is None or execution_id not in (None, running):
             return False
         os.killpg(os.getpgrp(), signal.SIGINT)
         return True
 
-    def _answer_beside_cell(self, message: Message) -> None:
-        """Answer in a thread of its own while the main thread runs a cell."""
+    def _answer_soon(self, message: Message) -> None:
+        """Answer a question in the main thread; while that runs a cell, in another thread."""
+        if self._running_id is None:
+            self._loop.call_soon_threadsafe(self._answer, message)
+            return
         if self._questions is None:
             self._questions = queue.SimpleQueue()
-            threading.Thread(target=self._answer_forever, name="capsule-questions", daemon=True).start()
+            threading.Thread(
+                target=self._answer_forever, args=[self._questions], name="capsule-questions", daemon=True
+            ).start()
         self._questions.put(message)
 
-    def _answer_forever(self) -> None:
-        questions = self._questions
-        assert questions is not None
+    def _answer_forever(self, questions: queue.SimpleQueue[Message]) -> None:
         while True:
             self._answer(questions.get())
 
     # -- the main thread -------------------------------------------------------------------------------------
 
-    def _start_execution(self, message: m.ExecuteMessage) -> None:
-        # The loop keeps only weak references to its tasks; this one lives until its result is sent.
-        cell = self._execute(message)
+    def _start_cell(self, cell: CellTask) -> None:
+        if self._cell is not cell:
+            return  # the front sent the cell to the worker that this standby was forked from
+        # The loop keeps only weak references to its tasks.
         if sys.version_info >= (3, 11):
-            self._task = self._loop.create_task(cell, name="capsule-cell", context=self._context)
+            context = self._services.context
+            self._task = self._loop.create_task(self._run_cell(cell), name="capsule-cell", context=context)
         else:
-            self._task = self._context.run(self._loop.create_task, cell, name="capsule-cell")
+            self._task = self._services.context.run(self._loop.create_task, self._run_cell(cell), name="capsule-cell")
 
-    async def _execute(self, message: m.ExecuteMessage) -> None:
-        if self._executing != message.id:
-            return  # it was sent to the process that this one is a copy of
-        self._begun = True
-        self._comms.remember_cell(message)
-        self._pipes.before_cell()
-        if message.allow_stdin:
-            self._stdin.allowed.add(message.id)
-        result: m.ResultMessage | m.ErrorMessage
-        try:
-            with resource_limits.enforced():
-                result = await self._runner.run(message)
-        except Exception as error:
-            result = self._fault(error, execution_id=message.id)
-        finally:
-            self._stdin.allowed.discard(message.id)
+    async def _run_cell(self, cell: CellTask) -> None:
+        self._takeover.before_cell()
+        await cell.run(self._checkpointer)
         if sys.version_info < (3, 11):
-            self._context = contextvars.copy_context()  # the task had one of its own
-        self._checkpointer.after_cell(result.execution_time)
-        if self._checkpointer.synchronous:
-            self._withheld = result
-        else:
-            self._finish(result)
-        self._begun = False
-        if self._checkpointer.is_due and self._checkpointer.should_fork_standby:
-            # What this cell has changed is in no checkpoint before long.
-            self._copy_due = True
-        if self._checkpointer.is_due or self._withheld is not None:
+            self._services.context = contextvars.copy_context()  # the task had a copy of its own
+        self._takeover.after_cell(cell)
+        if cell.is_done:
+            self._history.schedule()
+        if self._checkpointer.schedule.is_due or not cell.is_done:
             self._loop.stop()
 
-    def _take_comm(self, message: m.CommMessage) -> None:
-        """Hand a message to the object that it is for; in the middle of a cell if that awaits."""
-        idle = self._executing is None
-        if idle:
-            self._shell.begin()
-            self._checkpointer.before_comm()
-            self._gate.start()
-        try:
-            with resource_limits.enforced() if idle else contextlib.nullcontext():
-                self._hand_over(message)
-        finally:
-            if idle:
-                self._gate.stop()
-        if idle:
-            self._save_soon()
-
-    def _hand_over(self, message: m.CommMessage) -> None:
-        try:
-            # A cell that awaits is in the context itself.
-            self._context.copy().run(self._comms.take, message)
-        # What objects of the notebook do; comms tell of most of it themselves.
-        except BaseException:
-            with execution_context.attributed_to(message.id):
-                self._shell.showtraceback()
-        self._outlet.flush()
-        self._channel.send(m.CommReplyMessage(request_id=message.id))
-
-    def _save_soon(self) -> None:
-        """Save what was changed beside cells when that is over; it comes by the dozen."""
-        if self._comm_timer is not None:
-            self._comm_timer.cancel()
-        self._comm_timer = self._loop.call_later(COMMS_OVER, self._save_after_comms)
-
-    def _save_after_comms(self) -> None:
-        self._comm_timer = None
-        self._checkpointer.after_comm()
-        if self._checkpointer.is_due:
-            self._loop.stop()
-        self._fork_standby_soon()
-
-    # -- subshells -------------------------------------------------------------------------------------------
-
-    def _beside(self, subshell: str, job: Callable[[], Awaitable[None]]) -> None:
-        """Have a subshell do something; when all variables are there, where the main thread has time to see to that."""
-        if self._executing is None and (self._checkpointer.incomplete or not self._shell.application.begun):
-
-            def begin() -> None:
-                self._shell.begin()
-                self._checkpointer.before_comm()
-                self._subshells.put(subshell, job)
-
-            self._loop.call_soon_threadsafe(begin)
-        else:
-            self._subshells.put(subshell, job)
-
-    async def _execute_beside(self, message: m.ExecuteMessage) -> None:
-        self._comms.remember_cell(message)
-        if message.allow_stdin:
-            self._stdin.allowed.add(message.id)
-        result: m.ResultMessage | m.ErrorMessage
+    def _deliver(self, message: m.CommMessage) -> None:
+        """Give a comm message to its comm; in the middle of a cell if that awaits."""
+        if self._running_id is not None:
+            self._services.deliver(message)
+            return
+        self._shell.run_startup()
+        self._checkpointer.before_comm()
+        self._gate.start()
         try:
             with resource_limits.enforced():
-                result = await self._runner.run_beside(message)
-        except Exception as error:
-            result = self._fault(error, execution_id=message.id)
+                self._services.deliver(message)
         finally:
-            self._stdin.allowed.discard(message.id)
-        try:
-            self._outlet.finish(result, self._pipes.drain, self._drain_timeout)
-        except ProtocolError as error:
-            self._channel.send(self._fault(error, execution_id=message.id))
-        self._loop.call_soon_threadsafe(self._save_soon)
-
-    async def _take_comm_beside(self, message: m.CommMessage) -> None:
-        with resource_limits.enforced():
-            self._hand_over(message)
-        self._loop.call_soon_threadsafe(self._save_soon)
-
-    def _before_cell(self, source: str, message: m.ExecuteMessage, number: int) -> None:
-        # What has no number of its own, such as a command from a terminal, comes after the cell that had one.
-        last = number if message.store_history else number - 1
-        self._checkpointer.before_cell(source, message.code, last, message.id)
-
-    def _finish(self, result: m.ResultMessage | m.ErrorMessage) -> None:
-        """Send the result behind all output."""
-        self._withheld = None
-        self._ended = result.execution_id or ""
-        if isinstance(result, m.ResultMessage):
-            self._cells = result.execution_count
-        try:
-            self._outlet.finish(result, self._pipes.drain, self._drain_timeout, before_send=self._idle)
-        except ProtocolError as error:
-            self._idle()
-            self._channel.send(self._fault(error, execution_id=result.execution_id))
-        self._save_history_soon()
-
-    def _save_history_soon(self) -> None:
-        """Save at once what a person typed, and once for many what a program sent in a burst."""
-        now = self._loop.time()
-        if now - self._history_saved > HISTORY_INTERVAL:
-            self._history_saved = now
-            self._shell.save_history()
-        elif not self._history_due:
-            self._history_due = True
-            self._loop.call_later(HISTORY_INTERVAL, self._save_due_history)
-
-    def _save_due_history(self) -> None:
-        self._history_due = False
-        self._history_saved = self._loop.time()
-        self._shell.save_history()
-
-    def _idle(self) -> None:
-        """Accept the next execution: the front may send it as soon as it has the result."""
-        self._executing = None
-        self._fork_standby_soon()
-
-    # -- the standby -----------------------------------------------------------------------------------------
-
-    def _fork_standby_soon(self) -> None:
-        """Leave a copy of this process when there has been nothing to do for a while."""
-        if self._copy_timer is not None:
-            self._copy_timer.cancel()
-        self._copy_timer = self._loop.call_later(STANDBY_DELAY, self._consider_copy)
-
-    def _consider_copy(self) -> None:
-        self._copy_timer = None
-        if self._executing is not None:
-            return
-        if not self._checkpointer.settled:
-            self._copy_timer = self._loop.call_later(STANDBY_DELAY, self._consider_copy)
-            return
-        self._copy_due = True
-        self._loop.stop()
-
-    def _fork_standby(self) -> None:
-        """Leave a copy, which goes on from here when it takes over."""
-        self._copy_due = False
-        if not self._checkpointer.is_enabled:
-            return
-        note = {
-            "execution_id": self._ended,
-            "execution_count": self._cells,
-            "checkpoint": self._checkpointer.head,
-            "current": self._checkpointer.is_up_to_date,
-        }
-        self._copying = True
-        try:
-            strange = "a debugger is attached" if self._debugger.attached else background_activity(self._loop)
-            if strange is not None:
-                raise standby.CannotFork(strange)
-            succession = standby.fork_standby(self._standby, note, self._own(), self._quiet(), self._close_inherited)
-        except (standby.CannotFork, OSError) as error:
-            self._checkpointer.standby = str(error)
-        else:
-            self._checkpointer.standby = None
-            if succession is None:
-                self._prewarm()
-            else:
-                try:
-                    self._take_over(succession)
-                except BaseException:
-                    # The front does without this copy, and takes the latest checkpoint.
-                    traceback.print_exc(file=sys.__stderr__)
-                    os._exit(1)
-        finally:
-            self._copying = False
-
-    def _prewarm(self) -> None:
-        """Do what comes with every cell once in vain, while nobody waits.
-
-        What this process and a copy share is copied when it is written to first, page by page, and Python writes to
-        whatever it looks at. A cell that does all that takes milliseconds more.
-        """
-        code = "pass\n"
-        try:
-            exec(compile(TransformerManager().transform_cell(code), "<rehearsal>", "exec"), {})  # noqa: S102  # ours
-            self._checkpointer.rehearse(code)
-        # It was in vain anyway.
-        except Exception:
-            traceback.print_exc(file=sys.__stderr__)
-
-    @contextlib.contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Keep our threads from doing anything, and have nothing under way."""
-        with self._taking, self._pipes.quiet(), self._outlet.quiet(), self._channel.quiet():
-            if self._begun or self._subshells.busy:
-                raise standby.CannotFork("a cell runs")
-            yield
-
-    def _own(self) -> set[int]:
-        """Return the descriptors that are this process's and not the notebook's."""
-        return {
-            self._channel.fileno(),
-            self._writers,
-            self._standby.fileno(),
-            *self._pipes.fileno(),
-            *standby.sockets_of(self._loop),
-        }
-
-    def _close_inherited(self) -> None:
-        """Close what belongs to the process that this one is a copy of."""
-        self._channel.close()
-        self._pipes.close()
-        self._standby.close()
-        os.close(self._writers)
-
-    def _take_over(self, given: standby.TakeoverFds) -> None:
-        """Take the place of the process that this one is a copy of."""
-        fds = given.fds
-        _renew_thread_id()
-        for number, name in ((1, "stdout_writing"), (2, "stderr_writing")):
-            os.dup2(fds[name], number)
-            os.close(fds[name])
-        faulthandler.enable(open(fds["crash"], "wb", buffering=0))  # noqa: SIM115, PTH123  # open until the next one
-        standby.renew_loop(self._loop)
-        self._channel.renew(socket.socket(fileno=fds["channel"]))
-        self._outlet.renew(mapped(fds["journal"]))
-        self._pipes.renew(fds["stdout"], fds["stderr"])
-        self._writers, self._standby = fds["writers"], socket.socket(fileno=fds["standby"])
-        self._questions = self._executing = None
-        self._subshells.forget()
-        self._shell.renew_history()
-        self._checkpointer.renew(self._writers)
-        self._say_ready(0.0)
-        self._fork_standby_soon()
+            self._gate.stop()
+        self._deferred_save.schedule()
 
     def _configure_checkpoints(self, message: m.ConfigureCheckpointsMessage) -> None:
         self._checkpointer.configure(message)
-        # Only the worker that runs cells is told to keep checkpoints. This writes to disk: no cell is to wait for it.
-        self._loop.call_later(HISTORY_INTERVAL, self._shell.open_history)
+        # Only the worker that runs cells is asked to save checkpoints. This writes to disk, so no cell waits for it.
+        self._loop.call_later(FLUSH_INTERVAL_SECONDS, self._shell.history_manager.open)
 
     def _save_or_restore(self, message: m.CheckpointMessage | m.RestoreMessage) -> None:
-        if self._executing is not None:
-            text = f"execution {self._executing} is running; its namespace is its own"
+        if self._running_id is not None:
+            text = f"execution {self._running_id} is running and may change variables"
             self._channel.send(m.ErrorMessage(request_id=message.id, error_type="Busy", message=text))
             return
         try:
-            self._shell.begin()
-            act: Callable[[Any], Message] = self._save if isinstance(message, m.CheckpointMessage) else self._restore
-            self._channel.send(act(message))
+            self._shell.run_startup()
+            reply = self._save(message) if isinstance(message, m.CheckpointMessage) else self._restore(message)
+            self._channel.send(reply)
         except Exception as error:
-            self._channel.send(self._fault(error, request_id=message.id))
+            self._channel.send(internal_error(error, request_id=message.id))
 
-    def _save(self, message: m.CheckpointMessage) -> m.CheckpointReplyMessage:
+    def _save(self, message: m.CheckpointMessage) -> Message:
         saved = self._checkpointer.save_now(message.name, message.description, message.tags, lambda _: None)
         return m.CheckpointReplyMessage(
             request_id=message.id,
@@ -592,7 +372,7 @@ class MessageLoop:
             skipped={variable.name: variable.reason for variable in saved.variables if variable.reason is not None},
         )
 
-    def _restore(self, message: m.RestoreMessage) -> m.RestoreReplyMessage:
+    def _restore(self, message: m.RestoreMessage) -> Message:
         restored, failed, notes = self._checkpointer.restore(
             mf.load(message.manifest), message.variables, clear=message.clear_existing, lazily=message.variables is None
         )
@@ -600,53 +380,42 @@ class MessageLoop:
 
     def _warn(self, text: str) -> None:
         """Show a line below the latest cell."""
-        self._outlet.append(Piece(execution_context.latest(), "stderr", f"capsule: {text}\n"))
+        self._services.output.append(Piece(execution_context.latest(), "stderr", f"capsule: {text}\n"))
 
     def _answer(self, message: Any) -> None:
         if isinstance(message, m.DebugMessage):
-            self._debugger.take(message)
+            self._debugger.handle(message)
             return
         try:
             if threading.current_thread() is threading.main_thread():
-                self._shell.begin()
-            reply = _QUESTIONS[type(message)](self._shell, message)
-            self._channel.send(reply)
+                self._shell.run_startup()
+            self._channel.send(_QUESTIONS[type(message)](self._shell, message))
         except Exception as error:
-            self._channel.send(self._fault(error, request_id=message.id))
+            self._channel.send(internal_error(error, request_id=message.id))
 
-    def _shutdown(self, message: m.ShutdownMessage) -> None:
-        """Leave as an interpreter does: ``atexit`` functions first, with their output, then the children."""
-        # Before those functions: IPython's own takes the history away, and others may take more.
+    def _shut_down(self, message: m.ShutdownMessage) -> None:
+        """Leave as an interpreter does: ``atexit`` functions first, with their output, then the child processes."""
+        # Before those functions, since IPython's own closes the history, and others may close more.
         try:
-            self._checkpointer.close(LAST_CHECKPOINT)
+            self._checkpointer.close(LAST_CHECKPOINT_SECONDS)
         except Exception:
             traceback.print_exc(file=sys.__stderr__)
+        services = self._services
         execution_context.enter(execution_context.latest())
-        atexit._run_exitfuncs()  # noqa: SLF001  # the way to run them before the channel closes
-        self._pipes.drain()
-        deadline = time.monotonic() + self._drain_timeout
-        self._outlet.flush(deadline)
+        atexit._run_exitfuncs()  # noqa: SLF001  # no public function runs them before the channel closes
+        services.capture.drain()
+        deadline = time.monotonic() + services.drain_timeout
+        services.output.flush(deadline)
         orphan_cleanup.end_children()
         self._channel.send(m.ShutdownReplyMessage(request_id=message.id), deadline)
         leave()
 
-    def _fault(
-        self, error: Exception, *, execution_id: str | None = None, request_id: str | None = None
-    ) -> m.ErrorMessage:
-        return m.ErrorMessage(
-            execution_id=execution_id,
-            request_id=request_id,
-            error_type="InternalError",
-            message=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exception(type(error), error, error.__traceback__),
-        )
-
     def _after_fork_in_child(self) -> None:
         resource_limits.after_fork_in_child()
-        if self._copying:
+        if self._takeover.is_forking:
             return
-        self._outlet.after_fork_in_child()
-        self._stdin.after_fork_in_child()
+        self._services.output.after_fork_in_child()
+        self._services.stdin.after_fork_in_child()
         self._requests.after_fork_in_child()
         self._channel.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -658,16 +427,8 @@ def leave() -> None:
     os._exit(0)
 
 
-def _renew_thread_id() -> None:
-    """Correct the main thread's id, which is the parent process's after a fork. Libraries compare it."""
-    main: Any = threading.main_thread()
-    main._set_native_id()  # noqa: SLF001  # there is no other way
-
-
-def _main_module() -> Any:
-    """Make the ``__main__`` in which cells run; the worker's own is not the user's business."""
-    from types import ModuleType
-
+def make_main_module() -> ModuleType:
+    """Make the ``__main__`` in which cells run, in place of the worker's own."""
     module = ModuleType("__main__", "Automatically created module for IPython interactive environment")
     sys.modules["__main__"] = module
     return module

@@ -1,1 +1,1 @@
-"""Which checkpoints there are, for how long, and how they differ. Reads manifests only, never a pickle."""
+"""Checkpoints: which exist, how long they are kept, and how they differ. It reads manifests, never a pickle."""

@@ -1,4 +1,4 @@
-"""What differs between two checkpoints. Pure: it compares what the manifests say, not the values."""
+"""Compare two checkpoints. Pure: it compares the manifests, not the values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from capsule_worker.protocol.manifest import Manifest, Variable
 from capsule_worker.protocol.messages import Change
 
-#: The names by which IPython shows the latest outputs, and those of single ones.
+#: The names of IPython's latest outputs (``_``, ``__``, ``___``) and of numbered ones (``_12``).
 _OUTPUT = re.compile(r"_(_{0,2}|\d+)\Z")
 
 
 def difference(before: Manifest, after: Manifest, *, outputs: bool = False) -> list[Change]:
-    """Return the variables that differ, by name.
+    """Return the variables that differ, sorted by name.
 
-    A variable that could not be saved has no content to compare: it counts as changed if its type or the reason did.
+    A variable that could not be saved has no content to compare. It counts as changed if its type or the reason did.
 
     Args:
-        before: the one checkpoint.
-        after: the other.
-        outputs: whether the names of outputs, such as ``_12``, are compared, too.
+        before: the first checkpoint.
+        after: the second checkpoint.
+        outputs: whether to compare the names of outputs, such as ``_12``, too.
     """
     old, new = _by_name(before), _by_name(after)
     names = sorted(old.keys() | new.keys())

@@ -1,4 +1,4 @@
-"""What the catalogue tells about sessions and checkpoints, and how people refer to them."""
+"""Models of sessions and checkpoints, and the references that users write for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from capsule_durable.errors import CapsuleError
 from capsule_durable.storage.process_identity import ProcessIdentity, ProcessState, state_of
 from capsule_worker.protocol.model import Model
 
-#: The fewest characters of an id that stand for it.
+#: The fewest characters of an id that are accepted as its beginning.
 SHORTEST_PREFIX = 4
-#: Of ids, as many as fit a line.
+#: How many ids a message lists.
 _FIT = 5
 
 
 class SessionRow(Model):
-    """A session: the life of one kernel."""
+    """A session: the life of one kernel process."""
 
     id: str
     kernel: str
@@ -25,9 +25,9 @@ class SessionRow(Model):
     process: str
     #: Seconds since the epoch.
     started: float
-    #: Seconds since the epoch; None: nobody said that it ended.
+    #: Seconds since the epoch; None: its front has not ended it.
     ended: float | None
-    #: Id of the checkpoint at which it stands.
+    #: Id of its current checkpoint.
     head: str | None
     #: How many checkpoints it has.
     checkpoints: int
@@ -50,11 +50,11 @@ class SessionRow(Model):
 
 
 class Entry(Model):
-    """A checkpoint, as lists show it."""
+    """A checkpoint as it is listed: everything but its manifest."""
 
     id: str
     session: str
-    #: Counts the session's checkpoints.
+    #: Its number in the session; the first is 1.
     number: int
     parent: str | None
     #: Seconds since the epoch at which its state was taken.
@@ -66,28 +66,28 @@ class Entry(Model):
     tags: list[str]
     #: Bytes of its content.
     size: int
-    #: Bytes that were written for it; the rest was there already.
+    #: Bytes that were written for it; earlier checkpoints contain the rest.
     bytes_written: int
-    #: Seconds until all of it was on disk.
+    #: Seconds that saving it took.
     duration: float
-    #: Whether a session stands at it.
+    #: Whether it is the current checkpoint of a session.
     head: bool
-    #: How many variables it has, those that could not be saved included.
+    #: The number of its variables, including those that could not be saved.
     variables: int
-    #: How many could not be saved.
+    #: The number of variables that could not be saved.
     unsaved: int
-    #: The notebook of its session.
+    #: Path of the notebook of its session, if it is known.
     notebook: str | None
 
 
 class Collected(Model):
-    """What a collection removed, and what is left."""
+    """The result of a garbage collection."""
 
     #: Ids of the checkpoints that the policy dropped, oldest first.
     dropped: list[str]
     #: Bytes of files that were removed.
     freed: int
-    #: Bytes of packs that are left.
+    #: Bytes of packs that were kept.
     kept: int
 
 
@@ -95,8 +95,8 @@ class UnknownSession(CapsuleError):
     """A reference stands for no session, or for more than one.
 
     Args:
-        session_id: what was asked for.
-        message: what is wrong with it.
+        session_id: the reference.
+        message: what is wrong with it; empty if no session has it.
         is_ambiguous: whether it stands for more than one.
     """
 
@@ -110,9 +110,9 @@ class UnknownCheckpoint(CapsuleError):
     """A reference stands for no checkpoint, or for more than one.
 
     Args:
-        reference: what was asked for.
+        reference: the reference.
         message: what is wrong with it.
-        closest: names and ids that may have been meant.
+        closest: similar names and ids.
         is_ambiguous: whether it stands for more than one.
     """
 
@@ -126,30 +126,35 @@ class UnknownCheckpoint(CapsuleError):
 
 
 def matches(entry: Entry, query: str) -> bool:
-    """Return whether all words of ``query`` occur in the entry's name, description, tags or id, in any case."""
+    """Return whether all words of a query occur in a checkpoint's name, description, tags or id, in any case.
+
+    Args:
+        entry: the checkpoint.
+        query: the words; without any, every checkpoint matches.
+    """
     text = "\n".join([entry.name or "", entry.description, *entry.tags, entry.id]).casefold()
     return all(word in text for word in query.casefold().split())
 
 
 def resolve(reference: str, entries: Sequence[Entry], session: str | None = None) -> Entry:
-    """Return the checkpoint that ``reference`` stands for: a name, a number ("12", "#12"), an id or its beginning.
+    """Return the checkpoint that a reference stands for: a name, a number ("12", "#12"), an id or its beginning.
 
-    A name stands for the newest checkpoint that has it. Those of ``session`` come before all others; numbers stand for
-    its checkpoints only.
+    A name stands for the newest checkpoint that has it. Checkpoints of ``session`` come before all others; numbers are
+    numbers of its checkpoints only.
 
     Args:
-        reference: what a person wrote.
+        reference: what the user wrote.
         entries: all checkpoints, newest first.
-        session: the id of the session in which it was written.
+        session: the id of the session in which the reference was written.
 
     Raises:
-        UnknownCheckpoint: it stands for none, or for several.
+        UnknownCheckpoint: the reference stands for none, or for several.
     """
     reference = reference.strip()
     if not entries:
         raise UnknownCheckpoint(reference, "there are no checkpoints yet")
     if not reference:
-        raise UnknownCheckpoint(reference, "say which checkpoint: its name, number or id")
+        raise UnknownCheckpoint(reference, "name a checkpoint by its name, number or id")
     ours = [entry for entry in entries if entry.session == session]
     named = [entry for entry in [*ours, *entries] if entry.name == reference]
     if named:
@@ -164,20 +169,20 @@ def resolve(reference: str, entries: Sequence[Entry], session: str | None = None
 
 
 def resolve_session(reference: str, sessions: Sequence[SessionRow]) -> SessionRow:
-    """Return the session that ``reference`` stands for: an id or its beginning, a notebook's path or the end of it.
+    """Return the session that a reference stands for: an id or its beginning, a notebook's path or the end of it.
 
     A notebook stands for its newest session that has checkpoints, or else for its newest.
 
     Args:
-        reference: what a person wrote.
+        reference: what the user wrote.
         sessions: all sessions, newest first.
 
     Raises:
-        UnknownSession: it stands for none, or for several.
+        UnknownSession: the reference stands for none, or for several.
     """
     reference = reference.strip()
     if not reference:
-        raise UnknownSession(reference, "say which session: its id, or its notebook")
+        raise UnknownSession(reference, "name a session by its id or its notebook")
     begun = [session for session in sessions if session.id == reference] or [
         session for session in sessions if session.id.startswith(reference) and len(reference) >= SHORTEST_PREFIX
     ]

@@ -91,7 +91,7 @@ class Recovery:
             return RecoveredState(None, f"The variables of the kernel's earlier process are lost: {error}.")
 
     def _at_start(self, catalogue: Catalogue, session: SessionRow) -> RecoveredState | None:
-        killed = catalogue.killed_session(session.id)
+        killed = catalogue.sessions.killed(session.id)
         if killed is None:
             return self._of_notebook(catalogue, session)
         finished = self._end(catalogue, killed)
@@ -109,13 +109,13 @@ class Recovery:
         resume = self._checkpoints.settings.resume
         if resume == "never" or not session.notebook:
             return None
-        for one in catalogue.sessions():
-            if one.notebook == session.notebook and one.ended is None and not catalogue.runs(one):
+        for one in catalogue.sessions.all():
+            if one.notebook == session.notebook and one.ended is None and not catalogue.sessions.is_running(one):
                 self._end(catalogue, one)
-        previous = catalogue.previous_session(session.id)
+        previous = catalogue.sessions.previous(session.id)
         if previous is None or previous.kernel == session.kernel:
             return None
-        with catalogue.access(previous) as access:
+        with catalogue.sessions.access(previous) as access:
             if not access.allows("recover"):
                 return None
         if resume == "auto":
@@ -131,13 +131,13 @@ class Recovery:
             Whether its last checkpoint is complete; None if its front or its writers may be running, so that it is left
             alone.
         """
-        with catalogue.access(session, LAST_WRITERS_SECONDS) as access:
+        with catalogue.sessions.access(session, LAST_WRITERS_SECONDS) as access:
             if not access.allows("recover"):
                 return None
             if not access.has_writers and session.identity is not None and has_same_boot(session.identity):
-                catalogue.finish(session.id)
-            catalogue.import_incoming(session.id)
-            catalogue.end_session(session.id)
+                catalogue.incoming.finish(session.id)
+            catalogue.incoming.import_session(session.id)
+            catalogue.sessions.end(session.id)
             return not access.has_writers
 
     def _restore_from(

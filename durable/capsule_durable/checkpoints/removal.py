@@ -62,20 +62,22 @@ def delete(catalogue: Catalogue, references: Iterable[str], session: str | None 
     """
     found = [catalogue.find(reference, session) for reference in references]
     entries = list({entry.id: entry for entry in found}.values())
-    needed = catalogue.in_use()
+    needed = catalogue.garbage.in_use()
     in_use = [entry for entry in entries if entry.id in needed]
     if in_use:
         raise CheckpointInUse(in_use)
-    catalogue.forget(entry.id for entry in entries)
+    catalogue.garbage.delete(entry.id for entry in entries)
     freed, keep_all = 0, Retention(count=sys.maxsize, age=None, size=None)
-    for row in catalogue.sessions():
+    for row in catalogue.sessions.all():
         numbers = [entry.number for entry in entries if entry.session == row.id]
         if not numbers:
             continue
-        with catalogue.access(row) as access:
+        with catalogue.sessions.access(row) as access:
             # A kernel that runs collects its own session.
             if access.allows("collect"):
-                freed += catalogue.collect(row.id, keep_all, 0.0, writing=True, known=max(numbers)).freed
+                freed += catalogue.garbage.collect(
+                    row.id, keep_all, 0.0, has_writers=True, newest_complete=max(numbers)
+                ).freed
     return entries, freed
 
 
@@ -91,11 +93,11 @@ def collect_all(catalogue: Catalogue, policy: Retention, now: float) -> Collecti
         StoreError: the catalogue cannot be used.
     """
     freed = dropped = in_use = 0
-    for row in catalogue.sessions():
-        with catalogue.access(row) as access:
+    for row in catalogue.sessions.all():
+        with catalogue.sessions.access(row) as access:
             if not access.allows("collect"):
                 in_use += 1
                 continue
-            found = catalogue.collect(row.id, policy, now, writing=access.has_writers)
+            found = catalogue.garbage.collect(row.id, policy, now, has_writers=access.has_writers)
         freed, dropped = freed + found.freed, dropped + len(found.dropped)
-    return Collection(freed, dropped, catalogue.forget_sessions(policy, now), in_use)
+    return Collection(freed, dropped, catalogue.garbage.remove_sessions(policy, now), in_use)

@@ -1,10 +1,10 @@
-"""The tables of the catalogue."""
+"""The tables of the catalogue, and what its statements share."""
 
 from __future__ import annotations
 
 from capsule_durable.storage.sqlite import DatabaseSchema
 
-#: As in ``Form``: the first is changed until the first release, which refuses what was made before.
+#: As in ``DatabaseSchema``. The first version may change until the first release, which refuses older files.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
@@ -18,7 +18,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             head TEXT
         )
         """,
-        # The large columns come last: SQLite need not read them for what comes before.
+        # The large columns come last: SQLite reads a row only up to the last column that is needed.
         """
         CREATE TABLE checkpoints (
             id TEXT PRIMARY KEY,
@@ -45,4 +45,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 #: Catalogues that were made before the first release have no application id.
-FORM = DatabaseSchema(application_id=0x43617043, migrations=MIGRATIONS, unreleased_id=0)
+SCHEMA = DatabaseSchema(application_id=0x43617043, migrations=MIGRATIONS, unreleased_id=0)
+
+#: For statements on the table ``sessions``: the id of the newest checkpoint of the row's session.
+NEWEST = "(SELECT c.id FROM checkpoints AS c WHERE c.session = sessions.id ORDER BY c.number DESC, c.time DESC LIMIT 1)"

@@ -128,7 +128,7 @@ class CheckpointService:
     def _begin(self) -> m.ConfigureCheckpointsMessage | None:
         try:
             catalogue = self._catalogue = Catalogue(ensure(Path(self.settings.home)))
-            session = self._session = catalogue.begin_session(
+            session = self._session = catalogue.sessions.begin(
                 self.kernel, self.notebook, this_process(), self._session_id
             )
         # No problem with the store may keep a user from working.
@@ -140,7 +140,7 @@ class CheckpointService:
         is_sync = self.settings.checkpoints == "sync" or self.settings.run_id is not None
         mode: Literal["background", "sync"] = "sync" if is_sync else "background"
         return m.ConfigureCheckpointsMessage(
-            directory=str(catalogue.directory(session.id)), session=session.id, mode=mode
+            directory=str(catalogue.sessions.directory(session.id)), session=session.id, mode=mode
         )
 
     @property
@@ -157,7 +157,7 @@ class CheckpointService:
         """Record at once that the session ends in order, whatever may happen before it has."""
         if self._catalogue is not None and self._session is not None:
             with contextlib.suppress(CapsuleError, OSError):
-                await self._in_thread(partial(self._catalogue.end_session, self._session.id))
+                await self._in_thread(partial(self._catalogue.sessions.end, self._session.id))
 
     async def close(self) -> None:
         """End the session. Idempotent."""
@@ -177,8 +177,8 @@ class CheckpointService:
         if self._session is not None:
             self._import()
             self.collect()
-            self._catalogue.end_session(self._session.id)
-            self._catalogue.forget_sessions(self._policy, time.time())
+            self._catalogue.sessions.end(self._session.id)
+            self._catalogue.garbage.remove_sessions(self._policy, time.time())
         self._catalogue.close()
 
     # -- what the worker reports -----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class CheckpointService:
 
         def fetch(catalogue: Catalogue, session: SessionRow) -> mf.Manifest:
             with contextlib.suppress(StoreError):
-                catalogue.import_all()
+                catalogue.incoming.import_all()
             entry = catalogue.find(checkpoint)
             manifest = self.fetch_entry(entry)
             catalogue.set_head(session.id, entry.id)
@@ -256,7 +256,7 @@ class CheckpointService:
         # The worker may be writing one checkpoint now, which needs nothing of this one.
         self._keep_until = self._number + 1
         if entry.session != session.id:
-            directories = (catalogue.directory(one) / mf.PACKS for one in (entry.session, session.id))
+            directories = (catalogue.sessions.directory(one) / mf.PACKS for one in (entry.session, session.id))
             with SafeDirectory(next(directories)) as theirs, SafeDirectory(next(directories)) as mine:
                 for pack in manifest.packs:
                     # A pack that is lost costs the variables in it, and they are named when they are not restored.
@@ -289,7 +289,7 @@ class CheckpointService:
             StoreError: all of them are damaged.
         """
         catalogue, session = self._stores()
-        catalogue.finish(session.id)
+        catalogue.incoming.finish(session.id)
         self._import()
         head = catalogue.head(session.id)
         damaged: StoreError | None = None
@@ -311,7 +311,9 @@ class CheckpointService:
             return 0
         catalogue, session = self._stores()
         self._collected = self._number
-        return catalogue.collect(session.id, self._policy, time.time(), writing=True, known=self._number).freed
+        return catalogue.garbage.collect(
+            session.id, self._policy, time.time(), has_writers=True, newest_complete=self._number
+        ).freed
 
     def _stores(self) -> tuple[Catalogue, SessionRow]:
         assert self._catalogue is not None
@@ -324,7 +326,7 @@ class CheckpointService:
 
     def _import(self) -> None:
         catalogue, session = self._stores()
-        catalogue.import_incoming(session.id)
+        catalogue.incoming.import_session(session.id)
         newest = catalogue.newest(session.id)
         if newest is not None:  # the command line may have listed it
             self._number = max(self._number, newest.number)

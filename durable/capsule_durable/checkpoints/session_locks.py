@@ -1,8 +1,8 @@
 """Lock a session's directory, so that other processes see that its front and its writers run.
 
 The front holds ``session.lock`` exclusively for its life, and each writer of checkpoints holds ``writers.lock`` shared.
-Another process acquires the first one, shared, before it touches the second one, so that it never takes that one from
-the workers of a front that lives.
+Another process acquires the first one, shared, before it touches the second one, so that it never takes the second one
+from the workers of a front that runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from capsule_worker.protocol.manifest import LOCK as WRITERS_LOCK
 SESSION_LOCK = "session.lock"
 #: Seconds between two attempts to acquire the writers' lock.
 POLL_INTERVAL = 0.02
-#: What a file system without locks answers.
+#: The errors of a file system without locks.
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # Cells can write in the directory: do not follow links, and do not wait for pipes.
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,7 +53,7 @@ def hold(directory: Path) -> int:
     A program that this process starts does not inherit it.
 
     Args:
-        directory: the session's.
+        directory: the session's directory.
 
     Raises:
         OSError: the file cannot be created, or another process holds the lock.
@@ -70,13 +70,13 @@ def hold(directory: Path) -> int:
 
 
 @contextlib.contextmanager
-def acquired(directory: Path, *, own: bool = False, patience: float = 0.0) -> Iterator[SessionLocks]:
-    """Acquire those of a session's locks that are free, and hold them in the block.
+def acquired(directory: Path, *, own: bool = False, timeout: float = 0.0) -> Iterator[SessionLocks]:
+    """Acquire the free ones of a session's locks, and hold them in the block.
 
     Args:
-        directory: the session's. If it does not exist, there is nothing to protect.
+        directory: the session's directory. If it does not exist, there is nothing to protect.
         own: whether this process holds the front's lock already.
-        patience: for how many seconds to wait for the writers of a front that has ended.
+        timeout: seconds to wait for the writers of a front that has ended.
     """
     with contextlib.ExitStack() as held:
         if not directory.exists():
@@ -85,7 +85,7 @@ def acquired(directory: Path, *, own: bool = False, patience: float = 0.0) -> It
         session: LockState = "free" if own else _acquire(directory / SESSION_LOCK, fcntl.LOCK_SH, held, missing="held")
         writers: LockState = "held"
         if session == "free":
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + timeout
             # A worker creates the file before it writes.
             path = directory / WRITERS_LOCK
             while (writers := _acquire(path, fcntl.LOCK_EX, held, missing="free")) == "held":
@@ -99,7 +99,7 @@ def session_lock(directory: Path) -> LockState:
     """Return the state of the front's lock, without keeping it.
 
     Args:
-        directory: the session's.
+        directory: the session's directory.
     """
     with contextlib.ExitStack() as held:
         return _acquire(directory / SESSION_LOCK, fcntl.LOCK_SH, held, missing="held") if directory.exists() else "free"

@@ -1,6 +1,6 @@
-"""What is in force where nobody has configured anything: known without the model of all settings.
+"""The settings of a kernel that is not configured, without the model of all settings.
 
-The first worker is started with it, which takes as long as that model takes to be imported and made.
+The first worker is started with them, because importing and building that model takes as long as starting the worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ class FastDefaults(NamedTuple):
 
     Args:
         home: the directory for data.
-        limits: what cells may take.
+        limits: the limits of a worker.
+        python: the interpreter that runs cells.
+        profile: the sandbox of cells.
+        pass_environment: environment variables that cells get besides the usual ones.
+        drain_timeout: seconds that delivering the output of a cell may take.
+        checkpoints: when variables are saved.
+        rules: exceptions to the profile's rules for paths.
     """
 
     home: str
@@ -38,12 +44,12 @@ class FastDefaults(NamedTuple):
 def load_fast_defaults(
     environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path
 ) -> FastDefaults | None:
-    """Return what is in force if nothing is configured but the home directory; None if something is, or may be.
+    """Return the settings if at most the home directory is configured; None if another setting is, or may be.
 
     Args:
         environ: the environment.
         arguments: settings given on the command line; None means not given.
-        directory: where the project's ``capsule.toml`` would be.
+        directory: the directory that may have the project's ``capsule.toml``.
     """
     named = any(name.startswith(ENVIRONMENT_PREFIX) and name != home.VARIABLE for name in environ)
     given = any(value is not None for value in arguments.values())

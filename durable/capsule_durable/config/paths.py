@@ -1,7 +1,7 @@
-"""Where Capsule keeps its data, and finds its configuration.
+"""The directories for Capsule's data and configuration.
 
-By the XDG Base Directory Specification, since it runs on Linux alone: a library that knows all systems takes 12 ms to
-import, on the way to the first worker.
+They follow the XDG Base Directory Specification. Capsule runs on Linux only, and a library for all systems would take
+12 ms to import before the first worker starts.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "CAPSULE_HOME"
-#: The directory in it that has a directory for each session, with its checkpoints.
-SESSIONS = "checkpoints"
+#: The directory in the home that has a directory with checkpoints for each session.
+SESSIONS = "sessions"
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return the directory for data: ``CAPSULE_HOME``, or else the usual place for it. Does not make it.
+    """Return the directory for data: ``CAPSULE_HOME``, or the default. It need not exist.
 
     Args:
         environ: the environment.
@@ -27,34 +27,37 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 def data(environ: Mapping[str, str]) -> Path:
-    """Return the usual directory for data. Does not make it.
+    """Return the default directory for data. It need not exist.
 
     Args:
         environ: the environment.
     """
-    return _place(environ, "XDG_DATA_HOME", "~/.local/share")
+    return _directory(environ, "XDG_DATA_HOME", "~/.local/share")
 
 
 def configuration(environ: Mapping[str, str]) -> Path:
-    """Return the directory for the person's configuration. Does not make it.
+    """Return the directory for the user's configuration. It need not exist.
 
     Args:
         environ: the environment.
     """
-    return _place(environ, "XDG_CONFIG_HOME", "~/.config")
+    return _directory(environ, "XDG_CONFIG_HOME", "~/.config")
 
 
-def _place(environ: Mapping[str, str], variable: str, usual: str) -> Path:
-    # By the specification a relative path is to be ignored.
+def _directory(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    # The specification says to ignore a relative path.
     chosen = Path(environ.get(variable, ""))
-    return (chosen if chosen.is_absolute() else Path(usual).expanduser()) / "capsule"
+    return (chosen if chosen.is_absolute() else Path(default).expanduser()) / "capsule"
 
 
 def ensure(path: Path) -> Path:
-    """Make a directory that only its owner can enter, and return it. One that is there stays as it is.
+    """Create a directory that only its owner can enter, and return it. An existing one is not changed.
+
+    Args:
+        path: the directory.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

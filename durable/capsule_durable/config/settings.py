@@ -1,32 +1,24 @@
-"""The configuration, and where each value of it comes from.
-
-Read in this order, the later wins: defaults, ``capsule.toml`` (the user's, then the project's), ``CAPSULE_*``
-variables, the kernelspec's arguments.
-"""
+"""The settings: their names, types, defaults and descriptions."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, field_validator
 
-from capsule_durable.config.fast_defaults import ENVIRONMENT_PREFIX, FILE_NAME
 from capsule_durable.config.limits import Limits, PathRules, default_memory_limit, default_process_limit
-from capsule_durable.config.paths import configuration, data
-from capsule_durable.errors import CapsuleError
+from capsule_durable.config.paths import data
 from capsule_worker.protocol.model import Model
 
 
-class ConfigurationError(CapsuleError):
-    """A setting is unknown or has a wrong value; the message says which, and where it was set."""
-
-
 class Settings(Model):
-    """Everything that can be configured. Times are in seconds."""
+    """Everything that can be configured.
+
+    Sizes are numbers of bytes, or texts such as ``8GB``. Durations are in seconds, those that end in ``_days`` in days.
+    """
 
     engine: str = Field(
         "embedded:",
@@ -36,88 +28,111 @@ class Settings(Model):
     )
     python: str = Field(
         default_factory=lambda: sys.executable,
-        description="The interpreter of the environment in which cells run",
+        description="The Python interpreter that runs cells",
     )
     profile: Literal["notebook", "restricted", "open"] = Field(
         "notebook",
-        description="Isolation of cells: notebook (the kernel is out of their reach), restricted (also no network, and"
-        " nothing is written but in the working directory), or open (none)",
+        description="The sandbox of cells: notebook (they cannot reach the kernel), restricted (also no network, and"
+        " they write only in the working directory), or open (no sandbox)",
     )
     pass_environment: tuple[str, ...] = Field(
-        (), description="Variables that cells get beside the usual ones, as OPENAI_API_KEY or AWS_* (profile notebook)"
+        (),
+        description="Environment variables that cells get besides the usual ones, for example OPENAI_API_KEY or AWS_*",
     )
     memory_limit: ByteSize | None = Field(
         None,
         ge=0,
-        description="What a cell and all that it starts may take, as 8GB; 0 for all there is (default: 85 %)",
+        description="Memory that cells and their processes may use, for example 8GB; 0 for no limit (default: 85 % of"
+        " the machine's)",
     )
     process_limit: int | None = Field(
         None,
         ge=0,
-        description="How many processes and threads cells may have; 0 for any number (default: 256 a processor, and"
-        " 4096 at least)",
+        description="Number of processes and threads that cells may have; 0 for no limit (default: 256 per processor,"
+        " at least 4096)",
     )
-    file_size_limit: ByteSize | None = Field(None, gt=0, description="How large a file may get that a cell writes")
-    open_file_limit: int | None = Field(None, ge=64, description="How many files a process of a cell may have open")
+    file_size_limit: ByteSize | None = Field(
+        None, gt=0, description="Largest size of a file that a cell writes, for example 20GB"
+    )
+    open_file_limit: int | None = Field(None, ge=64, description="Number of files that one process may have open")
     cpu_limit: float | None = Field(
-        None, gt=0, description="How many seconds of processor time a cell may use, with all that it starts"
+        None, gt=0, description="Seconds of processor time that a cell and its processes may use"
     )
     hidden_paths: tuple[str, ...] | None = Field(
         None,
-        description="Files and directories that cells do not see (default: none; in the profile restricted those in"
-        " which programs keep keys, as ~/.ssh)",
+        description="Files and directories that are hidden from cells (default: none; in the profile restricted, those"
+        " in which programs keep keys, for example ~/.ssh)",
     )
-    readable_paths: tuple[str, ...] = Field((), description="What they may read of that, and of /run")
-    writable_paths: tuple[str, ...] = Field((), description="What they may change beside the working directory")
+    readable_paths: tuple[str, ...] = Field((), description="Parts of the hidden paths and of /run that cells may read")
+    writable_paths: tuple[str, ...] = Field(
+        (), description="Paths outside the working directory that cells may write to"
+    )
     home: str = Field(
         default_factory=lambda: str(data(os.environ)),
-        description="The directory for promises, checkpoints and their catalogue",
+        description="The directory for recorded results, history and checkpoints",
     )
     checkpoints: Literal["background", "sync", "off"] = Field(
         "background",
-        description="When variables are saved: beside the next cell, before a cell's result is sent, or never",
+        description="When variables are saved: background (while the next cell runs), sync (before the result of a cell"
+        " is sent) or off",
     )
-    checkpoint_count: int = Field(30, ge=1, description="How many checkpoints without a name are kept")
-    checkpoint_days: float | None = Field(14.0, gt=0, description="For how many days they are kept")
-    checkpoint_size: int | None = Field(20 * 10**9, gt=0, description="How many bytes a session's may take")
+    checkpoint_count: int = Field(
+        30, ge=1, description="Number of checkpoints without a name that are kept per session"
+    )
+    checkpoint_days: float | None = Field(14.0, gt=0, description="Days for which checkpoints without a name are kept")
+    checkpoint_size: ByteSize | None = Field(
+        ByteSize(20 * 10**9), gt=0, description="Disk space that the checkpoints of a session may use, for example 20GB"
+    )
     history_days: float = Field(
-        30.0, ge=0, description="How many days cells and their outputs are kept; 0 turns the history off"
+        30.0, ge=0, description="Days for which cells and their outputs are kept; 0 turns the history off"
     )
-    history_size: int = Field(2 * 10**9, gt=0, description="How many bytes the history may take")
+    history_size: ByteSize = Field(
+        ByteSize(2 * 10**9), gt=0, description="Disk space that the history may use, for example 2GB"
+    )
     resume: Literal["offer", "auto", "never"] = Field(
-        "offer", description="When a notebook is opened again: say that its variables can come back, bring them, or not"
+        "offer",
+        description="What to do with the variables of a notebook's last session: offer to restore them, restore them"
+        " (auto), or neither (never)",
     )
-    spare_worker: bool = Field(default=True, description="Keep a second worker warm, for when the first one dies")
-    execution_timeout: float | None = Field(None, gt=0, description="How long a cell may run")
+    spare_worker: bool = Field(default=True, description="Keep a second worker ready that replaces one that dies")
+    execution_timeout: float | None = Field(None, gt=0, description="Seconds that a cell may run")
     run_id: str | None = Field(
-        None, min_length=1, description="Under which id a notebook is executed, so that it can go on where it stopped"
+        None,
+        min_length=1,
+        description="The id of a run: the notebook can be continued under this id after an interruption",
     )
-    retries: int = Field(0, ge=0, description="How often a cell is tried again whose worker died or whose code raised")
-    retry_delay: float = Field(1.0, ge=0, description="How long to wait before that; each time twice as long")
+    retries: int = Field(
+        0, ge=0, description="How often a cell is run again if its worker died or its code raised an exception"
+    )
+    retry_delay: float = Field(
+        1.0, ge=0, description="Seconds before the first retry; each further delay is twice as long"
+    )
     on_input: Literal["fail", "wait"] = Field(
-        "fail", description="What input() does where the client cannot ask: fail, or wait for `capsule answer`"
+        "fail", description="What input() does if the client cannot ask the user: fail, or wait for `capsule answer`"
     )
-    input_timeout: float = Field(30 * 86400.0, gt=0, description="How long an input may stay unanswered")
-    request_timeout: float = Field(10.0, gt=0, description="How long completion, inspection and history may take")
-    drain_timeout: float = Field(30.0, gt=0, description="How long a cell's output may take to be delivered")
-    shutdown_timeout: float = Field(5.0, gt=0, description="How long a worker may take to leave")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What the kernel logs")
+    input_timeout: float = Field(30 * 86400.0, gt=0, description="Seconds that an input may stay unanswered")
+    request_timeout: float = Field(10.0, gt=0, description="Seconds that completion, inspection and history may take")
+    drain_timeout: float = Field(30.0, gt=0, description="Seconds that delivering the output of a cell may take")
+    shutdown_timeout: float = Field(5.0, gt=0, description="Seconds that a worker may take to exit")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "WARNING", description="The lowest level of messages that the kernel logs"
+    )
 
     @field_validator("pass_environment", mode="before")
     @classmethod
-    def _listed(cls, names: Any) -> Any:
-        """In a variable names are a text."""
+    def _split_names(cls, names: Any) -> Any:
+        """Split the text of an environment variable at spaces and commas."""
         return tuple(names.replace(",", " ").split()) if isinstance(names, str) else names
 
     @field_validator("hidden_paths", "readable_paths", "writable_paths", mode="before")
     @classmethod
-    def _path(cls, paths: Any) -> Any:
-        """In a variable paths are a text, as in PATH."""
+    def _split_paths(cls, paths: Any) -> Any:
+        """Split the text of an environment variable at colons, as in PATH."""
         return tuple(filter(None, paths.split(os.pathsep))) if isinstance(paths, str) else paths
 
     @property
     def limits(self) -> Limits:
-        """What a worker and all that it starts may take."""
+        """The limits of a worker and its processes."""
         memory = self.memory_limit if self.memory_limit is not None else default_memory_limit()
         processes = self.process_limit if self.process_limit is not None else default_process_limit()
         return Limits(
@@ -131,72 +146,11 @@ class Settings(Model):
 
     @property
     def rules(self) -> PathRules:
-        """What cells may see and change beside what the profile says."""
+        """The exceptions to the profile's rules for paths."""
         return PathRules(self.hidden_paths, self.readable_paths, self.writable_paths)
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: str) -> str:
-        """Cells may change the directory that a relative path begins at."""
+        """Make the path absolute: cells may change the working directory."""
         return str(Path(home).expanduser().absolute())
-
-
-def load(
-    environ: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    directory: Path,
-    user_directory: Path | None = None,
-) -> tuple[Settings, dict[str, str]]:
-    """Return the settings in force, and for each of them where its value comes from.
-
-    Args:
-        environ: the environment.
-        arguments: settings given on the command line; None means not given.
-        directory: where the project's ``capsule.toml`` would be.
-        user_directory: where the user's would be; by default the usual one for configuration.
-
-    Raises:
-        ConfigurationError: a value is wrong, a setting unknown, or a file unreadable.
-    """
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(Settings.model_fields, "default")
-    for origin, layer in _layers(environ, arguments, directory, user_directory):
-        for name, value in layer.items():
-            values[name] = value
-            origins[name] = origin
-    try:
-        return Settings.model_validate(values), origins
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, item['loc']))} ({origins.get(str(item['loc'][0]), 'unknown setting')}): {item['msg']}"
-            for item in error.errors()
-        ]
-        raise ConfigurationError("wrong configuration: " + "; ".join(problems)) from error
-
-
-def _layers(
-    environ: Mapping[str, str], arguments: Mapping[str, Any], directory: Path, user_directory: Path | None
-) -> list[tuple[str, dict[str, Any]]]:
-    if user_directory is None:
-        user_directory = configuration(environ)
-    layers = [
-        (str(path), _read(path)) for path in (user_directory / FILE_NAME, directory / FILE_NAME) if path.is_file()
-    ]
-    for name in Settings.model_fields:
-        variable = ENVIRONMENT_PREFIX + name.upper()
-        if variable in environ:
-            layers.append((variable, {name: environ[variable]}))
-    given = {name: value for name, value in arguments.items() if value is not None}
-    layers.append(("argument", given))
-    return layers
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import tomllib  # most people have no such file
-
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        msg = f"cannot read {path}: {error}"
-        raise ConfigurationError(msg) from error

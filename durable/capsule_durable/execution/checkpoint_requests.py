@@ -97,7 +97,9 @@ async def status(context: RequestContext, request: m.StatusRequest) -> m.Status:
     """Return the state of the kernel, also where no checkpoints are saved, or where they cannot be read."""
     service, launcher = context.checkpoints, context.launcher
     try:
-        found = await service.run(lambda catalogue, session: session_status(catalogue, catalogue.session(session.id)))
+        found = await service.run(
+            lambda catalogue, session: session_status(catalogue, catalogue.sessions.get(session.id))
+        )
     except (CapsuleError, OSError) as error:
         found = m.Status(
             version=version(DISTRIBUTION),
@@ -115,7 +117,7 @@ async def status(context: RequestContext, request: m.StatusRequest) -> m.Status:
         off = found.saving.state == "off"
         standby = m.StandbyStatus(state="off" if off else "none", reason=None if off else worker.no_standby)
     layers = [
-        m.SandboxLayer(layer=layer.name, active=layer.enforced, reason=layer.why or None) for layer in launcher.layers
+        m.SandboxLayer(layer=layer.name, active=layer.is_active, reason=layer.why or None) for layer in launcher.layers
     ]
     limits = {name: value for name, value in launcher.limits._asdict().items() if value is not None}
     return found.model_copy(
@@ -229,7 +231,7 @@ async def resume(context: RequestContext, request: m.ResumeRequest) -> m.Restore
     def act(catalogue: Catalogue, session: SessionRow) -> m.RestorePlan:
         # Their kernels may have been killed before they could list what they had.
         with contextlib.suppress(StoreError):
-            catalogue.import_all()
+            catalogue.incoming.import_all()
         earlier = _earlier(catalogue, session, request.session)
         entry: Entry | None = catalogue.head(earlier.id) or catalogue.newest(earlier.id)
         if entry is None:
@@ -242,14 +244,14 @@ async def resume(context: RequestContext, request: m.ResumeRequest) -> m.Restore
 
 def _earlier(catalogue: Catalogue, session: SessionRow, reference: str | None) -> SessionRow:
     """Return the session that a reference stands for; without one, the last of this notebook."""
-    others = [one for one in catalogue.sessions() if one.id != session.id]
+    others = [one for one in catalogue.sessions.all() if one.id != session.id]
     if reference is not None:
         if reference == session.id:
             raise RequestError(
                 "invalid", f"{reference} is this kernel's own session; %capsule restore restores parts of it"
             )
         return resolve_session(reference, others)
-    previous = catalogue.previous_session(session.id)
+    previous = catalogue.sessions.previous(session.id)
     if previous is not None:
         return previous
     known = [f"{one.id} ({one.notebook or one.kernel})" for one in others if one.checkpoints][:_MAX_SESSIONS]

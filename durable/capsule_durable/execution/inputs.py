@@ -150,6 +150,7 @@ class InputBroker:
                 "resonate:scope": "global",
                 "resonate:target": engine.target,
                 "resonate:external": "true",
+                ids.INPUT_TAG: "true",
             },
         )
         if promise.state == "pending" and promise.tags.get("resonate:target") != engine.target:

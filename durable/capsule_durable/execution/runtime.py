@@ -75,14 +75,14 @@ class Runtime:
         self.bus = EventBus()
         publishing = self.bus, self.session_id
         LogObserver(self.bus)
-        self._notices = Notices()
+        self.notices = Notices()
         history = Path(settings.home) / HISTORY_FILE if settings.history_days else None
-        self._recorder = Recorder(history, capabilities, self.bus, self._notices.add)
+        self._recorder = Recorder(history, capabilities, self.bus, self.notices.add)
         capabilities = self._recorder.capabilities
-        self._notices.connect(capabilities.stream)
+        self.notices.connect(capabilities.stream)
         self._engine = FailoverEngine(
             partial(open_engine, settings.engine, EngineContext(Path(settings.home), ids.slug(kernel))),
-            self._notices,
+            self.notices,
             *publishing,
             settings.shutdown_timeout,
         )
@@ -98,9 +98,9 @@ class Runtime:
         self.session = Session(kernel, capabilities, self.inputs.ask)
         for part in (self.comms, self.debug):
             part.connect(self.session)
-        self.checkpoints = CheckpointService(settings, kernel, notebook, self._notices.add, self.session_id)
+        self.checkpoints = CheckpointService(settings, kernel, notebook, self.notices.add, self.session_id)
         self._recovery = Recovery(self.checkpoints)
-        variables = WorkerVariables(self.session, self.checkpoints, self._notices, *publishing)
+        variables = WorkerVariables(self.session, self.checkpoints, self.notices, *publishing)
         self._setup = WorkerSetup(
             self.session,
             self.checkpoints,
@@ -108,7 +108,7 @@ class Runtime:
             variables,
             self.comms,
             self.debug,
-            self._notices,
+            self.notices,
             *publishing,
         )
         self.workers = WorkerSupervisor(
@@ -117,11 +117,11 @@ class Runtime:
             self._setup,
             self._recovery,
             capabilities,
-            self._notices,
+            self.notices,
             *publishing,
             spare=settings.spare_worker,
         )
-        self.bridge = Bridge(self._engine, self.workers, self.inputs, capabilities, self._notices)
+        self.bridge = Bridge(self._engine, self.workers, self.inputs, capabilities, self.notices)
         self.bridge.connect(self.session)
         self.session.add_message_interceptor(
             self._intercept,
@@ -138,10 +138,10 @@ class Runtime:
             variables,
             self.checkpoints,
             self._recorder,
-            self._notices,
+            self.notices,
             *publishing,
         )
-        self._requests: RequestDispatcher | None = None
+        self._requests = RequestDispatcher(self.session.send, capabilities.render, self._load_handlers)
         self._starting: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -177,7 +177,7 @@ class Runtime:
                 await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("the work of an earlier process of this kernel stays unsettled: %s", error)
-        await self.checkpoints.configure()
+        await self.checkpoints.is_enabled()
         self.bus.publish(
             events.KernelSessionStarted(
                 session_id=self.session_id, notebook=self.checkpoints.notebook, kernel=self.session.id
@@ -203,7 +203,7 @@ class Runtime:
         """Interrupt the running cell, if one runs. A cell that waits for another attempt fails as it did."""
         if self.cells.interrupt():
             return
-        running, worker = self._notices.cell, self.workers.current
+        running, worker = self.notices.cell, self.workers.current
         if worker is None or (running is None and not self.comms.pending):
             return
         # A signal needs neither the main loop of the worker nor its interpreter. One that comes late has no effect: the
@@ -242,19 +242,16 @@ class Runtime:
                     )
                 )
             case m.RequestMessage():
-                self._get_requests().dispatch(message)
+                self._requests.dispatch(message)
 
-    def _get_requests(self) -> RequestDispatcher:
-        """Return the dispatcher of requests. Most of what it needs is imported with the first request."""
-        if self._requests is None:
-            from capsule_durable.execution import checkpoint_requests
+    def _load_handlers(self, dispatcher: RequestDispatcher) -> None:
+        """Register the handlers of requests, which need more modules than a kernel that starts."""
+        from capsule_durable.execution import checkpoint_requests
 
-            context = checkpoint_requests.RequestContext(
-                self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
-            )
-            self._requests = RequestDispatcher(self.session.send, self._capabilities.render)
-            checkpoint_requests.register(self._requests, context)
-        return self._requests
+        context = checkpoint_requests.RequestContext(
+            self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
+        )
+        checkpoint_requests.register(dispatcher, context)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -270,7 +267,7 @@ class Runtime:
                 waiting.cancel()
         await self.checkpoints.mark_ended()
         self.workers.stop_supervising()
-        if self.workers.current is not None and self.worker_info is not None and self._notices.cell is None:
+        if self.workers.current is not None and self.worker_info is not None and self.notices.cell is None:
             with contextlib.suppress(ExecutionFailed):
                 message = m.ShutdownMessage(id=self.session.next_request_id())
                 await self.session.ask(message, self.settings.shutdown_timeout)
@@ -280,8 +277,7 @@ class Runtime:
         with contextlib.suppress(CapsuleError):
             await self.cells.close()
         await self._recorder.close()
-        if self._requests is not None:
-            await self._requests.close()
+        await self._requests.close()
         await self.session.close()
         await self.checkpoints.close()
         await self._engine.close()

@@ -15,7 +15,7 @@ import zstandard
 from capsule_durable.config.paths import ensure
 from capsule_durable.errors import CapsuleError
 from capsule_durable.storage.errors import explain
-from capsule_durable.storage.safe_directory import sync
+from capsule_worker.protocol.fsync import fsync_path
 
 #: The directory, in the user's directory.
 DIRECTORY = "blobs"
@@ -116,6 +116,6 @@ def _write(path: Path, content: bytes) -> None:
         except BaseException:
             Path(unfinished).unlink()
             raise
-        sync(path.parent)
+        fsync_path(path.parent)
     except OSError as error:
         raise explain(error, path) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -72,6 +72,7 @@ def entry_of(event: Event, actor: str) -> LedgerEntry:
         actor: the process that published it.
     """
     data = {field.name: getattr(event, field.name) for field in fields(event) if field.name not in _COLUMNS}
+    data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in data.items()}
     return LedgerEntry(event.at, actor, event.session_id, type(event).__name__, data)
 
 

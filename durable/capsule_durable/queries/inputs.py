@@ -1,227 +1,153 @@
-"""Inputs that wait for an answer, seen from outside of their kernels: which there are, and answering them."""
+"""The inputs that cells request: the pending ones, and the one that a person names."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from resonate.error import ConnectorError
-from resonate.types import PromiseRecord, Value
+from resonate.error import ServerError
+from resonate.types import PromiseRecord
 
 from capsule_durable import ids
+from capsule_durable.checkpoints.models import SessionRow
 from capsule_durable.config.settings import Settings
-from capsule_durable.engines.base import Engine, EngineContext
-from capsule_durable.engines.registry import open_client
-from capsule_durable.errors import CapsuleError, EngineUnavailable
+from capsule_durable.engines.base import GROUP
+from capsule_durable.engines.client import connect
+from capsule_durable.errors import CapsuleError
+from capsule_worker.protocol.model import Model
 
-#: The client as which engines know the commands.
-_CLIENT = "command-line"
-#: An input, and not a step of the function that asks for it.
+#: The step of a promise id that stands for an input, and not for a step of the function that requests it.
 _INPUT = re.compile(re.escape(ids.INPUT) + r"\d+")
-#: Characters of an execution's id that people see.
-_SHORT = 8
+_TAGS = {ids.INPUT_TAG: "true"}
+_CODE_HEAD = 80
 
 
-class NoSuchInput(CapsuleError):
-    """No input that waits has this id, or more than one has. The message says which there are."""
+class UnknownInput(CapsuleError):
+    """A reference matches no input, or more than one. The message names candidates."""
 
 
-class AlreadyAnswered(CapsuleError):
-    """Somebody else was first, or the cell has ended."""
+class Input(Model):
+    """An input that a cell requested."""
 
-
-@dataclass(frozen=True)
-class PendingInput:
-    """An input that waits.
-
-    Args:
-        id: its promise.
-        prompt: what it asks.
-        password: whether the answer is a secret.
-        asked: when, in seconds since the epoch.
-        kernel: the word that stands for its kernel (``ids.word``).
-        cell: the number of the cell, as in ``In [cell]``; None where it has none.
-        code: the cell's.
-    """
-
+    #: The id of its promise.
     id: str
+    #: The shortest id by which a person can name it.
+    short: str
     prompt: str
+    #: Whether the answer is a secret.
     password: bool
+    state: Literal["pending", "answered", "cancelled"]
+    #: Seconds since the epoch.
     asked: float
-    kernel: str
-    cell: int | None
-    code: str
-
-    @property
-    def short(self) -> str:
-        """The id, as people see it and give it back."""
-        execution_id, _, step = self.id.removeprefix(ids.EXECUTION).partition(":")
-        return f"{execution_id[:_SHORT]}.{step.rpartition('.')[2]}"
-
-
-async def pending(settings: Settings) -> list[PendingInput]:
-    """Return the inputs that wait, the oldest first.
-
-    Args:
-        settings: the configuration, for the engine.
-
-    Raises:
-        StoreError, EngineUnavailable: the store cannot be read.
-    """
-    async with _engine(settings) as engine:
-        return [] if engine is None else await _pending(engine)
-
-
-def find(inputs: list[PendingInput], reference: str) -> PendingInput:
-    """Return the input that a person means: by its id, or by the beginning of it.
-
-    Raises:
-        NoSuchInput: there is none, or more than one.
-    """
-    found = [one for one in inputs if reference in (one.id, one.short)]
-    found = found or [one for one in inputs if one.id.removeprefix(ids.EXECUTION).startswith(reference)]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(one.short for one in found or inputs)
-    what = "more than one input begins with" if found else "no input waits with the id"
-    raise NoSuchInput(f"{what} {reference!r}" + (f"; there is: {known}" if known else "; none waits at all"))
-
-
-async def answer(settings: Settings, input_id: str, value: str) -> None:
-    """Answer an input.
-
-    Args:
-        settings: the configuration, for the engine.
-        input_id: its promise.
-        value: the answer. Not for secrets: it is kept as it is.
-
-    Raises:
-        AlreadyAnswered: it does not wait any more.
-        StoreError, EngineUnavailable: the store cannot be written.
-    """
-    async with _engine(settings) as engine:
-        if engine is None:
-            raise AlreadyAnswered("there is no store of promises")
-        # Tells this answer from another one with the same text.
-        record = {"value": value, "at": time.time()}
-        settled = await engine.promises.resolve(input_id, Value(data=record))
-        if settled.state != "resolved" or settled.value.data != record:
-            raise AlreadyAnswered(
-                "somebody else has answered it" if settled.state == "resolved" else "its cell has ended"
-            )
-
-
-async def cancel(settings: Settings, input_id: str) -> None:
-    """Let an input end without an answer: its cell meets the end of a file.
-
-    Args:
-        settings: the configuration, for the engine.
-        input_id: its promise.
-
-    Raises:
-        AlreadyAnswered: it does not wait any more.
-        StoreError, EngineUnavailable: the store cannot be written.
-    """
-    async with _engine(settings) as engine:
-        if engine is None:
-            raise AlreadyAnswered("there is no store of promises")
-        settled = await engine.promises.cancel(input_id, Value())
-        if settled.state != "rejected_canceled":
-            raise AlreadyAnswered("somebody has answered it")
-
-
-async def _pending(engine: Engine) -> list[PendingInput]:
-    found = []
-    async for promise in engine.search_all("pending"):
-        root, _, step = promise.id.partition(":")
-        if root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step):
-            asked: Any = promise.param.data
-            found.append(_described(promise, await engine.promises.get(ids.execution(asked["args"][0]))))
-    return found
-
-
-def _described(promise: PromiseRecord, root: PromiseRecord) -> PendingInput:
-    asked: Any = promise.param.data
-    cell: Any = root.param.data
-    _, prompt, password = asked["args"]
-    request = cell["args"][0]
-    return PendingInput(
-        id=promise.id,
-        prompt=str(prompt),
-        password=bool(password),
-        asked=promise.created_at / 1000,
-        kernel=promise.tags.get("resonate:target", "").rpartition(".")[2],
-        cell=request.get("execution_count"),
-        code=str(request.get("code", "")),
-    )
-
-
-@contextlib.asynccontextmanager
-async def _engine(settings: Settings) -> AsyncIterator[Engine | None]:
-    engine = open_client(settings.engine, EngineContext(Path(settings.home), _CLIENT))
-    if engine is None:
-        yield None
-        return
-    try:
-        yield engine
-    except ConnectorError as error:
-        raise EngineUnavailable(str(error.error)) from error
-    finally:
-        await engine.close()
-
-
-@dataclass(frozen=True)
-class TraceStep:
-    """A promise of an execution.
-
-    Args:
-        id: its own.
-        parent: that of which it is a step; None for the execution itself.
-        state: ``pending``, ``resolved``, or ``rejected`` and the like.
-        created: seconds since the epoch; so is ``settled``, None while it is pending.
-        what: what it stands for, in a word or two.
-    """
-
-    id: str
-    parent: str | None
-    state: str
-    created: float
+    #: Seconds since the epoch; None while it is pending.
     settled: float | None
-    what: str
+    #: The latest session of its kernel; None if that session is no longer stored.
+    session: str | None
+    notebook: str | None
+    #: The number of the cell, as in ``In [cell]``; None if it has none.
+    cell: int | None
+    #: The first line of the cell.
+    code_head: str
 
 
-async def trace(settings: Settings, execution_id: str) -> list[TraceStep]:
-    """Return the promises of an execution: its own, then its steps, in the order in which they were made.
+async def list_inputs(
+    settings: Settings, sessions: Sequence[SessionRow] = (), state: Literal["pending"] | None = "pending"
+) -> list[Input]:
+    """Return inputs, oldest first.
 
     Args:
-        settings: the configuration, for the engine.
-        execution_id: the execution.
+        settings: the configuration, which names the engine.
+        sessions: all sessions, newest first.
+        state: ``pending`` for those without an answer; None for all that are stored.
 
     Raises:
-        StoreError, EngineUnavailable: the store cannot be read.
+        StoreError, EngineUnavailable: the engine's file cannot be read.
     """
-    root = ids.execution(execution_id)
-    async with _engine(settings) as engine:
+    kernels: dict[str, SessionRow] = {}
+    for session in sessions:
+        kernels.setdefault(ids.slug(session.kernel), session)
+    async with connect(settings) as engine:
         if engine is None:
             return []
-        return [_step(promise, root) async for promise in engine.search_all(tags={"resonate:origin": root})]
+        promises = [each async for each in engine.search_all(state) if is_input(each.id)] if state else None
+        # The inputs of a run have names in common with earlier ones of the run. Settled ones count, so that a late
+        # answer to one of them cannot reach another. A search for them takes time in a large store.
+        if promises is None or any(_has_long_ids(each.id) for each in promises):
+            promises = [each async for each in engine.search_all(None, _TAGS) if is_input(each.id)]
+        roots: dict[str, PromiseRecord | None] = {}
+        for root_id in map(_root_id, promises):
+            if root_id not in roots:
+                try:
+                    roots[root_id] = await engine.promises.get(root_id)
+                except ServerError:
+                    roots[root_id] = None  # the promise of its cell has expired
+    found = [_described(each, roots[_root_id(each)], kernels) for each in promises]
+    known = Counter(short for one in found for short in ids.short_input_ids(one.id, one.cell))
+    shortest = [next(short for short in ids.short_input_ids(one.id, one.cell) if known[short] == 1) for one in found]
+    named = [one.model_copy(update={"short": short}) for one, short in zip(found, shortest, strict=True)]
+    return [one for one in named if state is None or one.state == state]
 
 
-def _step(promise: PromiseRecord, root: str) -> TraceStep:
-    step = promise.id.removeprefix(root).removeprefix(":")
-    if not step:
-        what = "the cell"
-    elif promise.id == ids.outcome(root):
-        what = "its outcome"
-    else:
-        what = "an input" if _INPUT.fullmatch(step) else "a step"
-    parent = promise.tags.get("resonate:parent")
-    settled = promise.settled_at / 1000 if promise.settled_at is not None else None
-    return TraceStep(
-        promise.id, None if promise.id == root else parent, promise.state, promise.created_at / 1000, settled, what
+def is_input(promise_id: str) -> bool:
+    """Return whether a promise is that of an input of a cell."""
+    root, _, step = promise_id.partition(":")
+    return root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step) is not None
+
+
+def find(inputs: Iterable[Input], reference: str) -> Input:
+    """Return the input that a person names by its id, a short id, or the beginning of its id.
+
+    Args:
+        inputs: all inputs that are stored, settled ones included.
+        reference: what the person wrote.
+
+    Raises:
+        UnknownInput: it matches none, or more than one.
+    """
+    inputs = list(inputs)
+    exact = [one for one in inputs if reference in (one.id, *ids.short_input_ids(one.id, one.cell))]
+    found = exact or [one for one in inputs if reference and one.id.removeprefix(ids.EXECUTION).startswith(reference)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        candidates = ", ".join(f"{one.short} ({one.state})" for one in found)
+        raise UnknownInput(f'"{reference}" matches {len(found)} inputs (choose from {candidates}).')
+    pending = ", ".join(one.short for one in inputs if one.state == "pending")
+    hint = f" (choose from {pending})." if pending else ". No pending inputs."
+    raise UnknownInput(f'No input "{reference}"{hint}')
+
+
+def _has_long_ids(input_id: str) -> bool:
+    """Return whether several inputs can have the shortest id of an input."""
+    return len(ids.short_input_ids(input_id, None)) > 2  # noqa: PLR2004  # the shortest, and that of the promise
+
+
+def _root_id(promise: PromiseRecord) -> str:
+    """Return the id of the promise of the execution that requests an input."""
+    request: Any = promise.param.data
+    return ids.execution(request["args"][0])
+
+
+def _described(promise: PromiseRecord, root: PromiseRecord | None, kernels: dict[str, SessionRow]) -> Input:
+    arguments: Any = promise.param.data
+    cell: Any = root.param.data if root is not None else {"args": [{}]}
+    _, prompt, password = arguments["args"]
+    request = cell["args"][0]
+    lines = [line for line in str(request.get("code", "")).splitlines() if line.strip()]
+    session = kernels.get(promise.tags.get("resonate:target", "").rpartition(f"{GROUP}.")[2])
+    states: dict[str, Literal["pending", "answered"]] = {"pending": "pending", "resolved": "answered"}
+    return Input(
+        id=promise.id,
+        short=promise.id,
+        prompt=str(prompt),
+        password=bool(password),
+        state=states.get(promise.state, "cancelled"),
+        asked=promise.created_at / 1000,
+        settled=promise.settled_at / 1000 if promise.settled_at is not None else None,
+        session=session.id if session is not None else None,
+        notebook=(session.notebook or session.kernel) if session is not None else None,
+        cell=request.get("execution_count"),
+        code_head=lines[0][:_CODE_HEAD] if lines else "",
     )

@@ -44,7 +44,7 @@ def session_list(catalogue: Catalogue) -> SessionList:
     Raises:
         StoreError: the catalogue cannot be used.
     """
-    return SessionList(sessions=[_summary(catalogue, row) for row in catalogue.sessions()])
+    return SessionList(sessions=[_summary(catalogue, row) for row in catalogue.sessions.all()])
 
 
 def _summary(catalogue: Catalogue, row: SessionRow) -> SessionSummary:
@@ -59,7 +59,7 @@ def _summary(catalogue: Catalogue, row: SessionRow) -> SessionSummary:
         state=state_of(catalogue, row),
         checkpoints=row.checkpoints,
         last=reference(newest) if newest is not None else None,
-        size=catalogue.disk_use(row.id),
+        size=catalogue.sessions.disk_use(row.id),
     )
 
 
@@ -75,7 +75,7 @@ def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
     """
     entries = catalogue.checkpoints("", row.id)
     head = catalogue.head(row.id)
-    sizes = m.Sizes(session=catalogue.disk_use(row.id), written=sum(entry.bytes_written for entry in entries))
+    sizes = m.Sizes(session=catalogue.sessions.disk_use(row.id), written=sum(entry.bytes_written for entry in entries))
     return m.Status(
         version=version(DISTRIBUTION),
         session=row.id,
@@ -91,7 +91,7 @@ def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
         head_unsaved=head.unsaved if head is not None else 0,
         checkpoints=len(entries),
         sizes=sizes,
-        directory=str(catalogue.directory(row.id)),
+        directory=str(catalogue.sessions.directory(row.id)),
     )
 
 
@@ -101,6 +101,6 @@ def state_of(catalogue: Catalogue, row: SessionRow) -> m.SessionState:
     Raises:
         StoreError: the catalogue cannot be used.
     """
-    if catalogue.runs(row):
+    if catalogue.sessions.is_running(row):
         return "running" if row.state == "running" else "elsewhere"
     return "killed" if row.ended is None else "ended"

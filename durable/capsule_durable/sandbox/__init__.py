@@ -1,1 +1,1 @@
-"""The front's half of the sandbox: policy, environment, resource limits."""
+"""The front's part of the sandbox: policy, environment variables, resource limits."""

@@ -1,4 +1,4 @@
-"""How much of the machine the cells of a kernel may take, and how much they take."""
+"""Measure how much memory, time and how many processes a worker uses, and compare that with its limits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class LimitViolation(NamedTuple):
     """A limit that is exceeded.
 
     Args:
-        text: in words.
-        setting: the one by which the limit is set.
-        error: what the cell gets, by name.
-        ends_all: whether it does not suffice to end the worker: what it has made does not end with it.
+        text: the message for the user.
+        setting: the setting that sets the limit.
+        error: the exception that the cell gets, by name.
+        ends_all: whether all processes of the sandbox must end, because ending the worker frees too little.
     """
 
     text: str
@@ -36,21 +36,67 @@ class RunningCell(NamedTuple):
 
     Args:
         execution_id: its execution.
-        since: when it began, by ``time.monotonic()``.
+        since: when it began, in seconds of ``time.monotonic()``.
     """
 
     execution_id: str
     since: float
 
 
-class ResourceMonitor:
-    """Looks at what a worker takes, and all that it has started.
+class Usage(NamedTuple):
+    """What a worker and all processes that it has started use. A quantity without limit is not measured, and is 0.
 
     Args:
-        limits: what it may take.
-        pid: the worker's process.
-        scratch: directories in memory of its own.
-        clock: returns seconds, as ``time.monotonic``.
+        memory: bytes of memory, including those of files in memory.
+        memory_of_files: bytes of files in memory.
+        processes: number of processes and threads.
+        cell_time: seconds since the running cell began.
+        cpu_time: seconds of processor time that the running cell has used.
+    """
+
+    memory: int = 0
+    memory_of_files: int = 0
+    processes: int = 0
+    cell_time: float = 0.0
+    cpu_time: float = 0.0
+
+
+def exceeded(limits: Limits, usage: Usage) -> list[LimitViolation]:
+    """Return the limits that are exceeded. Pure.
+
+    Args:
+        limits: the limits.
+        usage: what is used.
+    """
+    found = []
+    if limits.memory is not None and usage.memory > limits.memory:
+        files = usage.memory_of_files
+        of_files = f", {files / 1e9:,.2f} GB of them by temporary files" if files > limits.memory // 10 else ""
+        text = (
+            f"the limit of {limits.memory / 1e9:,.2f} GB of memory is exceeded"
+            f" ({usage.memory / 1e9:,.2f} GB are in use{of_files})"
+        )
+        found.append(LimitViolation(text, "memory_limit", "MemoryError", ends_all=files > limits.memory // 2))
+    if limits.processes is not None and usage.processes > limits.processes:
+        text = f"the limit of {limits.processes:,} processes and threads is exceeded (there are {usage.processes:,})"
+        found.append(LimitViolation(text, "process_limit", "OSError", ends_all=True))
+    if limits.cell_time is not None and usage.cell_time > limits.cell_time:
+        text = f"the limit of {limits.cell_time:g} s for a cell is exceeded"
+        found.append(LimitViolation(text, "execution_timeout", "TimeoutError"))
+    if limits.cpu_time is not None and usage.cpu_time > limits.cpu_time:
+        text = f"the limit of {limits.cpu_time:g} s of processor time for a cell is exceeded"
+        found.append(LimitViolation(text, "cpu_limit", "TimeoutError"))
+    return found
+
+
+class ResourceMonitor:
+    """Measures what a worker and all processes that it has started use.
+
+    Args:
+        limits: the limits.
+        pid: the worker's process id.
+        scratch: directories inside the sandbox that are in memory.
+        clock: returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -61,59 +107,45 @@ class ResourceMonitor:
         self._scratch = [_PROC / str(pid) / "root" / path.lstrip("/") for path in scratch]
         self._clock = clock
         self._cell: RunningCell | None = None
-        self._cpu_before = 0.0
+        #: Seconds of processor time that all processes had used when the running cell began.
+        self._cpu_time_before = 0.0
 
     def violations(self, cell: RunningCell | None) -> list[LimitViolation]:
-        """Return the limits that are exceeded.
+        """Measure, and return the limits that are exceeded.
 
         Args:
-            cell: the cell that runs, if one does.
+            cell: the cell that runs; None if none does.
         """
-        limits, breaches = self._limits, []
+        limits, usage = self._limits, Usage()
         tasks = list(_family(self._pid)) if limits.memory is not None or limits.processes is not None else []
         if limits.memory is not None:
-            in_files = sum(map(_size_of_files, self._scratch))
-            size = memory(tasks, limits.memory, in_files)
-            if size > limits.memory:
-                text = (
-                    f"the limit of {limits.memory / 1e9:,.2f} GB of memory is exceeded"
-                    f" ({size / 1e9:,.2f} GB are in use{_of_which(in_files, limits.memory)})"
-                )
-                breaches.append(
-                    LimitViolation(text, "memory_limit", "MemoryError", ends_all=in_files > limits.memory // 2)
-                )
+            files = sum(map(_size_of_files, self._scratch))
+            usage = usage._replace(memory=memory(tasks, limits.memory, files), memory_of_files=files)
         if limits.processes is not None:
-            count = sum(map(_threads, tasks))
-            if count > limits.processes:
-                text = f"the limit of {limits.processes:,} processes and threads is exceeded (there are {count:,})"
-                breaches.append(LimitViolation(text, "process_limit", "OSError", ends_all=True))
+            usage = usage._replace(processes=sum(map(_threads, tasks)))
         if cell is not None:
-            breaches += self._look_at_times(cell)
+            cell_time = self._clock() - cell.since
+            cpu_time = self._cpu_time(cell, cell_time) if limits.cpu_time is not None else 0.0
+            usage = usage._replace(cell_time=cell_time, cpu_time=cpu_time)
         self._cell = cell
-        return breaches
+        return exceeded(limits, usage)
 
-    def _look_at_times(self, cell: RunningCell) -> Iterator[LimitViolation]:
-        limits = self._limits
-        if limits.cell_time is not None and self._clock() - cell.since > limits.cell_time:
-            text = f"the limit of {limits.cell_time:g} s for a cell is exceeded"
-            yield LimitViolation(text, "execution_timeout", "TimeoutError")
-        if limits.cpu_time is not None:
-            used = sum(map(_cpu_time, _family(self._pid)))
-            if self._cell != cell:
-                # What it has used so far: at its first look a cell runs for a moment only.
-                self._cpu_before = used - min(used, self._clock() - cell.since)
-            if used - self._cpu_before > limits.cpu_time:
-                text = f"the limit of {limits.cpu_time:g} s of processor time for a cell is exceeded"
-                yield LimitViolation(text, "cpu_limit", "TimeoutError")
+    def _cpu_time(self, cell: RunningCell, cell_time: float) -> float:
+        """Return the seconds of processor time that a cell has used."""
+        used = sum(map(_cpu_time, _family(self._pid)))
+        if self._cell != cell:
+            # Assume that one processor was busy since the cell began, which was a moment ago.
+            self._cpu_time_before = used - min(used, cell_time)
+        return used - self._cpu_time_before
 
 
 def memory(pids: Sequence[int], limit: int, in_files: int = 0) -> int:
-    """Return how many bytes processes take.
+    """Return how many bytes of memory processes use.
 
     Args:
         pids: the processes.
-        limit: up to here it need not be exact: what processes share is told apart beyond it only, since that takes
-            longer to find out.
+        limit: a result up to this number of bytes need not be exact. Memory that processes share is counted once only
+            beyond it, because that takes longer to measure.
         in_files: bytes of files in memory, which processes may have mapped.
     """
     resident = sum(_number(pid, "status", "VmRSS:") * 1024 for pid in pids)
@@ -125,7 +157,11 @@ def memory(pids: Sequence[int], limit: int, in_files: int = 0) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and its descendants."""
+    """Return a process and its descendants.
+
+    Args:
+        pid: the process.
+    """
     return list(_family(pid))
 
 
@@ -152,20 +188,16 @@ def _threads(pid: int) -> int:
 
 
 def _cpu_time(pid: int) -> float:
-    """Return the seconds of processors that a process and its ended children have used."""
+    """Return the seconds of processor time that a process and its ended children have used."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        # Its own in user and system mode, then its children's: fields 14 to 17; two are before the parenthesis.
+        # Fields 14 to 17 of proc(5): user and system time of the process, then of its children.
         return sum(map(int, (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[11:15])) / _TICKS
     return 0.0
 
 
 def _size_of_files(directory: Path) -> int:
-    """Return how many bytes the files of a file system take."""
+    """Return how many bytes the files of a file system use."""
     with contextlib.suppress(OSError):
         found = os.statvfs(directory)
         return (found.f_blocks - found.f_bfree) * found.f_frsize
     return 0
-
-
-def _of_which(in_files: int, limit: int) -> str:
-    return f", {in_files / 1e9:,.2f} GB of them by temporary files" if in_files > limit // 10 else ""

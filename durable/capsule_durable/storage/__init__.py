@@ -1,1 +1,1 @@
-"""Basics of all stores: the processes that data belongs to."""
+"""Files, locks and processes: what all stores share."""

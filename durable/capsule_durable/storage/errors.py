@@ -1,4 +1,4 @@
-"""What can be wrong with a file: one class for each thing that a person can do about it."""
+"""Errors of files: one class for each thing that a user can do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class StoreError(CapsuleError):
 
     #: The message.
     text: ClassVar[str] = "cannot use {path}: {reason}"
-    #: Whether the same may succeed later without a change of anything that is ours.
+    #: Whether the same call may succeed later although nothing of Capsule has changed.
     retryable: ClassVar[bool] = False
 
     @classmethod
@@ -24,17 +24,17 @@ class StoreError(CapsuleError):
 
         Args:
             path: the file.
-            reason: what the system says.
+            reason: the error text of the system.
         """
         return cls(cls.text.format(path=path, reason=reason))
 
 
 class StoreDamaged(StoreError):
-    """The file is no SQLite database any more, or parts of it make no sense."""
+    """The file is not an SQLite database any more, or its content is damaged."""
 
     text = (
-        "{path} is damaged ({reason}): repair it with SQLite's `.recover`, or move it away to begin anew, "
-        "without what it keeps; nothing was changed in it"
+        "{path} is damaged ({reason}): repair it with SQLite's `.recover`, or move it away to start with an empty one; "
+        "nothing was changed in it"
     )
 
 
@@ -42,7 +42,7 @@ class StoreTooNew(StoreError):
     """A newer version made the file."""
 
     text = (
-        "{path} was made by a newer version of Capsule ({reason}): get the newer Capsule, "
+        "{path} was made by a newer version of Capsule ({reason}): install that version, "
         "or set CAPSULE_HOME to another directory"
     )
 
@@ -56,24 +56,24 @@ class StoreUnreleased(StoreError):
 class StoreForeign(StoreError):
     """The file is a database of another program."""
 
-    text = "{path} is somebody else's database ({reason}): move it away, or set CAPSULE_HOME to another directory"
+    text = "{path} belongs to another program ({reason}): move it away, or set CAPSULE_HOME to another directory"
 
 
 class StoreReadOnly(StoreError):
     """The file or its directory cannot be written."""
 
-    text = "{path} cannot be written ({reason}): see to its permissions, or set CAPSULE_HOME"
+    text = "{path} cannot be written ({reason}): correct its permissions, or set CAPSULE_HOME"
 
 
 class StoreFull(StoreError):
     """The disk is full."""
 
-    text = "no room for {path} ({reason}): free some of the disk; nothing that is kept is lost"
+    text = "no space left for {path} ({reason}): free disk space; nothing that is stored is lost"
     retryable = True
 
 
 class StoreNotLockable(StoreError):
-    """The file system cannot lock files or share memory between processes, so several could spoil the file."""
+    """The file system cannot lock files or share memory, so several processes would damage the file."""
 
     text = (
         "{path} is on a file system where processes cannot share it ({reason}): "
@@ -89,12 +89,12 @@ class StoreBusy(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The disk, or the system below it, reports an error."""
+    """The disk or the operating system reports an error."""
 
-    text = "the disk failed at {path} ({reason}): see to the disk and the room on it"
+    text = "the disk failed at {path} ({reason}): check the disk and its free space"
 
 
-#: SQLite's extended codes for locks and shared memory that the file system refuses.
+#: SQLite's extended codes for locks and shared memory that the file system refused.
 _LOCKING = {
     sqlite3.SQLITE_IOERR_LOCK,
     sqlite3.SQLITE_IOERR_UNLOCK,
@@ -132,16 +132,16 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 
 
 def explain(error: sqlite3.Error | OSError, path: Path) -> StoreError:
-    """Return our error for one of SQLite's or of the system's.
+    """Return our error for an error of SQLite or of the system.
 
     Args:
-        error: what was raised.
-        path: the file.
+        error: the error.
+        path: the file that was used.
     """
     if isinstance(error, OSError):
         where, reason = Path(error.filename or path), error.strerror or str(error)
         known = _BY_ERRNO.get(error.errno or 0)
-        return known.at(where, reason) if known else StoreError.at(where, f"{reason}; see to its disk and permissions")
+        return known.at(where, reason) if known else StoreError.at(where, f"{reason}; check its disk and permissions")
     code = getattr(error, "sqlite_errorcode", 0)
     kind = StoreNotLockable if code in _LOCKING else _BY_SQLITE_CODE.get(code & 0xFF, StoreError)
     return kind.at(path, str(error))

@@ -1,4 +1,4 @@
-"""Which kernel this is: the same one again after a death, and never one that another process is."""
+"""Lock the name of a kernel: the same name after a restart, and never one that another process uses."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ from capsule_durable.config.paths import ensure
 
 logger = logging.getLogger(__name__)
 
-#: The file whose bytes are locked, one for each kernel that runs; it holds nothing.
+#: The file whose bytes are locked, one for each kernel that runs. It is empty.
 FILE = "kernels.lock"
-#: Seconds that a process which was just killed may take to be gone.
+#: Seconds to wait for a process that was just killed.
 TIMEOUT = 1.0
+#: Seconds between two attempts.
+POLL_INTERVAL = 0.02
 
 
 def lock_name(home: Path, name: str) -> str:
-    """Return the name under which this process may go on with a kernel's sessions, runs and cells.
+    """Return the name under which this process may continue a kernel's sessions, runs and cells.
 
-    It is ``name``, unless a process that lives goes by it: connection files in two folders may be called the same, and
-    so may those of two containers that share a home. The claim ends with this process. Call it once.
+    It is ``name``, or ``name`` with a number if another process that runs has locked it: connection files in two
+    directories may have the same name, and so may those of two containers that share a home. The lock is held until
+    this process ends. Call it once.
 
     Args:
-        home: the directory for data. Where it cannot be written there is nothing to share, and nothing is claimed.
-        name: the kernel's, from its connection file.
+        home: the directory for data. If it cannot be written it is not shared either, and nothing is locked.
+        name: the kernel's name, from its connection file.
     """
     try:
-        # Closed by the system, when the process ends: closing it ends the claim.
+        # The system closes it when the process ends. Closing it releases the lock.
         fd = os.open(ensure(home) / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        logger.debug("no claim on %s: %s", name, error)
+        logger.debug("cannot lock the name %s: %s", name, error)
         return name
     deadline = time.monotonic() + TIMEOUT
     for number in itertools.count(1):
-        claimed = name if number == 1 else f"{name}-{number}"
-        place = int(ids.slug(claimed), 16) >> 1
+        candidate = name if number == 1 else f"{name}-{number}"
+        offset = int(ids.slug(candidate), 16) >> 1
         while True:
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
             except (BlockingIOError, PermissionError):
                 if time.monotonic() >= deadline:
                     break
-                time.sleep(0.02)
+                time.sleep(POLL_INTERVAL)
             except OSError as error:
-                logger.debug("no claim on %s: %s", name, error)
+                logger.debug("cannot lock the name %s: %s", name, error)
                 return name
             else:
                 if number > 1:
-                    logger.warning("a kernel that runs is called %s already; this one is %s", name, claimed)
-                return claimed
+                    logger.warning("another running kernel has the name %s; this one is %s", name, candidate)
+                return candidate
     raise AssertionError("unreachable")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-#: What is known of a process.
+#: The state of a process, as far as it is known.
 type ProcessState = Literal["running", "ended", "unknown"]
-#: What is known of the locks of a process that another process tried to acquire; ``free``: it acquired all of them.
+#: The state of a process's locks after another process tried to acquire them; ``free``: it acquired all of them.
 type LockState = Literal["free", "held", "unsupported"]
 #: What another process wants to do with the data of a process: offer or restore its variables, remove its files, or
 #: take over its engine lease or run.

@@ -1,7 +1,7 @@
-"""Files of checkpoints.
+"""Read and remove files in a directory that cells can write to.
 
-A session's directories are written by its worker, and so cells may put anything there: links to other people's files,
-pipes that nobody writes to. Hence ``Folder``.
+The worker writes a session's directories, so cells may put anything there: links to files of other users, or pipes that
+no process writes to.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import BinaryIO, Self
 
 
 class SafeDirectory:
-    """A directory of a session's, and the files in it: regular ones, by name. Use it as a context manager.
+    """The regular files of one directory, by name. Use it as a context manager.
 
-    It is held by a descriptor, so that it stays the same one, and no link is followed, neither to a directory nor to a
-    file. One that is not there, or is none, is empty.
+    A descriptor holds the directory, so that it stays the same one. Symbolic links are not followed, neither to a
+    directory nor to a file. A path that does not exist, or is not a directory, counts as an empty directory.
 
     Args:
         path: the directory.
@@ -41,7 +41,11 @@ class SafeDirectory:
             self._fd = None
 
     def names(self, *suffixes: str) -> list[str]:
-        """Return the names of the files that end in one of some suffixes, in order."""
+        """Return the sorted names of the files that end in one of the suffixes.
+
+        Args:
+            suffixes: ends of names; "" for all files.
+        """
         if self._fd is None:
             return []
         with os.scandir(self._fd) as entries:
@@ -50,7 +54,11 @@ class SafeDirectory:
             )
 
     def sizes(self, *suffixes: str) -> dict[str, int]:
-        """Return these files' sizes in bytes, without those that another process has removed."""
+        """Return the sizes in bytes of the files that end in one of the suffixes, by name.
+
+        Args:
+            suffixes: as for ``names``.
+        """
         found = {}
         for name in self.names(*suffixes):
             with contextlib.suppress(FileNotFoundError):
@@ -59,54 +67,85 @@ class SafeDirectory:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """Open a file for reading. Raises OSError; FileNotFoundError also for what is no file."""
-        # Without a wait: a pipe would have us wait for somebody to write to it.
+        """Open a file for reading.
+
+        Args:
+            name: the file.
+
+        Raises:
+            FileNotFoundError: it does not exist, or is not a regular file.
+            OSError: it cannot be opened.
+        """
+        # O_NONBLOCK: opening a pipe would otherwise wait for a process that writes to it.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=self._there(name)), "rb") as file:
+        with os.fdopen(os.open(name, flags, dir_fd=self._fd_for(name)), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FileNotFoundError(errno.ENOENT, "it is no file", name)
+                raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
             yield file
 
     def has(self, name: str) -> bool:
-        """Return whether there is something of that name."""
+        """Return whether the directory has an entry of this name.
+
+        Args:
+            name: the entry.
+        """
         try:
-            os.stat(name, dir_fd=self._there(name), follow_symlinks=False)
+            os.stat(name, dir_fd=self._fd_for(name), follow_symlinks=False)
         except FileNotFoundError:
             return False
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists.
+
+        Args:
+            name: the file.
+        """
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._there(name))
+            os.unlink(name, dir_fd=self._fd_for(name))
 
     def rename(self, name: str, new: str) -> None:
-        """Rename a file. Raises OSError."""
-        os.rename(name, new, src_dir_fd=self._there(name), dst_dir_fd=self._fd)
+        """Rename a file.
+
+        Args:
+            name: the file.
+            new: its new name.
+
+        Raises:
+            OSError: the file cannot be renamed.
+        """
+        os.rename(name, new, src_dir_fd=self._fd_for(name), dst_dir_fd=self._fd)
 
     def sync(self, name: str | None = None) -> None:
-        """Bring a file's content, or the names, to the disk. Raises OSError."""
+        """Write a file's content to disk, or the entries of the directory.
+
+        Args:
+            name: the file; None for the directory.
+
+        Raises:
+            OSError: the disk reports an error, or the file does not exist.
+        """
         if name is None:
-            os.fsync(self._there(self.path.name))
+            os.fsync(self._fd_for(self.path.name))
             return
         with self.open(name) as file:
             os.fsync(file.fileno())
 
     def link(self, other: SafeDirectory, name: str) -> None:
-        """Give a file that never changes a second name, so that either can be removed; where that cannot be, copy it.
+        """Link a file of another directory into this one, or copy it where the file system cannot link it.
 
-        One that is here stays.
+        The file must never change. If this directory has a file of this name, nothing happens.
 
         Args:
-            other: where it is.
-            name: its name, here and there.
+            other: the directory that has the file.
+            name: its name, in both directories.
 
         Raises:
-            OSError: there is no such file, or none can be made here.
+            OSError: the file does not exist, or cannot be created here.
         """
         with other.open(name) as file:
             try:
-                os.link(name, name, src_dir_fd=other._fd, dst_dir_fd=self._there(name), follow_symlinks=False)
+                os.link(name, name, src_dir_fd=other._fd, dst_dir_fd=self._fd_for(name), follow_symlinks=False)
             except FileExistsError:
                 return
             except OSError:  # a file system without hard links, or too many of them
@@ -126,22 +165,7 @@ class SafeDirectory:
             self.remove(draft)
             raise
 
-    def _there(self, name: str) -> int:
+    def _fd_for(self, name: str) -> int:
         if self._fd is None or "/" in name:
-            raise FileNotFoundError(errno.ENOENT, "there is no such file", str(self.path / name))
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(self.path / name))
         return self._fd
-
-
-def is_from(name: str, newest: int) -> bool:
-    """Return whether a file, by its name, belongs to a checkpoint that is no newer than number ``newest``."""
-    digits = name.partition("-")[0]
-    return digits.isascii() and digits.isdigit() and int(digits) <= newest
-
-
-def sync(path: Path) -> None:
-    """Bring a file's content, or a directory's entries, to the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

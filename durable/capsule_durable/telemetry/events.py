@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Union, get_args
 
 
@@ -225,6 +226,10 @@ class VariablesRestored(BaseEvent):
 
     checkpoint_id: str
     failed: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Protect the names from changes by observers."""
+        object.__setattr__(self, "failed", MappingProxyType(dict(self.failed)))
 
 
 # -- limits and stores -----------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class ChannelEnds(NamedTuple):
         sock = socket.socketpair()
         for end in sock:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SIZE)
-        journal = os.memfd_create("capsule-journal")
+        journal = os.memfd_create("capsule-output")
         os.ftruncate(journal, JOURNAL_SIZE)
         standby = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         crash = os.memfd_create("capsule-crash")
@@ -112,7 +112,7 @@ class ChannelEnds(NamedTuple):
 
     @property
     def worker_ends(self) -> list[int]:
-        """The worker's ends, in the order in which it gets them (``capsule_worker.process.forkserver.HANDED``)."""
+        """The worker's ends, in the order in which it gets them (``capsule_worker.process.forkserver.PASSED_FDS``)."""
         return [
             self.sock[1].fileno(),
             *self.stdout,

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from capsule_durable.errors import CapsuleError
-from capsule_durable.sandbox.policy import layer as told_of
+from capsule_durable.sandbox.policy import reported_layer
 from capsule_durable.workers.channels import Process
 from capsule_durable.workers.launcher import Forkserver
 
@@ -124,10 +124,10 @@ class ForkserverEvents:
         match json.loads(data):
             case {"started": str(process_tag), "pid": int(inner)}:
                 self._begin(process_tag, fds[0], inner)
-            case {"warden": int(inner)}:
+            case {"forkserver": int(inner)}:
                 self._forkserver.fd = Process.from_record(fds[0], inner, self._forkserver.process.pid).fd
             case {"layer": str(name), "why": str(why)}:
-                self._forkserver.layers.append(told_of(name, why))
+                self._forkserver.layers.append(reported_layer(name, why))
             case {"refused": str(process_tag), "reason": reason}:
                 self._future(process_tag).set_exception(NotStarted(1, str(reason)))
             case {"ended": int(inner), "status": int(status), "peak": int(peak)}:

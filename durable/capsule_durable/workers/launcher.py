@@ -31,6 +31,10 @@ PROCESS_TAG = "CAPSULE_PROCESS_TAG"
 HIDDEN_ENVIRONMENT, PROFILE = "CAPSULE_HIDDEN_ENVIRONMENT", "CAPSULE_ISOLATION"
 
 
+class LaunchRefused(OSError):
+    """No worker may be started, because the configuration is wrong. The message says what to correct."""
+
+
 class Forkserver:
     """The parent process of the workers; see ``capsule_worker.process.forkserver``.
 
@@ -73,6 +77,7 @@ class Launcher:
         pass_environment: variables that cells get besides the default ones, as names and patterns.
         limits: what a worker and all processes that it starts may use.
         variables: environment variables that only workers get.
+        refusal: why no worker may be started; empty if workers may.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Launcher:
         pass_environment: Sequence[str] = (),
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
+        refusal: str = "",
     ) -> None:
         self.python = python
         self.drain_timeout = drain_timeout
@@ -92,6 +98,7 @@ class Launcher:
         self.pass_environment = pass_environment
         self.limits = limits or Limits()
         self.variables = variables or {}
+        self._refusal = refusal
         #: The start of the process tag of every worker of this front.
         self.front_tag = os.urandom(16).hex()
         self._count = 0
@@ -101,13 +108,16 @@ class Launcher:
         """Start a worker, in a session of its own. Call it from the main thread.
 
         Raises:
+            LaunchRefused: the launcher was made to refuse.
             OSError: the interpreter cannot be started; ``SandboxRefused`` if the sandbox cannot be applied.
         """
+        if self._refusal:
+            raise LaunchRefused(self._refusal)
         forkserver = self._get_forkserver()
         process_tag = self._next_process_tag()
         ends = ChannelEnds.make()
-        limits = self.limits.enforced_by_system(apart=bool(self.sandbox.prefix))
-        request = {"cookie": process_tag, "drain_timeout": self.drain_timeout, "limits": limits}
+        limits = self.limits.enforced_by_system(has_user_namespace=bool(self.sandbox.prefix))
+        request = {"process_tag": process_tag, "drain_timeout": self.drain_timeout, "limits": limits}
         try:
             socket.send_fds(forkserver.control, [json.dumps(request).encode()], ends.worker_ends)
         except OSError:
@@ -179,7 +189,7 @@ class Launcher:
         self.close()
         self.sandbox.check()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        output = os.memfd_create("capsule-warden")
+        output = os.memfd_create("capsule-forkserver")
         fd = theirs.fileno()
         process_tag = f"{self.front_tag}."
         command = [
@@ -187,11 +197,11 @@ class Launcher:
             self.python,
             "-m",
             "capsule_worker",
-            f"--warden={fd}",
-            f"--cookie={process_tag}",
+            f"--control={fd}",
+            f"--process-tag={process_tag}",
         ]
         if self.sandbox.confinement is not None:
-            command.append(f"--confine={self.sandbox.confinement}")
+            command.append(f"--confinement={self.sandbox.confinement}")
         try:
             process = subprocess.Popen(  # noqa: S603  # the interpreter that the user chose
                 command,

@@ -59,7 +59,7 @@ class WorkerDeath:
     Args:
         exit: how it ended.
         reason: why, for the user.
-        recovery: the result for the variables, for the user, in whole sentences.
+        recovery: what is restored and what is lost, for the user, in whole sentences.
         execution_id: the execution that it ran, if it ran any.
     """
 

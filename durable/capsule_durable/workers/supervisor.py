@@ -16,7 +16,7 @@ from capsule_durable.messaging.session import Session
 from capsule_durable.telemetry.bus import EventBus
 from capsule_durable.telemetry.events import StandbyTookOver, WorkerExited
 from capsule_durable.workers.channels import WorkerHandle
-from capsule_durable.workers.launcher import Launcher
+from capsule_durable.workers.launcher import Launcher, LaunchRefused
 from capsule_durable.workers.lifecycle import WORKER
 from capsule_durable.workers.process import AttachedWorker, Exit, WorkerDeath
 from capsule_durable.workers.setup import WorkerSetup
@@ -47,7 +47,7 @@ class WorkerSupervisor:
         session: reads from one worker after the other.
         launcher: starts them.
         setup: prepares each of them.
-        recovery: recovers the variables of a worker that died.
+        recovery: determines the variables of the next worker.
         capabilities: show the output of an unresponsive worker.
         notices: tells the user about a worker that died while it ran no cell.
         bus: gets ``WorkerExited`` and ``StandbyTookOver``.
@@ -172,7 +172,8 @@ class WorkerSupervisor:
             try:
                 worker = await self._next(handle)
             except OSError as error:
-                await self._give_up(f"{self._launcher.python} cannot be started: {error}")
+                is_refused = isinstance(error, LaunchRefused)
+                await self._give_up(str(error) if is_refused else f"{self._launcher.python} cannot be started: {error}")
                 continue
             finally:
                 handle = None

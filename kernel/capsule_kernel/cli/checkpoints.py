@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capsule_durable.errors import CapsuleError
-from capsule_kernel.console.terminal import note, plain, print_json, print_table
+from capsule_kernel.cli.config import home
+from capsule_kernel.console.json_output import AsJson, print_json
+from capsule_kernel.console.terminal import note, plain, print_table
 
 if TYPE_CHECKING:
     from capsule_durable.checkpoints.catalogue import Catalogue
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 # As in `cli`, every command imports what it needs.
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfSession = Annotated[
     str | None, typer.Option(metavar="SESSION", help="Only of this session: its id, or its notebook.")
 ]
@@ -192,7 +193,7 @@ def gc(as_json: AsJson = False) -> None:
 
     from capsule_durable.checkpoints.removal import Collection, collect_all
     from capsule_durable.checkpoints.retention import Retention
-    from capsule_durable.config.settings import load
+    from capsule_durable.config.sources import load
 
     settings, _ = load(os.environ, {}, Path.cwd())
     policy = Retention(
@@ -226,36 +227,29 @@ def open_catalogue() -> Iterator[Catalogue | None]:
     from capsule_durable.checkpoints.catalogue import FILE_NAME, Catalogue
     from capsule_durable.storage.errors import StoreError
 
-    home = _home()
-    if not (home / FILE_NAME).exists():
+    directory = home()
+    if not (directory / FILE_NAME).exists():
         yield None
         return
-    with Catalogue(home) as catalogue:
+    with Catalogue(directory) as catalogue:
         # A kernel that was killed could not list its last checkpoints. What is listed can be shown in any case.
         try:
-            catalogue.import_all()
+            catalogue.incoming.import_all()
         except StoreError as error:
             note(str(error))
         yield catalogue
 
 
-def _home() -> Path:
-    from capsule_durable.config.settings import load
-
-    settings, _ = load(os.environ, {}, Path.cwd())
-    return Path(settings.home)
-
-
 def _existing(catalogue: Catalogue | None) -> Catalogue:
     if catalogue is None:
-        raise CapsuleError(f"there are no checkpoints in {_home()}; CAPSULE_HOME, or the setting `home`, names another")
+        raise CapsuleError(f"there are no checkpoints in {home()}; CAPSULE_HOME, or the setting `home`, names another")
     return catalogue
 
 
 def _session(catalogue: Catalogue, reference: str) -> SessionRow:
     from capsule_durable.checkpoints.models import resolve_session
 
-    return resolve_session(reference, catalogue.sessions())
+    return resolve_session(reference, catalogue.sessions.all())
 
 
 def print_answer(answer: Shown, as_json: bool) -> None:
@@ -318,13 +312,17 @@ def running_kernel(reference: str | None) -> tuple[Path, Callable[[], bool]]:
     from capsule_kernel.cli.kernel_client import connection_file_of
 
     with open_catalogue() as catalogue:
-        known = catalogue.sessions() if catalogue else []
+        known = catalogue.sessions.all() if catalogue else []
         if catalogue is not None and reference is not None:
             meant = _session(catalogue, reference)
             # Its notebook may have been opened again.
             again = [one for one in known if meant.notebook and one.notebook == meant.notebook]
             known = [meant] if meant.state == "running" else [meant, *again]
-        elsewhere = [one for one in known if one.state == "unknown" and catalogue is not None and catalogue.runs(one)]
+        elsewhere = [
+            one
+            for one in known
+            if one.state == "unknown" and catalogue is not None and catalogue.sessions.is_running(one)
+        ]
     # In this place, the pid of a process in another one belongs to another process or to none.
     files = {one.id: connection_file_of(one.pid) for one in known if one.state == "running"}
     running = [one for one in known if files.get(one.id)]

@@ -1,4 +1,4 @@
-"""Examines an installation: what is there, what is wrong, and the command that mends it."""
+"""Checks an installation, and names the command that fixes each problem."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from typing import IO, Any, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from capsule_durable.config.settings import ConfigurationError, load
+from capsule_durable.config.sources import DEFAULT, ConfigurationError, load, read
 from capsule_durable.sandbox import policy
+from capsule_durable.sandbox.setup import detect
 from capsule_durable.workers import interpreter
 from capsule_kernel import __version__
 from capsule_kernel.cli import kernelspec
 from capsule_kernel.cli.kernelspec import Kernelspec
 
-#: How long a kernel may take to start, and again to answer, in seconds.
+#: Seconds that a kernel may take to start, and again to answer.
 TIMEOUT = 60.0
 
 _COMPANIONS = ("ipykernel", "jupyter-client", "pyzmq", "resonate-sdk")
@@ -33,7 +34,14 @@ _COMPANIONS = ("ipykernel", "jupyter-client", "pyzmq", "resonate-sdk")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found, and what mends it if it is not well."""
+    """The result of one check.
+
+    Args:
+        check: names the check.
+        status: the result.
+        detail: what was found.
+        fix: the command or the change that fixes it; empty if there is nothing to fix, or no known fix.
+    """
 
     check: str
     status: Literal["ok", "warning", "problem"]
@@ -41,16 +49,17 @@ class Finding:
     fix: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Return it as plain data."""
+        """Return the finding in its JSON form."""
         return asdict(self)
 
 
 def examine(timeout: float = TIMEOUT, start: Callable[[str, float], str] | None = None) -> Iterator[Finding]:
-    """Yield what every check finds, as soon as it is known.
+    """Yield the findings of all checks, each as soon as it is known.
 
     Args:
-        timeout: how long each kernel may take to start, and again to answer, in seconds.
-        start: runs ``1+1`` in the kernel of a name and returns the answer; by default it really does.
+        timeout: seconds that each kernel may take to start, and again to answer.
+        start: takes the name of a kernelspec and the timeout, runs ``1+1`` in its kernel and returns the answer;
+            ``run_kernel`` by default.
     """
     yield versions()
     yield configuration()
@@ -71,33 +80,35 @@ def examine(timeout: float = TIMEOUT, start: Callable[[str, float], str] | None 
 
 
 def versions() -> Finding:
-    """Compare the versions of the two distributions, and name those of what they stand on."""
+    """Check that the versions of the two distributions match, and name the versions of their main dependencies."""
     found = {name: _version(name) for name in ("capsule-kernel", "capsule-worker", *_COMPANIONS)}
     detail = f"Python {platform.python_version()}, " + ", ".join(f"{n} {v or 'missing'}" for n, v in found.items())
     wrong = [name for name, version in found.items() if version is None]
     if found["capsule-worker"] != __version__ or wrong:
         # The front reads the protocol from the worker's distribution in its own environment.
-        mend = f"{shlex.quote(sys.executable)} -m pip install capsule-kernel=={__version__}"
-        return Finding("versions", "problem", detail, mend)
+        fix = f"{shlex.quote(sys.executable)} -m pip install capsule-kernel=={__version__}"
+        return Finding("versions", "problem", detail, fix)
     return Finding("versions", "ok", detail)
 
 
 def configuration() -> Finding:
     """Read the configuration as a kernel started here would."""
-    try:
-        _, origins = load(os.environ, {}, Path.cwd())
-    except ConfigurationError as error:
-        return Finding("configuration", "problem", str(error), "correct that value; capsule config shows all")
-    changed = [f"{name} ({origin})" for name, origin in origins.items() if origin != "default"]
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
+        said = "\n".join([found.problem, *found.warnings])
+        return Finding("configuration", "problem", said, "correct that value; capsule config shows all")
+    if found.warnings:
+        return Finding("configuration", "warning", "\n".join(found.warnings), "correct the name, or remove the setting")
+    changed = [f"{name} ({origin})" for name, origin in found.origins.items() if origin != DEFAULT]
     return Finding("configuration", "ok", ", ".join(changed) or "all defaults")
 
 
 def isolation() -> Iterator[Finding]:
     """Find out which layers of the isolation that is asked for hold here."""
-    try:
-        settings, _ = load(os.environ, {}, Path.cwd())
-    except ConfigurationError:
+    found = read(os.environ, {}, Path.cwd())
+    if found.problem:
         return  # said already
+    settings = found.settings
     where = policy.sandbox_paths(
         Path(jupyter_runtime_dir()) / "kernel.json",
         Path(settings.home),
@@ -108,33 +119,37 @@ def isolation() -> Iterator[Finding]:
         settings.profile,
         settings.python,
     )
-    plan = policy.plan(settings.profile, where)
+    plan = detect(settings.profile, where)
     if plan.confinement is None:
         yield Finding("isolation", "ok", plan.summary())
         return
-    for layer in (*plan.layers, *_given_up(plan, settings.python)):
-        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'holds'}"
+    for layer in (*plan.layers, *_self_sandboxing(plan, settings.python)):
+        check, detail = f"isolation: {layer.name}", f"profile {plan.profile}: {layer.why or 'active'}"
         # In this one nothing runs without all of them.
         missing: Literal["problem", "warning"] = "problem" if plan.profile == "restricted" else "warning"
-        yield Finding(check, "ok" if layer.enforced else missing, detail, layer.fix)
+        yield Finding(check, "ok" if layer.is_active else missing, detail, layer.fix)
 
 
-def _given_up(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
-    """Find out what a warden can give up, in a process that ends at once."""
+def _self_sandboxing(plan: policy.Sandbox, python: str) -> list[policy.Layer]:
+    """Return the layers that a forkserver can apply to itself, tested in a process that ends at once."""
     assert plan.confinement is not None
     command = [*plan.prefix, python, "-m", "capsule_worker.isolation.self_sandboxing", plan.confinement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
-        return [policy.Layer("system calls", enforced=False, why=said)]
+        return [policy.Layer("system calls", said)]
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [policy.layer(each["layer"], each["why"]) for each in told]
+    return [policy.reported_layer(each["layer"], each["why"]) for each in told]
 
 
 def runtime_directory(directory: Path) -> Finding:
-    """Find out whether Jupyter can write its connection files."""
-    # Jupyter makes it when it is missing: then what counts is the directory that it will be made in.
+    """Check that Jupyter can write its connection files.
+
+    Args:
+        directory: where Jupyter writes them.
+    """
+    # Jupyter creates a missing directory: then its nearest existing parent must be writable.
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -144,23 +159,32 @@ def runtime_directory(directory: Path) -> Finding:
             "runtime directory",
             "problem",
             f"{directory} cannot be written: {error.strerror}",
-            "give yourself the right to write there, or set JUPYTER_RUNTIME_DIR to a directory of yours",
+            "make it writable, or set JUPYTER_RUNTIME_DIR to a writable directory",
         )
     return Finding("runtime directory", "ok", str(directory))
 
 
 def hidden(spec: Kernelspec, seen: Path | None) -> Finding:
-    """Tell of a kernelspec that another one of the same name hides."""
+    """Report a kernelspec that another one of the same name hides.
+
+    Args:
+        spec: the hidden kernelspec.
+        seen: the directory of the other one.
+    """
     return Finding(
         f"kernelspec {spec.name}",
         "warning",
         f"{spec.directory} is hidden by {seen}",
-        f"capsule uninstall {spec.name}, then install the one that you want",
+        f"capsule uninstall {spec.name}, then capsule install again",
     )
 
 
 def environment(spec: Kernelspec) -> Finding:
-    """Find out whether both interpreters of a kernelspec are there, and cells can run in the one that is for them."""
+    """Check that both interpreters of a kernelspec exist, and that cells can run in the worker's.
+
+    Args:
+        spec: the kernelspec.
+    """
     check = f"kernelspec {spec.name}"
     try:
         interpreter.locate(spec.front)
@@ -183,7 +207,13 @@ def environment(spec: Kernelspec) -> Finding:
 
 
 def round_trip(spec: Kernelspec, timeout: float, start: Callable[[str, float], str]) -> Finding:
-    """Start the kernel and have it calculate."""
+    """Start a kernel, and check its answer to ``1+1``.
+
+    Args:
+        spec: the kernelspec.
+        timeout: seconds that the kernel may take to start, and again to answer.
+        start: as in ``examine``.
+    """
     check = f"kernel {spec.name}"
     began = time.monotonic()
     try:
@@ -196,14 +226,14 @@ def round_trip(spec: Kernelspec, timeout: float, start: Callable[[str, float], s
 
 
 def run_kernel(name: str, timeout: float) -> str:
-    """Start a kernel as Jupyter does, return what ``1+1`` gives in it, and end it.
+    """Start a kernel like Jupyter, return its answer to ``1+1``, and end it.
 
     Args:
-        name: of the kernelspec.
-        timeout: how long it may take to start, and again to answer, in seconds.
+        name: name of the kernelspec.
+        timeout: seconds that the kernel may take to start, and again to answer.
 
     Raises:
-        RuntimeError: it did not start or answer; the message ends with what it wrote last.
+        RuntimeError: it did not start or answer; the message ends with the last line of its log.
     """
     with tempfile.TemporaryFile() as log:
         try:
@@ -240,7 +270,7 @@ def _calculate(name: str, timeout: float, log: IO[bytes]) -> str:
         finally:
             client.stop_channels()
     finally:
-        # In order first, so that the front ends its workers; by force when it does not.
+        # In order first, so that the front ends its workers; by force if it does not end.
         manager.shutdown_kernel()
     return "\n".join(results)
 
@@ -258,7 +288,7 @@ def _reinstall(spec: Kernelspec, python: str | None) -> str:
 def _configured_python(spec: Kernelspec) -> str:
     settings, origins = load(os.environ, {}, Path.cwd())
     # The default is the front's own, which need not be the interpreter of this command.
-    return spec.front if origins["python"] == "default" else settings.python
+    return spec.front if origins["python"] == DEFAULT else settings.python
 
 
 def _version(distribution: str) -> str | None:

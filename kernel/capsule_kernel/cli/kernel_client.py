@@ -1,4 +1,4 @@
-"""A client of a kernel that runs: finds it, asks it for something, and hands back what it says."""
+"""A client of running kernels: finds a kernel, sends it a request or a command, and returns the answer."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ from capsule_durable.errors import CapsuleError
 from capsule_kernel.console.render import JSON_MIME
 from capsule_kernel.jupyter.connection_file import place
 
-#: Seconds until a kernel must have greeted; it does so also while a cell runs.
+#: Seconds within which a kernel must report that it is ready; it does so while a cell runs, too.
 GREETING = 30.0
-#: Seconds after which it is said that the kernel is busy.
+#: Seconds after which a person is told that the kernel is busy.
 TIMEOUT = 2.0
-#: Seconds until it must have answered what it answers at once.
+#: Seconds within which a kernel must reply on its control channel.
 REPLY = 10.0
 _POLL_INTERVAL = 0.2
 
 
 class KernelUnreachable(CapsuleError):
-    """No kernel can be spoken with. The message says what to do."""
+    """The kernel cannot be reached. The message says what to do."""
 
 
 @dataclass
 class Answer:
-    """What a kernel said about a command."""
+    """The answer of a kernel to a command."""
 
-    #: What it showed, as text.
+    #: Its outputs, as text.
     texts: list[str] = field(default_factory=list)
-    #: What it showed, for programs.
+    #: Its output in JSON form.
     data: Any = None
-    #: Why it did not carry the command out.
+    #: Why the command failed; None if it has succeeded.
     error: str | None = None
 
 
 def connection_file_of(pid: int) -> Path | None:
-    """Return the connection file of the kernel whose front is process ``pid``; None where that is no such process."""
+    """Return the connection file of a running kernel; None if the process is not a kernel of Capsule.
+
+    Args:
+        pid: the process id of its front, in the namespace of this process.
+    """
     process = Path(f"/proc/{pid}")
     try:
         arguments = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
@@ -67,29 +71,30 @@ def connection_file_of(pid: int) -> Path | None:
 
 
 def existing(name: str) -> Path:
-    """Return the connection file that a person means: its path, or its name, or a part of it, where Jupyter keeps them.
+    """Return the connection file that a person names.
+
+    Args:
+        name: a path, or the name or a part of the name of a file in Jupyter's runtime directory.
 
     Raises:
-        KernelUnreachable: there is none.
+        KernelUnreachable: no such file exists.
     """
     try:
         return Path(find_connection_file(name))
     except OSError as error:
-        raise KernelUnreachable(
-            f"there is no connection file {name!r}; `capsule status` lists the kernels that run"
-        ) from error
+        raise KernelUnreachable(f'No connection file "{name}". To list running kernels: capsule status') from error
 
 
 def request(connection_file: Path, kind: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Make a request on a kernel's control channel, which it serves while a cell runs; return the reply's content.
+    """Send a request on a kernel's control channel, which is served while a cell runs; return the reply's content.
 
     Args:
-        connection_file: the kernel's.
-        kind: the message's type.
-        content: the message's content.
+        connection_file: the kernel's connection file.
+        kind: the message type.
+        content: the message content.
 
     Raises:
-        KernelUnreachable: it does not answer.
+        KernelUnreachable: the kernel does not reply within 10 seconds.
     """
     with _client(connection_file) as client:
         message = client.session.msg(kind, content)
@@ -101,37 +106,37 @@ def request(connection_file: Path, kind: str, content: dict[str, Any]) -> dict[s
                 if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
                     return dict(reply["content"])
         except queue.Empty:
-            raise KernelUnreachable(f"the kernel of {connection_file} does not answer") from None
+            raise KernelUnreachable(f"The kernel of {connection_file} does not answer.") from None
 
 
 def carry_out(
     connection_file: Path, words: Sequence[str], tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Answer:
-    """Have a kernel carry out ``%capsule`` with some words. A kernel that is busy is waited for.
+    """Run ``%capsule`` with some arguments in a kernel, after the cells that were sent to it before.
 
     Args:
-        connection_file: the kernel's.
-        words: what follows ``%capsule``.
+        connection_file: the kernel's connection file.
+        words: the arguments of ``%capsule``.
         tell: shows a line to the person who waits.
-        runs: says whether the kernel is still there.
+        runs: returns whether the kernel is still running.
 
     Raises:
-        KernelUnreachable: it does not answer, or ends before it does.
+        KernelUnreachable: the kernel does not answer, or ends first.
     """
     with _client(connection_file) as client:
         try:
             client.wait_for_ready(timeout=GREETING)
-            # What runs behind it is other people's, and must not be given up if this fails.
+            # Cells that other clients have sent must run, even if this command fails.
             sent = client.execute(
                 f"{COMMAND} {shlex.join(words)}", store_history=False, allow_stdin=False, stop_on_error=False
             )
             try:
                 return _answer(client, sent, tell, runs)
             except KeyboardInterrupt:
-                tell("not waiting any more; the kernel does it all the same, after the cells that were sent before")
+                tell("stopped waiting; the kernel still runs the command after the cells that were sent before it")
                 raise
         except (RuntimeError, queue.Empty) as error:
-            raise KernelUnreachable(f"the kernel of {connection_file} does not answer: {error}") from error
+            raise KernelUnreachable(f"The kernel of {connection_file} does not answer: {error}") from error
 
 
 @contextlib.contextmanager
@@ -140,7 +145,7 @@ def _client(connection_file: Path) -> Iterator[BlockingKernelClient]:
     try:
         client.load_connection_file()
     except (OSError, ValueError) as error:
-        raise KernelUnreachable(f"{connection_file} is no connection file: {error}") from error
+        raise KernelUnreachable(f"{connection_file} is not a connection file: {error}") from error
     client.start_channels()
     try:
         yield client
@@ -152,18 +157,18 @@ def _answer(
     client: BlockingKernelClient, request: str, tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Answer:
     answer = Answer()
-    said = ""
+    notes = ""
     for kind, content in _published(client, request, tell, runs):
         if kind == "stream" and content["name"] == "stderr":
-            said += content["text"]
+            notes += content["text"]
         else:
             _take(answer, kind, content, tell)
     while (reply := client.get_shell_msg(timeout=GREETING))["parent_header"].get("msg_id") != request:
         pass
     if reply["content"]["status"] != "ok":
         answer.error = reply["content"]["evalue"].removeprefix(f"{COMMAND} ")
-        said = said.partition("UsageError: ")[0]  # the same
-    for line in said.splitlines():
+        notes = notes.partition("UsageError: ")[0]  # IPython prints the error, too
+    for line in notes.splitlines():
         tell(line.removeprefix("capsule: "))
     return answer
 
@@ -171,17 +176,17 @@ def _answer(
 def _published(
     client: BlockingKernelClient, request: str, tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what a kernel publishes about a request, until it has done with it."""
+    """Yield what a kernel publishes about a request, until it is idle again."""
     patient_until: float | None = time.monotonic() + TIMEOUT
     while True:
         if patient_until is not None and time.monotonic() > patient_until:
             patient_until = None
-            tell("the kernel runs a cell; waiting until it has ended")
+            tell("the kernel is running a cell; waiting until it has ended")
         try:
             message = client.get_iopub_msg(timeout=_POLL_INTERVAL)
         except queue.Empty:
             if not runs():
-                raise KernelUnreachable("the kernel ended before it answered") from None
+                raise KernelUnreachable("The kernel has ended before it answered.") from None
             continue
         if message["parent_header"].get("msg_id") != request:
             continue

@@ -1,4 +1,4 @@
-"""Recorded cells as notebooks have them, and as text."""
+"""Converts recorded cells to notebooks, and their outputs to text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from capsule_worker.protocol import Output
 
 
 def jupyter_outputs(outputs: Iterable[Output]) -> list[Any]:
-    """Return outputs as a cell of a notebook holds them: what was cleared is gone, what was updated is new."""
+    """Return outputs in the form that a notebook stores: clear and update messages are applied.
+
+    Args:
+        outputs: the recorded outputs of a cell.
+    """
     found: list[Any] = []
     places: dict[str, list[int]] = {}
     clearing = False
@@ -46,7 +50,11 @@ def jupyter_outputs(outputs: Iterable[Output]) -> list[Any]:
 
 
 def as_text(outputs: Iterable[Output]) -> str:
-    """Return outputs as a terminal shows them."""
+    """Return outputs as text for a terminal.
+
+    Args:
+        outputs: the recorded outputs of a cell.
+    """
     parts = []
     for output in jupyter_outputs(outputs):
         if output.output_type == "stream":
@@ -59,7 +67,11 @@ def as_text(outputs: Iterable[Output]) -> str:
 
 
 def notebook_of(cells: Sequence[CellRecord]) -> Any:
-    """Return cells as a notebook, in the order in which they ran."""
+    """Return cells as a notebook, in the order in which they ended.
+
+    Args:
+        cells: the recorded cells.
+    """
     made = []
     for cell in cells:
         one = new_code_cell(cell.code, execution_count=cell.number, outputs=jupyter_outputs(cell.outputs))
@@ -72,7 +84,12 @@ def notebook_of(cells: Sequence[CellRecord]) -> Any:
 
 
 def write(notebook: Any, path: Path) -> None:
-    """Replace a file by a notebook, whole or not at all."""
+    """Write a notebook to a file, completely or not at all.
+
+    Args:
+        notebook: the notebook.
+        path: the file; an existing one is replaced.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(nbformat.writes(notebook), encoding="utf-8")
     draft.replace(path)

@@ -1,11 +1,10 @@
-"""What ``capsule`` tells of sessions: which there are, what their cells showed, and what happened in them."""
+"""Commands about sessions: list them, their cells and outputs, and the events of the ledger."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,33 +12,32 @@ import typer
 
 from capsule_durable.errors import CapsuleError
 from capsule_durable.text import coloured, visible
-from capsule_kernel.console.terminal import plain, print_json, print_table
+from capsule_kernel.cli.config import home, settings
+from capsule_kernel.console.json_output import AsJson, print_json, with_schema
+from capsule_kernel.console.terminal import first_line, plain, print_table
 
 if TYPE_CHECKING:
-    from capsule_durable.config.settings import Settings
-    from capsule_durable.history.cells import CellRecord
     from capsule_durable.history.ledger import StoredEvent
-    from capsule_durable.storage.sqlite import Database
 
-# As in `cli`, every command imports what it needs.
+# Each command imports what it needs.
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or its notebook, for the latest one.")]
-_STATES = {"resolved": "green", "pending": "yellow"}
-#: Seconds between two looks at the ledger.
-_LOOK = 0.5
-
-
-class NothingKept(CapsuleError):
-    """There is nothing of what was asked for."""
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or its notebook for the latest one.")]
+CellNumber = Annotated[int | None, typer.Option(min=0, metavar="N", help="Only In [N]. Default: all cells.")]
+_STATES = {"ok": "green", "resolved": "green", "pending": "yellow"}
+#: Seconds between two reads of the ledger.
+_POLL_INTERVAL = 0.5
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the words to a command."""
+    """Add the commands.
+
+    Args:
+        app: where to add them.
+    """
     examples: dict[Callable[..., None], str] = {
         sessions: "capsule sessions --json",
         cells: "capsule cells analysis.ipynb",
-        tree: "capsule tree analysis.ipynb --cell 3",
+        trace: "capsule trace analysis.ipynb --cell 3",
         outputs: "capsule outputs analysis.ipynb --cell 3",
         export: "capsule export 1m7yj0pgy8pp9 -o recovered.ipynb",
         log: "capsule log analysis.ipynb --follow",
@@ -59,166 +57,134 @@ def sessions(as_json: AsJson = False) -> None:
 
 
 def cells(session: Session, as_json: AsJson = False) -> None:
-    """List the cells of a session: how they ended, when, and after how long."""
-    found = _cells(session, None)
+    """List the cells of a session: their state, start and duration."""
+    from capsule_durable.queries import cells
+
+    found = cells.list_cells(home(), _session_id(session))
     if as_json:
-        print_json(
-            [
-                {
-                    "execution": cell.execution_id,
-                    "cell": cell.number,
-                    "status": cell.status,
-                    "started": cell.started,
-                    "ended": cell.ended,
-                    "code": cell.code,
-                }
-                for cell in found
-            ]
-        )
+        print_json({"cells": [cell.model_dump() for cell in found]}, "cells")
         return
-    colours = {"ok": "green"}
     print_table(
-        ["cell", "status", "began", "seconds", "code"],
+        ["cell", "state", "started", "seconds", "code"],
         [
             [
                 f"In \\[{cell.number}]",
-                f"[{colours.get(cell.status, 'red')}]{plain(cell.status)}[/]",
-                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cell.started)),
+                f"[{_STATES.get(cell.state, 'red')}]{cell.state}[/]",
+                _time(cell.started),
                 f"{cell.ended - cell.started:.2f}",
-                plain(_first_line(cell.code)),
+                plain(first_line(cell.code)),
             ]
             for cell in found
         ],
     )
 
 
-def tree(
-    session: Session,
-    cell: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only of In [N]. Default: of all.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the promises of a session's cells: each cell's own, its outcome, its inputs."""
+def trace(session: Session, cell: CellNumber = None, as_json: AsJson = False) -> None:
+    """Show the promises of the cells of a session: the cell's own, its outcome, its inputs."""
     import asyncio
 
-    from capsule_durable.queries import inputs
+    from capsule_durable.queries import cells
 
-    found = _cells(session, cell)
-    trees = [(one, asyncio.run(inputs.trace(_settings(), one.execution_id))) for one in found]
+    directory = home()
+    found = [
+        (record, asyncio.run(cells.list_promises(settings(), record.execution_id)))
+        for record in cells.read_cells(directory, _session_id(session), cell)
+    ]
     if as_json:
-        print_json([{"cell": one.number, "promises": [vars(step) for step in steps]} for one, steps in trees])
+        traces = [{"cell": one.number, "promises": [step.model_dump() for step in steps]} for one, steps in found]
+        print_json({"traces": traces}, "traces")
         return
     from rich.console import Console
     from rich.tree import Tree
 
     console = Console()
-    for one, steps in trees:
-        branch = Tree(f"In \\[{one.number}] {plain(_first_line(one.code))}")
-        places: dict[str, Tree] = {}
+    for record, steps in found:
+        tree = Tree(f"In \\[{record.number}] {plain(first_line(record.code))}")
+        branches: dict[str, Tree] = {}
         for step in steps:
-            taken = f" {step.settled - step.created:.3f} s" if step.settled is not None else ""
-            text = f"{step.what} [dim]{plain(step.id)}[/] [{_STATES.get(step.state, 'red')}]{step.state}[/]{taken}"
-            places[step.id] = places.get(step.parent or "", branch).add(text)
+            seconds = f" {step.settled - step.created:.3f} s" if step.settled is not None else ""
+            text = f"{step.kind} [dim]{plain(step.id)}[/] [{_STATES.get(step.state, 'red')}]{step.state}[/]{seconds}"
+            branches[step.id] = branches.get(step.parent or "", tree).add(text)
         if not steps:
-            branch.add("[dim]its promises are not kept any more[/]")
-        console.print(branch)
+            tree.add("[dim]its promises have expired[/]")
+        console.print(tree)
 
 
-def outputs(
-    session: Session,
-    cell: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only of In [N]. Default: of all.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what the cells of a session showed, also where nobody was looking."""
+def outputs(session: Session, cell: CellNumber = None, as_json: AsJson = False) -> None:
+    """Print the recorded outputs of the cells of a session."""
+    from capsule_durable.queries.cells import read_cells
     from capsule_kernel.cli.notebook_files import as_text, jupyter_outputs
 
-    found = _cells(session, cell)
+    found = read_cells(home(), _session_id(session), cell)
     if as_json:
-        print_json([{"cell": one.number, "outputs": jupyter_outputs(one.outputs)} for one in found])
+        print_json(
+            {"cells": [{"cell": one.number, "outputs": jupyter_outputs(one.outputs)} for one in found]}, "outputs"
+        )
         return
     for one in found:
-        print(f"In [{one.number}]: {visible(_first_line(one.code))}")
+        print(f"In [{one.number}]: {visible(first_line(one.code))}")
         print(coloured(as_text(one.outputs)))
 
 
 def export(
     session: Session,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The notebook to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Also in place of a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write the cells of a session, with what they showed, as a notebook."""
+    """Write the cells of a session with their outputs as a notebook."""
+    from capsule_durable.queries.cells import read_cells
     from capsule_kernel.cli.notebook_files import notebook_of, write
 
     if output.exists() and not force:
-        raise CapsuleError(f"{output} is there; --force replaces it")
-    found = _cells(session, None)
+        raise CapsuleError(f"{output} already exists (use --force to overwrite).")
+    found = read_cells(home(), _session_id(session))
     write(notebook_of(found), output)
-    print(f"Wrote {len(found)} cells to {output}")
+    print(f"Wrote {output}: {len(found)} cells")
 
 
 def log(
     session: Annotated[
-        str | None, typer.Argument(metavar="[SESSION]", help="Its id, or its notebook. Default: all.")
+        str | None, typer.Argument(metavar="[SESSION]", help="Its id, or its notebook. Default: all sessions.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until you stop it.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also print new events, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the ledger: what happened, in order. As JSON, one object a line."""
-    from capsule_durable.history.ledger import Ledger
+    """Print the events of the ledger in their order; with --json, one object a line."""
+    from capsule_durable.queries.events import list_events
 
-    of = _session_id(session) if session is not None else None
-    with _database() as database:
-        ledger, last = Ledger(database), 0
-        while True:
-            for event in ledger.events(of, last):
-                last = event.n
-                _print_event(event, as_json)
-            if not follow:
-                return
-            time.sleep(_LOOK)
+    directory, last = home(), 0
+    session_id = _session_id(session) if session is not None else None
+    while True:
+        for event in list_events(directory, session_id, last):
+            last = event.n
+            _print_event(event, as_json)
+        if not follow:
+            return
+        time.sleep(_POLL_INTERVAL)
 
 
 def verify(as_json: AsJson = False) -> None:
-    """Check the ledger from its first record to its last, and name the first that was changed or is missing."""
-    from capsule_durable.history.ledger import Ledger
+    """Check the hash chain of the ledger, and name the first event that was changed or is missing."""
+    from capsule_durable.queries import events
 
-    with _database() as database:
-        count, fault = Ledger(database).verify()
+    count, broken = events.verify(home())
     if as_json:
-        print_json({"ok": fault is None, "records": count, "fault": vars(fault) if fault is not None else None})
-    elif fault is None:
-        print(f"The ledger is whole: {count} records.")
+        print_json({"ok": broken is None, "events": count, "break": vars(broken) if broken else None}, "verification")
+    elif broken is None:
+        print(f"The ledger is intact: {count} events.")
     else:
-        print(f"The ledger is broken: {fault.text}. The {count} before it are right.")
-    if fault is not None:
+        print(f"The ledger is broken: {broken.text}. The {count} events before it are intact.")
+    if broken is not None:
         raise typer.Exit(1)
 
 
 def _print_event(event: StoredEvent, as_json: bool) -> None:
-    import json
-
     if as_json:
-        print(json.dumps(vars(event)), flush=True)
+        print(json.dumps(with_schema("event", vars(event))), flush=True)
         return
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-    print(f"{event.n:6} {when} {event.session_id} {event.actor}: {event.type} {visible(facts)}".rstrip(), flush=True)
-
-
-def _first_line(code: str) -> str:
-    lines = [line for line in code.splitlines() if line.strip()]
-    return lines[0][:80] if lines else ""
-
-
-def _cells(session: str, number: int | None) -> list[CellRecord]:
-    from capsule_durable.history.cells import CellStore
-
-    of = _session_id(session)
-    with _database() as database:
-        found = CellStore(database).of_session(of, number)
-    if not found:
-        what = f"no cell In [{number}]" if number is not None else "no cell"
-        raise NothingKept(f"session {of} has {what} that has ended")
-    return found
+    line = f"{event.n:6} {_time(event.at)} {event.session_id} {event.actor}: {event.type} {visible(facts)}"
+    print(line.rstrip(), flush=True)
 
 
 def _session_id(reference: str) -> str:
@@ -226,26 +192,9 @@ def _session_id(reference: str) -> str:
     from capsule_kernel.cli.checkpoints import open_catalogue
 
     with open_catalogue() as catalogue:
-        rows = catalogue.sessions() if catalogue is not None else []
+        rows = catalogue.sessions.all() if catalogue is not None else []
     return resolve_session(reference, rows).id
 
 
-@contextlib.contextmanager
-def _database() -> Iterator[Database]:
-    from capsule_durable.history.schema import FILE, SCHEMA
-    from capsule_durable.storage.sqlite import Database
-
-    path = Path(_settings().home) / FILE
-    if not path.exists():
-        raise NothingKept(f"nothing is kept yet: there is no {path}")
-    database = Database(path, SCHEMA)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def _settings() -> Settings:
-    from capsule_durable.config.settings import load
-
-    return load(os.environ, {}, Path.cwd())[0]
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

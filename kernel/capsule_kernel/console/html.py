@@ -1,4 +1,4 @@
-"""What is shown to people, as HTML for notebooks. Pure."""
+"""HTML, for notebooks, of what is shown to people. Pure."""
 
 from __future__ import annotations
 

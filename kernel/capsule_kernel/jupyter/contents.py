@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import capsule_kernel
+from capsule_durable import ids
 from capsule_durable.errors import ExecutionFailed, WorkerDied
 from capsule_durable.messaging.capabilities import InputPrompt
 from capsule_worker.protocol import Output
@@ -114,13 +115,18 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
     )
 
 
-def awaited_input(question: InputPrompt) -> m.StreamOutput:
-    """Return what is shown below a cell that waits for an input which its client cannot ask for."""
-    what = "a password" if question.password else "an input"
+def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
+    """Return what is shown below a cell that waits for an input which its client cannot ask for.
+
+    Args:
+        question: the input.
+        cell: the number of the cell, as in ``In [cell]``.
+    """
+    short = ids.short_input_ids(question.answer_id, cell)[0]
+    what, value = ("a password", "") if question.password else ("input", " VALUE")
     return m.StreamOutput(
         name="stderr",
-        text=f"capsule: the cell waits for {what}: {question.prompt!r}; `capsule pending` lists it, `capsule answer` "
-        "answers it\n",
+        text=f'capsule: Waiting for {what}: "{question.prompt.strip()}". Answer with: capsule answer {short}{value}\n',
     )
 
 

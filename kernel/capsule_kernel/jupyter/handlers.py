@@ -264,8 +264,9 @@ class InputHandlers:
         ident, request = self.clients.get(question.execution_id), self._outputs.request_of(question.execution_id)
         if ident is None:
             return
-        if not request["content"]["allow_stdin"]:
-            self._outputs.publish(question.execution_id, contents.awaited_input(question))
+        asking = request["content"]
+        if not asking["allow_stdin"]:
+            self._outputs.publish(question.execution_id, contents.awaited_input(question, asking["execution_count"]))
             return
         self._prompts.append((question, ident))
         self._session.send(

@@ -192,7 +192,7 @@ class CapsuleKernel(Kernel):
         count = request.execution_count or 0
         if self.runtime.settings.on_input == "wait":
             request = request.model_copy(update={"allow_stdin": True})
-        self._outputs.remember(request.id, parent)
+        self._outputs.remember(request.id, parent, count)
         self._inputs.clients[request.id] = ident
         if not request.silent:
             body = {"code": parent["content"]["code"], "execution_count": count}

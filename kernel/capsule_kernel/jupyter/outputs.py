@@ -28,10 +28,11 @@ class OutputPublisher:
         self._topic = topic
         self._requests: OrderedDict[str, Any] = OrderedDict()
 
-    def remember(self, execution_id: str, request: Any) -> None:
+    def remember(self, execution_id: str, request: Any, count: int | None = None) -> None:
         """Attribute the outputs of an execution to a request from now on."""
         allow_stdin = bool(request["content"].get("allow_stdin", False))
-        self._requests[execution_id] = {"header": request["header"], "content": {"allow_stdin": allow_stdin}}
+        content = {"allow_stdin": allow_stdin, "execution_count": count}
+        self._requests[execution_id] = {"header": request["header"], "content": content}
         if len(self._requests) > MAX_REQUESTS:
             self._requests.popitem(last=False)
 

@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 
 from IPython.core.history import HistoryManager
 
-from capsule_worker.checkpoints import checkpointer
+from capsule_worker.checkpoints import lazy_restore
 from capsule_worker.checkpoints.checkpointer import Checkpointer
-from capsule_worker.message_loop import _main_module
+from capsule_worker.message_loop import make_main_module
 from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m
@@ -40,7 +40,7 @@ _LONGEST, _LARGEST = 40, 32 << 30
 
 
 class Silent:
-    """Stands for the worker's outlet: keeps what cells print, and no more."""
+    """Stands for the worker's output writer: keeps what cells print, and no more."""
 
     def __init__(self) -> None:
         self.gate = InterruptGate()
@@ -75,11 +75,10 @@ class Life:
         self._shell = shell
         self._outlet = outlet
         self._loop = new_event_loop()
-        self._runner = CellRunner(shell, outlet.gate, self._before)
         self._warnings: list[str] = []
-        _, writing = os.pipe()
-        self._checkpointer = Checkpointer(shell, self._loop, lambda _: None, self._warnings.append, writing)
+        self._checkpointer = Checkpointer(shell, self._loop, lambda _: None, self._warnings.append)
         shell.checkpointer = self._checkpointer
+        self._runner = CellRunner(shell, outlet.gate, self._checkpointer)
 
     def live(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run the cells of a request and return what is to be known of it."""
@@ -100,14 +99,14 @@ class Life:
             if step == FORGET:
                 forget()
                 continue
-            if step["load"] and self._checkpointer._restorer is not None:
-                self._checkpointer._load_more()
+            if step["load"] and self._checkpointer.loading.is_active:
+                self._checkpointer.loading.load_next()
             printed.append(self._run(step["code"], step["count"]))
             if keeping:
                 self._save(settle=step["settle"])
         if keeping:
             self._save(settle=True)
-        self._checkpointer._load_rest()
+        self._checkpointer.loading.load_all()
         described = canonical.Walk(self._shell.user_ns).describe() if request["describe"] else None
         not_saved = self._checkpointer.status().not_saved
         return {
@@ -117,9 +116,6 @@ class Life:
             "warnings": self._warnings,
             "unsaved": ", ".join(f"{name}: {reason}" for name, reason in not_saved.items()) or "nothing",
         }
-
-    def _before(self, source: str, message: m.ExecuteMessage, number: int) -> None:
-        self._checkpointer.before_cell(source, message.code, number, message.id)
 
     def _run(self, code: str, count: int) -> str:
         message = m.ExecuteMessage(id=f"e{count}", code=code, execution_count=count)
@@ -134,19 +130,19 @@ class Life:
     def _save(self, *, settle: bool) -> None:
         """Begin a checkpoint as the worker does; wait for it only if the next cell is not to run beside it."""
         saver = self._checkpointer
-        if saver.is_due:
+        if saver.schedule.is_due:
             saver.begin()
         if not settle:
-            if saver._write is not None:
+            if saver.writes._write is not None:
                 # It ends when it is waited for: what a test finds must not depend on the time that writing takes.
-                saver._write.unwatch()
+                saver.writes._write.unwatch()
             return
         for _ in range(_TRIES):
-            saver.wait()
-            if not (saver._touches or saver._changed or saver._everything):
+            saver.writes.wait()
+            if saver.changes.is_up_to_date:
                 return
             saver.begin()
-        saver.wait()
+        saver.writes.wait()
 
 
 def forget() -> None:
@@ -168,10 +164,10 @@ def serve(modules: list[str]) -> None:
     outlet = Silent()
     # Its thread would not be in the copies.
     setattr(HistoryManager, "enabled", False)  # noqa: B010  # a trait, which stands for its value
-    shell = ZMQInteractiveShell.instance(outlet=outlet, user_module=_main_module())
+    shell = ZMQInteractiveShell.instance(output_writer=outlet, user_module=make_main_module())
     for name in modules:
         importlib.import_module(name)
-    checkpointer._IDLE = 0.0
+    lazy_restore.IDLE_SECONDS = 0.0
     for line in _lines():
         request = json.loads(line)
         pid = os.fork()

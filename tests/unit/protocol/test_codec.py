@@ -1,4 +1,4 @@
-"""The codec: every message survives, everything else is refused, at any split of the stream."""
+"""The codec decodes every message that it encodes, and refuses everything else, at any split of the stream."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ MESSAGE = st.one_of(*[_strategy(model) for model in MODELS])
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_kind_of_message_survives_the_wire_and_its_json_form(model: type) -> None:
+def test_every_message_survives_encoding_and_its_json_form(model: type) -> None:
     @settings(max_examples=25, deadline=None)
     @given(_strategy(model))
     def check(message: Message) -> None:
@@ -139,7 +139,7 @@ def test_a_damaged_frame_is_a_message_or_a_protocol_error(message: Message, data
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(MESSAGE, max_size=4), st.sampled_from([b"\xff" * 100, b"\x00\x00\x00\x05abcde"]))
-def test_what_came_before_a_broken_frame_is_not_lost(messages: list[Message], broken: bytes) -> None:
+def test_messages_before_a_broken_frame_are_not_lost(messages: list[Message], broken: bytes) -> None:
     got = []
     with pytest.raises(ProtocolError):
         for message in Decoder().feed(b"".join(map(encode, messages)) + broken):
@@ -147,7 +147,7 @@ def test_what_came_before_a_broken_frame_is_not_lost(messages: list[Message], br
     assert got == messages
 
 
-def test_a_length_beyond_the_limit_is_refused_before_its_data_comes() -> None:
+def test_a_length_beyond_the_limit_is_refused_before_its_data_arrives() -> None:
     with pytest.raises(FrameTooLarge) as caught:
         list(Decoder(max_frame=1000).feed(struct.pack(">I", 1001)))
     assert (caught.value.size, caught.value.limit) == (1001, 1000)
@@ -194,7 +194,7 @@ def test_a_message_beyond_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch)
         "utf8",
     ],
 )
-def test_what_breaks_a_bound_or_a_model_is_refused(payload: bytes) -> None:
+def test_a_payload_that_exceeds_a_bound_or_does_not_fit_its_model_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(payload)
 

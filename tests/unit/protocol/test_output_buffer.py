@@ -1,4 +1,4 @@
-"""Text waits in shared memory, in order, whole, until it is sent; a reader trusts nothing that it finds there."""
+"""The output buffer keeps text in order and undamaged until it is sent; a reader checks everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50
 WRITES = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["stdout", "stderr"]), TEXT), max_size=40)
 
 
-def _journal() -> tuple[OutputBuffer, bytearray]:
+def _buffer() -> tuple[OutputBuffer, bytearray]:
     memory = bytearray(SIZE)
     return OutputBuffer(memoryview(memory)), memory
 
@@ -26,41 +26,41 @@ def _runs(writes) -> list[tuple[str, str, str]]:
 
 
 @given(WRITES)
-def test_what_is_taken_is_what_was_written_run_by_run(writes) -> None:
-    journal, _ = _journal()
+def test_a_batch_has_the_text_that_was_written_run_by_run(writes) -> None:
+    buffer, _ = _buffer()
     for write in writes:
-        assert journal.write(*write) == len(journal)
-    pieces, _ = journal.take()
+        assert buffer.write(*write) == len(buffer)
+    pieces, _ = buffer.next_batch()
     assert [tuple(piece) for piece in pieces] == _runs(writes)
-    assert len(journal) == 0
+    assert len(buffer) == 0
 
 
 @given(WRITES, WRITES)
-def test_a_reader_finds_what_is_being_sent_and_what_waits_behind_it(sending, waiting) -> None:
-    journal, memory = _journal()
+def test_a_reader_finds_the_batch_that_is_sent_and_the_text_after_it(sending, waiting) -> None:
+    buffer, memory = _buffer()
     for write in sending:
-        journal.write(*write)
-    _, mark = journal.take()
+        buffer.write(*write)
+    _, mark = buffer.next_batch()
     for write in waiting:
-        journal.write(*write)
+        buffer.write(*write)
     expected = [(name, text) for _, name, text in _runs(sending)] + [(name, text) for _, name, text in _runs(waiting)]
     assert read(bytes(memory)) == expected
-    journal.clear(mark)
+    buffer.clear(mark)
     assert read(bytes(memory)) == [(name, text) for _, name, text in _runs(waiting)]
 
 
-def test_a_text_without_room_is_refused_whole() -> None:
-    journal, memory = _journal()
-    assert journal.write("a", "stdout", "x" * ROOM) == len(journal)
-    assert journal.write("a", "stdout", "y") == -1
-    assert journal.write("a", "stderr", "y") == -1
+def test_text_without_room_is_refused_as_a_whole() -> None:
+    buffer, memory = _buffer()
+    assert buffer.write("a", "stdout", "x" * ROOM) == len(buffer)
+    assert buffer.write("a", "stdout", "y") == -1
+    assert buffer.write("a", "stderr", "y") == -1
     assert read(bytes(memory)) == [("stdout", "x" * ROOM)]
 
 
 def test_half_of_a_surrogate_pair_is_kept_as_an_escape() -> None:
-    journal, _ = _journal()
-    journal.write("a", "stdout", "x\udc80")
-    assert journal.take()[0][0].text == "x\\udc80"
+    buffer, _ = _buffer()
+    buffer.write("a", "stdout", "x\udc80")
+    assert buffer.next_batch()[0][0].text == "x\\udc80"
 
 
 @given(st.binary(max_size=200), st.integers(0, SIZE // 2))

@@ -1,4 +1,4 @@
-"""Models of ours are made without pydantic's plugins, those of cells with them."""
+"""Our models are built without pydantic's plugins, those of cells with them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ with without_plugins():
     import capsule_durable.config.settings
 capsule_durable.config.settings.Settings()
 import sys
-assert "importlib.metadata" not in sys.modules, "what knows all distributions was imported"
+assert "importlib.metadata" not in sys.modules, "importlib.metadata was imported"
 from pydantic.plugin import _loader
-assert _loader._plugins is None, "all installed distributions were looked into"
+assert _loader._plugins is None, "all installed distributions were searched"
 import pydantic
 pydantic.create_model("Model", x=int)
 assert _loader._plugins is not None, "a cell's model would have no plugins"
 """
 
 
-def test_nothing_is_looked_for_until_somebody_else_makes_a_model() -> None:
+def test_no_plugins_are_searched_until_other_code_builds_a_model() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_what_the_environment_says_of_plugins_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_of_the_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     from capsule_worker.protocol.pydantic_plugins import without_plugins

@@ -1,4 +1,4 @@
-"""The worker's side of checkpoints: notes what cells change, saves it between cells, brings it back."""
+"""The worker's side of checkpoints: records what cells change, saves it between cells, restores it."""
 
 from __future__ import annotations
 
@@ -8,61 +8,30 @@ import os
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from capsule_worker.checkpoints.analysis.background_activity import background_activity, hooks
-from capsule_worker.checkpoints.analysis.delta import delta
-from capsule_worker.checkpoints.analysis.name_usage import NameUsage, name_usage
-from capsule_worker.checkpoints.analysis.reachability import (
-    EVERY_MODULE,
-    GroupIndex,
-    HiddenReferences,
-    ReachableNames,
-    reachable_names,
-)
+from capsule_worker.checkpoints.analysis.background_activity import background_activity
+from capsule_worker.checkpoints.analysis.name_usage import name_usage
 from capsule_worker.checkpoints.analysis.read_only_cells import is_read_only
-from capsule_worker.checkpoints.analysis.small_values import are_small, is_atom
-from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES, user_names
-from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
-from capsule_worker.checkpoints.pickling.placeholder import variable_of
-from capsule_worker.checkpoints.pickling.prepickled import PrepickledCache
+from capsule_worker.checkpoints.change_tracker import ChangeTracker
+from capsule_worker.checkpoints.lazy_restore import LazyRestore
+from capsule_worker.checkpoints.pending_writes import PendingWrites
 from capsule_worker.checkpoints.restorer import Restorer
+from capsule_worker.checkpoints.schedule import Schedule
 from capsule_worker.checkpoints.shell_state import ShellState
-from capsule_worker.checkpoints.storage.packs import DamagedError, StorageError
-from capsule_worker.checkpoints.writing import forked_writer
+from capsule_worker.checkpoints.storage.pack_format import DamagedError, StorageError
 from capsule_worker.checkpoints.writing.job import CheckpointJob
-from capsule_worker.checkpoints.writing.strategies import ForkedWrite, InProcessWrite, LastCheckpoint, PendingWrite
-from capsule_worker.checkpoints.writing.writer import Writer, describe
-from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
-from capsule_worker.protocol.messages import (
-    CheckpointFailedMessage,
-    CheckpointSavedMessage,
-    ConfigureCheckpointsMessage,
-    Message,
-)
+from capsule_worker.protocol.messages import ConfigureCheckpointsMessage, Message
 
 if TYPE_CHECKING:
     from capsule_worker.protocol.messages import WorkerCheckpointStatus
 
-#: Variables that are not tried again while they stay what they are: the writer was lost over them.
-FATAL = forked_writer.FAULT
-#: Seconds after a restore, or after a cell, before variables are loaded that nobody has asked for.
-_IDLE = 0.3
-#: Seconds that a cell waits until what was changed before it is out of this process, at most.
-_STAGE = 10.0
-#: Seconds without a cell until a state is saved that differs from the latest checkpoint only in which cells have run;
-#: and seconds until it is saved in any case.
-_UNHURRIED, _AT_LAST = 0.05, 1.0
-#: Checkpoints that may be staged and not on disk yet.
-_MOST_COMMITS = 8
-#: What is at risk is worth a copy of this process if it took this many times what the copy takes.
-_RISK = 5.0
-_OUTPUTS = frozenset({*OUTPUT_NAMES, "Out", "_oh"})
+#: Characters of a cell's first line that a checkpoint keeps.
+_MAX_LINE = 200
 
 
 class Checkpointer:
@@ -72,8 +41,7 @@ class Checkpointer:
         shell: IPython's shell.
         loop: the loop on which cells run.
         send: sends a message to the front.
-        warn: shows a line to the person at the client.
-        writers: a pipe that writers hold open.
+        warn: shows a line to the user.
     """
 
     def __init__(
@@ -82,154 +50,65 @@ class Checkpointer:
         loop: asyncio.AbstractEventLoop,
         send: Callable[[Message], object],
         warn: Callable[[str], None],
-        writers: int,
     ) -> None:
-        self._shell = shell
         self._namespace: dict[str, Any] = shell.user_ns
         self._loop = loop
-        self._send = send
-        self._warn = warn
-        self._writers = writers
         self._state = ShellState(shell)
-        self._definitions = ClassRegistry()
-        #: What the shell put into the namespace before any cell ran.
-        self._first = {name: id(value) for name, value in self._namespace.items()}
-        #: None while no checkpoints are kept.
-        self._keep: ConfigureCheckpointsMessage | None = None
+        self.schedule = Schedule()
+        self.changes = ChangeTracker(shell, loop)
+        self.writes = PendingWrites(self.changes, self.schedule, loop, send, warn)
+        self.loading = LazyRestore(self._namespace, self.changes, self._state, loop, warn)
+        #: None while no checkpoints are saved.
+        self._configuration: ConfigureCheckpointsMessage | None = None
+        #: Whether checkpoints are saved, and whether a cell ends only when its checkpoint is on disk.
+        self.is_enabled = self.is_synchronous = False
+        #: Why no copy of this process is ready to take over; None if one is.
+        self.standby: str | None = "none yet"
+        #: The number of the next checkpoint.
         self._number = 1
-        self._known = LastCheckpoint(None, [], None, {})
-        self._index: GroupIndex | None = None
-        self._links = HiddenReferences()
-        self._preparations = PrepickledCache()
-        self._scribe = WriterThreads()
-        self._ids: dict[str, int] = {}
-        #: Which values are immutable and small, and share nothing.
-        self._plain: dict[str, bool] = {}
-        self._cells: dict[str, mf.SavedCell] = {}
-        self._changed: set[str] = set()
-        #: What the cells before the latest job could reach.
-        self._near: set[str] = set()
-        self._touches: list[NameUsage] = []
-        self._everything: bool = False
         #: Whether no cell has run in this process.
-        self._new = True
-        #: Seconds that cells took whose changes are in no checkpoint yet.
-        self._at_risk = 0.0
-        #: Seconds that a fork takes.
-        self._fork_time = 0.0
-        #: Whether code ran beside the cells when the latest job began.
-        self._strange: bool = False
-        self._restorer: Restorer | None = None
-        #: Variables of which a person knows that they did not come back.
-        self._told_lost: set[str] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._cell = mf.SavedCell(number=0)
+        self._is_new = True
         self._code = ""
         self._execution_id = ""
-        self._write: PendingWrite | None = None
-        #: Checkpoints that are staged and not on disk yet, oldest first; what is known builds on them already.
-        self._commits: deque[InProcessWrite] = deque()
-        self._warned = False
-        #: Why the last checkpoint could not be written; None: it was.
-        self._problem: str | None = None
-        #: Why no copy of this process waits to take its place.
-        self.standby: str | None = "none yet"
-        #: Whether a cell is under way: one that awaits may be in the middle of anything while the loop runs.
-        self._in_cell = False
-        self._due = self._beginning = False
         #: Whether the cell that runs can change nothing that is saved.
-        self._quiet = False
-        #: Makes a checkpoint due that is in no hurry.
-        self._unhurried: asyncio.TimerHandle | None = None
-        #: When it has to be due, in the loop's seconds.
-        self._at_last = 0.0
+        self._is_read_only = False
+        #: Requests a checkpoint that was deferred.
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- configuration ---------------------------------------------------------------------------------------
 
     def configure(self, message: ConfigureCheckpointsMessage) -> None:
-        """Keep checkpoints from now on, as ``message`` says."""
-        if self._keep is None:
-            self._everything = True
-            self._hold(Path(message.directory))
-        self._keep = message
+        """Save checkpoints from now on, as ``message`` says."""
+        if self._configuration is None:
+            self.changes.mark_everything()
+            _lock_directory(Path(message.directory))
+        self._configuration = message
+        self.is_enabled, self.is_synchronous = True, message.mode == "sync"
         self._number = message.number
 
-    def _hold(self, directory: Path) -> None:
-        """Show that somebody may write into a session's directory, until this process and its copies have ended."""
-        try:
-            lock = os.open(directory / mf.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            # Then another front may not wait for the latest checkpoint: it takes the one before.
-            print(f"capsule-worker: {error}", file=sys.__stderr__)
-
     @property
-    def is_enabled(self) -> bool:
-        """Whether checkpoints are kept."""
-        return self._keep is not None
-
-    @property
-    def head(self) -> str | None:
-        """The latest checkpoint."""
-        return self._known.head
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a checkpoint should be begun, outside of the loop."""
-        return self._due and not self._in_cell
-
-    @property
-    def has_unsaved_work(self) -> bool:
-        """Whether a checkpoint is due, or just being begun: what a cell has changed is in nobody else's hands yet."""
-        return self.is_due or self._beginning or self._unhurried is not None
-
-    @property
-    def settled(self) -> bool:
-        """Whether a copy of this process would have nothing to do: nothing is written or loaded now."""
-        busy = self._write is not None or self._commits or self._restorer is not None or self._due
-        return self._keep is not None and not busy and self._unhurried is None
+    def is_settled(self) -> bool:
+        """Whether a copy of this process would have nothing to do: nothing is being written or loaded."""
+        is_busy = self.schedule.is_requested or self.schedule.is_deferred or self.loading.is_active
+        return self.is_enabled and self.writes.is_empty and not is_busy
 
     @property
     def should_fork_standby(self) -> bool:
-        """Whether more is at risk than it costs to leave a copy of this process.
+        """Whether more work is at risk than a copy of this process costs.
 
-        That is so while a copy writes a checkpoint, for which the next one must wait, and cells go on.
+        That is so if a copy writes a checkpoint, for which the next one must wait, while cells continue to run.
         """
-        waits = isinstance(self._write, ForkedWrite) and not self.is_up_to_date
-        return waits and self._at_risk > _RISK * self._fork_time
+        is_waiting = self.writes.is_forked and not self.changes.is_up_to_date
+        return is_waiting and self.schedule.is_standby_worthwhile()
 
-    @property
-    def is_up_to_date(self) -> bool:
-        """Whether the latest checkpoint has all that cells have changed."""
-        return not (self._touches or self._changed or self._everything)
-
-    def renew(self, writers: int) -> None:
-        """Go on in a copy of the process.
-
-        Args:
-            writers: as for the class.
-        """
-        self._writers = writers
-        self._scribe = WriterThreads()
-        writes = [*self._commits, *([self._write] if self._write is not None else [])]
-        self._write = None
-        self._commits.clear()
-        for write in reversed(writes):
-            # The original's. What became of it is not known here.
-            write.close()
-            self._known, self._index = write.before or self._known, None
-            self._touches = write.touches + self._touches
-            self._everything = True
-
-    @property
-    def synchronous(self) -> bool:
-        """Whether a cell ends only when its checkpoint is on disk."""
-        return self._keep is not None and self._keep.mode == "sync"
+    def renew(self) -> None:
+        """Continue in a copy of the process."""
+        self.writes.abandon()
 
     # -- cells -----------------------------------------------------------------------------------------------
 
     def before_cell(self, source: str, code: str, number: int, execution_id: str) -> None:
-        """Take notice of a cell that is about to run, and load what it may need.
+        """Record a cell that is about to run, and load what it may need.
 
         Args:
             source: its Python, as IPython has transformed it.
@@ -237,500 +116,197 @@ class Checkpointer:
             number: as in ``In [number]``.
             execution_id: the execution's.
         """
-        self._in_cell = True
-        if self._keep is None and self._restorer is None:
+        self.schedule.in_cell = True
+        if not (self.is_enabled or self.loading.is_active):
             return
-        self._quiet = is_read_only(source, name_usage(source), self._namespace)
-        if not self._quiet:
-            # The cell may be the end of this process: what came before it is not to be lost with it.
-            self._await_staged()
-            self._save_unhurried()
-            self._await_staged()
+        self._is_read_only = is_read_only(source, name_usage(source), self._namespace)
+        if not self._is_read_only:
+            # The cell may end this process: what came before it must not be lost with it.
+            self.writes.wait_until_staged()
+            if self.schedule.is_deferred:
+                self.begin()
+                self.writes.wait_until_staged()
         lines = [line for line in code.splitlines() if line.strip()]
-        self._cell = mf.SavedCell(number=number, line=lines[0][:200] if lines else "")
+        self.changes.cell = mf.SavedCell(number=number, line=lines[0][:_MAX_LINE] if lines else "")
         self._code, self._execution_id = code, execution_id
-        self._new = False
+        self._is_new = False
         self.before_code(source)
 
     def before_code(self, source: str) -> None:
-        """Take notice of code that is about to run, and load what it may need.
+        """Record code that is about to run, and load what it may need.
 
         Args:
             source: Python.
         """
-        if self._keep is None and self._restorer is None:
+        if not (self.is_enabled or self.loading.is_active):
             return
-        touched = name_usage(source)
-        self._touches.append(touched)
-        self._quiet = self._quiet and is_read_only(source, touched, self._namespace)
-        if self._restorer is not None:
-            self._load_for(touched)
-
-    def _await_staged(self) -> None:
-        if isinstance(self._write, InProcessWrite):
-            self._write.staged.wait(_STAGE)
+        usage = name_usage(source)
+        self.changes.use(usage)
+        self._is_read_only = self._is_read_only and is_read_only(source, usage, self._namespace)
+        self.loading.load_for(usage)
 
     def after_cell(self, seconds: float) -> None:
-        """Take notice that the cell has ended, which took ``seconds``; a checkpoint is due."""
-        self._in_cell = False
-        if self._keep is None:
+        """Record that the cell has ended: a checkpoint is due, or deferred.
+
+        Args:
+            seconds: how long the cell took.
+        """
+        if not self.is_enabled:
+            self.schedule.in_cell = False
             return
-        self._at_risk += seconds
-        before = self._ids
-        self._note()
-        if self._quiet and before == self._ids and self._has_time():
-            self._put_off()
-            return
+        is_unchanged = not self.changes.note_bindings()
+        can_defer = self._is_read_only and is_unchanged and self._can_defer()
         # A cell that only asks about checkpoints is nothing to go back behind.
-        self._due |= bool(self._changed) or not self._code.lstrip().startswith("%capsule")
+        should_save = self.changes.has_new_bindings or not self._code.lstrip().startswith("%capsule")
+        when = self.schedule.end_cell(self._loop.time(), seconds, can_defer=can_defer, should_save=should_save)
+        if when is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._request_deferred)
 
-    def _has_time(self) -> bool:
-        """Whether nothing but the cell can have changed anything, and nobody waits for what is saved."""
-        if self._changed or self._everything or self._due or self._strange or self.synchronous:
-            return False
-        return background_activity(self._loop) is None and not hooks(self._shell)
+    def _can_defer(self) -> bool:
+        """Whether no code but the cell can have changed anything, and no caller waits for the checkpoint."""
+        return not (self.schedule.is_requested or self.is_synchronous) and self.changes.is_only_use
 
-    def _put_off(self) -> None:
-        """Have a checkpoint be due when no cell comes any more."""
-        now = self._loop.time()
-        if self._unhurried is None:
-            self._at_last = now + _AT_LAST
-        else:
-            self._unhurried.cancel()
-        self._unhurried = self._loop.call_at(min(now + _UNHURRIED, self._at_last), self._hurry)
-
-    def _save_unhurried(self) -> None:
-        """Begin a checkpoint that could wait until now."""
-        if self._unhurried is not None:
-            self.begin()
-
-    def _hurry(self) -> None:
-        """Have that saved which could wait."""
-        self._unhurried = None
-        self._due = True
-        if not self._in_cell:
+    def _request_deferred(self) -> None:
+        self._timer = None
+        self.schedule.request_deferred()
+        if self.schedule.is_due:
             self._loop.stop()
 
     def before_comm(self) -> None:
-        """Load what is not loaded yet: an object that takes a message of the client's may need anything."""
-        if not self._in_cell:
-            self._load_rest()
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether variables that were there before a death are not loaded yet."""
-        return self._restorer is not None
+        """Load what is not loaded yet: an object that handles a message of the client's may need anything."""
+        if not self.schedule.in_cell:
+            self.loading.load_all()
 
     def after_comm(self) -> None:
-        """Take notice that code has run beside cells, for a message of the client's or in a subshell."""
-        if self._keep is None:
+        """Record that other code than a cell has run, for a message of the client's or in a subshell."""
+        if not self.is_enabled:
             return
-        # It can have changed anything.
-        self._everything = True
-        if not self._in_cell:
-            self._note()
-            self._due = True
-
-    def _note(self) -> None:
-        """Find out which names are bound to something else than before."""
-        namespace = self._namespace
-        ids = {name: id(namespace[name]) for name in self._names()}
-        before = self._ids
-        for name, address in ids.items():
-            if before.get(name) != address:
-                self._changed.add(name)
-                self._cells[name] = self._cell
-        self._ids = ids
-
-    def _names(self) -> list[str]:
-        namespace, first = self._namespace, self._first
-        hidden = [name for name, address in first.items() if name in namespace and id(namespace[name]) == address]
-        return user_names(namespace, hidden)
+        self.changes.mark_everything()
+        if not self.schedule.in_cell:
+            self.changes.note_bindings()
+            self.schedule.request()
 
     # -- saving ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin a checkpoint of what has changed, unless one is being written: then it begins after that."""
-        if self._keep is None or not self._build_on_staged():
+        """Begin a checkpoint of what has changed; if one must be written first, it begins after that."""
+        if not (self.is_enabled and self.writes.build_on_staged()):
             return
-        # In this order: another thread may be about to leave, if nothing is owed.
-        self._beginning, self._due = True, False
-        if self._unhurried is not None:
-            self._unhurried.cancel()
-            self._unhurried = None
+        self.schedule.begin()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
-            self._begin()
-        # A fault of ours must cost checkpoints, and not the variables.
+            # Nothing changes what is not loaded; but a name is saved with its value only.
+            self.loading.record_loaded()
+            self.writes.start(self._job())
+        # An internal error must cost checkpoints, and not the variables.
         except Exception as error:
             traceback.print_exc(file=sys.__stderr__)
-            self._everything = True
-            self._complain(error)
+            self.changes.mark_everything()
+            self.writes.report(error)
         finally:
-            self._beginning = False
+            self.schedule.end()
 
-    def rehearse(self, source: str) -> None:
-        """Do all that a cell which changes nothing brings about, up to where it would be written.
+    def prewarm(self, source: str) -> None:
+        """Do all that follows a cell which changes nothing, except writing.
 
         Args:
             source: Python that changes nothing.
         """
-        if not self.is_up_to_date:
+        if not self.changes.is_up_to_date:
             return
-        state = self._number, self._near, self._strange, self._touches
+        number = self._number
         try:
-            self._touches = [name_usage(source)]
-            self._note()
-            Writer(self._job(name=None, description="", tags=[]), everywhere=False).prepare(rewrite=False)
+            with self.changes.trial(name_usage(source)):
+                Writer(self._job(), everywhere=False).prepare(rewrite=False)
         finally:
-            self._number, self._near, self._strange, self._touches = state
-
-    def _begin(self) -> None:
-        if self._restorer is not None:
-            # Nothing changes what is not loaded; but a name is saved with its value only.
-            self._adopt_loaded()
-        self._start(self._job(name=None, description="", tags=[]))
+            self._number = number
 
     def save_now(self, name: str | None, description: str, tags: list[str], tell: Callable[[str], None]) -> mf.Manifest:
-        """Make a checkpoint and return what is known of it when it is on disk.
+        """Make a checkpoint and return its manifest when it is on disk.
 
         Args:
-            name: a person's name for it.
+            name: a name that the user gave it.
             description: text.
             tags: words.
-            tell: shows how far it has come, when it takes long.
+            tell: shows how much is written, when it takes long.
 
         Raises:
             StorageError: no checkpoints are kept, or it cannot be written.
         """
-        if self._keep is None:
+        if not self.is_enabled:
             raise StorageError("no checkpoints are kept")
-        self._save_unhurried()
-        self.wait(tell)
-        self._note()
-        job = self._job(name=name, description=description, tags=tags)
-        self._start(job)
-        self.wait(tell)
-        if self.head != job.head.id:
-            raise StorageError(self._problem or "the checkpoint was not written")
+        if self.schedule.is_deferred:
+            self.begin()
+        self.writes.wait(tell)
+        self.changes.note_bindings()
+        job = self._job(name, description, tags)
+        self.writes.start(job)
+        self.writes.wait(tell)
+        if self.changes.head != job.head.id:
+            raise StorageError(self.writes.problem or "the checkpoint was not written")
         return job.head.model_copy(
             update={
-                "variables": list(self._variables().values()),
-                "groups": [kept.group for kept in self._known.groups],
+                "variables": list(self.changes.variables().values()),
+                "groups": [kept.group for kept in self.changes.last.groups],
             }
         )
 
-    def wait(self, tell: Callable[[str], None] | None = None, seconds: float | None = None) -> bool:
-        """Wait until what is being written is on disk, or has failed; return whether it is so.
-
-        Args:
-            tell: shows how far it has come, when it takes long.
-            seconds: how long to wait; None for as long as it takes.
-        """
-        until = None if seconds is None else time.monotonic() + seconds
-        for write in [*self._commits, *([self._write] if self._write is not None else [])]:
-            while not write.wait(1.0 if until is None else max(0.0, min(1.0, until - time.monotonic()))):
-                if until is not None and time.monotonic() >= until:
-                    return False
-                taken = time.time() - write.started
-                if tell is not None and taken > 2:  # noqa: PLR2004  # what people call long
-                    tell(f"saving: {write.written / 1e6:,.0f} MB in {taken:.0f} s")
-            self._finish(write)
-        return True
-
-    def let_write(self, deadline: float) -> None:
-        """Wait until the threads of this process have written what they are writing. For any thread.
-
-        Args:
-            deadline: by ``time.monotonic()``.
-        """
-        for write in [*list(self._commits), self._write]:
-            if isinstance(write, InProcessWrite):
-                write.wait(max(0.0, deadline - time.monotonic()))
-
-    def _build_on_staged(self) -> bool:
-        """Take for granted what a thread has staged; return whether nothing is in the way of another checkpoint."""
-        write = self._write
-        if write is None:
-            return True
-        if not isinstance(write, InProcessWrite) or write.outcome is None or len(self._commits) >= _MOST_COMMITS:
-            return False
-        write.before = self._known
-        self._take(write)
-        self._commits.append(write)
-        self._write = None
-        return True
-
     def catch_up(self) -> None:
-        """Save what earlier cells left to be saved."""
-        self.wait()
-        if self._touches[:-1] or self._changed or self._everything:
-            self._start(self._job(name=None, description="", tags=[]))
-            self.wait()
+        """Save what earlier cells have changed."""
+        self.writes.wait()
+        if self.changes.has_earlier_changes:
+            self.writes.start(self._job())
+            self.writes.wait()
 
     def close(self, seconds: float) -> None:
-        """Save what is not saved yet, within a time; what is not done by then goes on without this process."""
-        until = time.monotonic() + seconds
-        if self._keep is None or not self.wait(seconds=seconds):
-            return
-        if self._touches or self._changed or self._everything:
-            self._note()
-            self.begin()
-            self.wait(seconds=until - time.monotonic())
+        """Save what is not saved yet. What is not done in time continues without this process.
 
-    def _job(self, name: str | None, description: str, tags: list[str]) -> CheckpointJob:
-        keep = self._keep
-        assert keep is not None
-        namespace = self._namespace
-        waiting = self._restorer.waiting() if self._restorer is not None else set()
-        reached = self._reached()
-        suspects = self._ids.keys() if reached is None else self._ids.keys() & {*self._changed, *reached}
-        gone = self._gone(suspects, reached)
-        for each in [*suspects, *(self._ids.keys() - self._plain.keys())]:
-            self._plain[each] = is_atom(namespace[each])
-        present = {each: self._plain[each] for each in self._ids}
-        changed = self._changed | gone.keys()
-        change = delta([kept.group for kept in self._known.groups], present, changed, reached, waiting)
-        required, kept_places = {}, list(change.kept)
-        for uid in change.required:
-            cls = self._definitions.get(uid)
-            if cls is not None:
-                required[uid] = cls
-            else:
-                kept_places += [place for place in change.stale if uid in self._known.groups[place].group.defines]
-        stale = [self._known.groups[place] for place in change.stale]
-        before = {frozenset([*kept.group.names, *kept.group.defines]): kept for kept in stale}
-        if self._known.shell is not None:
-            before[frozenset(self._known.shell.group.names)] = self._known.shell
+        Args:
+            seconds: how long to wait.
+        """
+        until = time.monotonic() + seconds
+        if not self.is_enabled or not self.writes.wait(seconds=seconds):
+            return
+        if not self.changes.is_up_to_date:
+            self.changes.note_bindings()
+            self.begin()
+            self.writes.wait(seconds=until - time.monotonic())
+
+    def _job(self, name: str | None = None, description: str = "", tags: Collection[str] = ()) -> CheckpointJob:
+        configuration = self._configuration
+        assert configuration is not None
         now = time.time()
         head = mf.Manifest.model_construct(
             id=f"{int(now * 1000):011x}{os.urandom(4).hex()}",
-            session=keep.session,
-            parent=self.head,
+            session=configuration.session,
+            parent=self.changes.head,
             number=self._number,
             time=now,
-            execution_count=self._cell.number,
+            execution_count=self.changes.cell.number,
             execution_id=self._execution_id,
             code=self._code,
             variables=[],
             groups=[],
             name=name,
             description=description,
-            tags=tags,
+            tags=list(tags),
         )
         self._number += 1
-        return CheckpointJob(
-            directory=Path(keep.directory),
-            head=head,
-            namespace=namespace,
-            dirty=[[each for each in names if each not in gone] for names in self._apart(change.dirty)],
-            kept=[self._known.groups[place] for place in kept_places],
-            before=before,
-            shell=self._state.take(),
-            cells=dict(self._cells),
-            definitions=self._definitions,
-            plain=frozenset(each for each, plain in present.items() if plain),
-            same={
-                each: variable
-                for kept in stale
-                if kept.group.plain
-                for each, variable in kept.variables.items()
-                if each not in suspects
-            },
-            unsaveable=gone,
-            required=required,
-            ready=self._preparations.prepare(namespace[each] for names in change.dirty for each in names),
-        )
-
-    def _apart(self, dirty: list[list[str]]) -> list[list[str]]:
-        """Part modules from what they are saved with: to import one takes time, and not every cell needs it."""
-        parted = []
-        for names in dirty:
-            modules = [name for name in names if type(self._namespace[name]) is ModuleType]
-            if len(names) > len(modules):
-                parted.append([name for name in names if name not in modules])
-            parted += [[name] for name in modules]
-        return parted
-
-    def _reached(self) -> set[str] | None:
-        """Return the names whose objects the cells since the last checkpoint can have changed; None for all."""
-        if self._index is None:
-            self._index = GroupIndex(kept.group for kept in self._known.groups)
-        try:
-            found = reachable_names(
-                self._touches, self._namespace, self._index, self._links, self._known.unsaved.keys()
-            )
-        # Objects that do not even let themselves be looked at.
-        except Exception as error:
-            found = ReachableNames(None, describe(error), {EVERY_MODULE: set(self._ids)})
-        for key, names in found.joins.items():
-            self._links.join(key, names)
-        self._near = found.names if found.names is not None else set(self._ids)
-        # What was there at the checkpoint before may have gone on until now.
-        before, self._strange = self._strange, background_activity(self._loop) is not None or hooks(self._shell)
-        return None if self._everything or before or self._strange else found.names
-
-    def _gone(self, suspects: Collection[str], reached: Collection[str] | None) -> dict[str, mf.Variable]:
-        """Return the variables that need not be tried.
-
-        Args:
-            suspects: names whose values may have changed.
-            reached: names that cells have reached; None for all.
-        """
-        gone = {}
-        for name in suspects:
-            standing = variable_of(self._namespace[name])
-            if standing is not None:
-                gone[name] = standing.model_copy(update={"name": name})
-        for name, (before, variable) in self._known.unsaved.items():
-            if name in gone or name in self._changed or self._ids.get(name) != before:
-                continue
-            if (variable.reason or "").startswith(FATAL) or (reached is not None and name not in reached):
-                gone[name] = variable
-        return gone
-
-    def _start(self, job: CheckpointJob) -> None:
-        touches, self._touches = self._touches, []
-        self._changed, self._everything, self._at_risk = set(), False, 0.0
-        values = [job.namespace[name] for names in job.dirty for name in names]
-        if not job.required and are_small(values, job.namespace):
-            self._write_here(job, touches)
-        elif self._commits and not self._all_committed():
-            self._retry(touches)
-        else:
-            self._write_apart(job, touches)
-
-    def _all_committed(self) -> bool:
-        """Wait for the threads; return whether none has failed: a copy of this process cannot be told of it."""
-        head = self.head
-        self.wait()
-        return self.head == head
-
-    def _write_here(self, job: CheckpointJob, touches: list[NameUsage]) -> None:
-        """Pickle at once, and have threads write it."""
-        write = InProcessWrite(job, touches, self._near, self._commits[-1] if self._commits else None)
-        self._watch(write)
-        write.begin(self._scribe)
-
-    def _write_apart(self, job: CheckpointJob, touches: list[NameUsage]) -> None:
-        """Have a copy of this process pickle and write it."""
-        began = time.perf_counter()
-        try:
-            write = ForkedWrite(job, touches, self._near)
-        except OSError as error:
-            self._retry(touches)
-            self._complain(StorageError(f"no process can be started: {error.strerror}"))
-            return
-        self._fork_time = time.perf_counter() - began
-        self._watch(write)
-
-    def _watch(self, write: PendingWrite) -> None:
-        self._write = write
-        write.watch(self._loop, self._written)
-
-    def _written(self, write: PendingWrite) -> None:
-        """Go on when a checkpoint is done; begin the next one if something has changed meanwhile."""
-        if write is not self._write and write not in self._commits:
-            return  # somebody has waited for it
-        self._finish(write)
-        # After a failure the next cell is waited for: what is wrong with a disk takes its time.
-        if not self.is_up_to_date and not self._warned:
-            self._due = True
-            self._loop.stop()
-
-    def _finish(self, write: PendingWrite) -> None:
-        """Take notice of how a write went."""
-        granted = write in self._commits
-        if isinstance(write, InProcessWrite) and granted:
-            self._commits.remove(write)
-        else:
-            self._write = None
-        try:
-            write.outcome = write.collect()
-        except Exception as error:
-            self._undo(write)
-            self._complain(error)
-        else:
-            if not granted:
-                self._take(write)
-            if isinstance(write, ForkedWrite):
-                self._reconsider(write)
-            self._send(
-                CheckpointSavedMessage(
-                    checkpoint_id=write.job.head.id,
-                    number=write.job.head.number,
-                    bytes_written=write.outcome.written,
-                    duration=write.outcome.duration,
-                )
-            )
-            self._problem = None
-            if self._warned:
-                self._warned = False
-                self._warn("Checkpoints are written again.")
-        write.close()
-
-    def _take(self, write: PendingWrite) -> None:
-        """Take note of what a checkpoint consists of."""
-        outcome = write.outcome
-        assert outcome is not None
-        unsaved = {
-            name: (self._ids.get(name, 0), variable)
-            for name, variable in outcome.unsaved.items()
-            if name not in self._changed
-        }
-        before = self._known.groups
-        self._known = LastCheckpoint(write.job.head.id, outcome.kept, outcome.shell, unsaved)
-        self._definitions.learn(uid for kept in outcome.kept for uid in kept.group.defines)
-        if self._index is not None:
-            self._index.renew([kept.group for kept in before], [kept.group for kept in outcome.kept])
-        for name in outcome.unsaved.keys() & write.near:
-            # What cannot be looked into holds what was near when it was made.
-            self._links.join(f":{name}", write.near)
-
-    def _reconsider(self, write: PendingWrite) -> None:
-        """Have saved with the next checkpoint what a copy of this process could not pickle, but this one can."""
-        assert write.outcome is not None
-        for name in write.outcome.unsaved.keys() - write.job.unsaveable.keys():
-            value = self._namespace.get(name)
-            tried = id(value) in write.job.ready
-            if name in self._ids and not tried and self._preparations.consider(value):
-                self._changed.add(name)
-
-    def _undo(self, write: PendingWrite) -> None:
-        """Go back behind a checkpoint that failed, and behind those that were built on it."""
-        if write.before is not None and not write.doomed:
-            self._known, self._index = write.before, None
-            for later in [*self._commits, *([self._write] if self._write is not None else [])]:
-                later.doomed = True
-        self._retry(write.touches)
-
-    def _retry(self, touches: list[NameUsage]) -> None:
-        """Have what was to be saved be saved with what comes next."""
-        self._touches = touches + self._touches
-        self._everything = True
-
-    def _complain(self, error: Exception) -> None:
-        """Warn, once."""
-        text = self._problem = str(error) if isinstance(error, StorageError) else describe(error)
-        if not self._warned:
-            self._warned = True
-            text = str(error) if isinstance(error, StorageError) else describe(error)
-            self._send(CheckpointFailedMessage(reason=text))
-            self._warn(
-                f"No checkpoint was written: {text}. Cells go on; what they change is not saved until this is mended."
-            )
-
-    def _variables(self) -> dict[str, mf.Variable]:
-        found = {name: variable for kept in self._known.groups for name, variable in kept.variables.items()}
-        return found | {name: variable for name, (_, variable) in self._known.unsaved.items()}
+        return self.changes.job(Path(configuration.directory), head, self._state.take(), self.loading.waiting())
 
     def status(self) -> WorkerCheckpointStatus:
         """Return what is known here of the checkpoints, cut to what a request may carry."""
         from capsule_worker.protocol.messages.requests import MAX_LIST, MAX_TEXT, WorkerCheckpointStatus
 
-        unsaved = [(name, variable.reason or "") for name, (_, variable) in self._known.unsaved.items()]
+        unsaved = [(name, variable.reason or "") for name, (_, variable) in self.changes.last.unsaved.items()]
+        problem = self.writes.problem
         return WorkerCheckpointStatus(
             not_saved={name[:MAX_TEXT]: reason[:MAX_TEXT] for name, reason in unsaved[:MAX_LIST]},
-            problem=self._problem[:MAX_TEXT] if self._problem is not None else None,
+            problem=problem[:MAX_TEXT] if problem is not None else None,
             no_standby=self.standby[:MAX_TEXT] if self.standby is not None else None,
         )
 
@@ -739,31 +315,31 @@ class Checkpointer:
     def restore(
         self, manifest: mf.Manifest, wanted: Collection[str] | None, *, clear: bool, lazily: bool
     ) -> tuple[list[str], dict[str, str], list[str]]:
-        """Bring a checkpoint back.
+        """Restore a checkpoint.
 
         Args:
             manifest: the checkpoint; its packs are in this session's directory.
             wanted: names; None for all, and for the interpreter's own state.
             clear: whether to remove all variables first.
-            lazily: whether the rest may come when a cell needs it, or when there is nothing to do.
+            lazily: whether variables may be loaded when a cell needs them, or when there is nothing else to do.
 
         Returns:
-            The names that came or will come back, why others do not, and what else did not, in words.
+            The names that are or will be restored, why others are not, and what else is not, as text.
         """
-        assert self._keep is not None
-        self._save_unhurried()
-        self.wait()
-        self._load_rest()
+        assert self._configuration is not None
+        if self.schedule.is_deferred:
+            self.begin()
+        self.writes.wait()
+        self.loading.load_all()
         if clear:
-            for name in self._names():
-                del self._namespace[name]
+            self.changes.clear()
         if wanted is None:
-            self._definitions.renew()
+            self.changes.definitions.renew()
         restorer = Restorer(
-            Path(self._keep.directory),
+            Path(self._configuration.directory),
             manifest,
             self._namespace,
-            self._definitions,
+            self.changes.definitions,
             wanted=wanted,
             fresh=wanted is None,
         )
@@ -773,10 +349,7 @@ class Checkpointer:
             notes = self._restore_all(restorer, manifest, lazily=lazily and background_activity(self._loop) is None)
         else:
             restorer.load_all()
-            for variable in manifest.variables:
-                if variable.name in wanted:
-                    self._changed.add(variable.name)
-            self._everything = True
+            self.changes.mark_restored(names)
         if restorer.done:
             restorer.close()
         restored = [name for name in names if name not in restorer.failed]
@@ -788,81 +361,24 @@ class Checkpointer:
             notes = self._state.give_back(state)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             state, notes = None, [f"the interpreter's own state: {error}"]
-        self._known, self._index = LastCheckpoint(manifest.id, restorer.all_kept(), None, {}), None
-        self._links, self._plain = HiddenReferences(), {}
-        for variable in manifest.variables:
-            if variable.cell is not None:
-                self._cells[variable.name] = variable.cell
-        if self._new:
-            self._cell = mf.SavedCell(number=manifest.execution_count)
+        self.changes.start_from(manifest, restorer.all_kept())
+        if self._is_new:
+            self.changes.cell = mf.SavedCell(number=manifest.execution_count)
             if state is not None:
                 self._state.give_back_history(state)
         if lazily:
-            self._told_lost = set(restorer.failed)
-            self._restorer = restorer
-            self._load_soon()
+            self.loading.start(restorer)
         else:
             restorer.load_all()
-        known = {name for kept in self._known.groups for name in kept.group.names}
-        self._ids = {name: id(self._namespace[name]) for name in self._names()}
-        self._changed = self._ids.keys() - known
-        self._everything = bool(self._changed - restorer.failed.keys())
-        self._touches = []
+        self.changes.compare_with_restored(restorer.failed)
         return notes
 
-    def _load_for(self, touched: NameUsage) -> None:
-        """Load what a cell may touch."""
-        restorer = self._restorer
-        assert restorer is not None
-        if touched.anything is not None:
-            self._load_rest()
-            return
-        names = set(touched.names)
-        if names & _OUTPUTS:
-            names.update(name for name in restorer.waiting() if name[:1] == "_" and name[1:].isdigit())
-        index = GroupIndex(restorer.manifest.groups)
-        found = reachable_names([touched], self._namespace, index, self._links, ())
-        if found.names is None:
-            self._load_rest()
-            return
-        restorer.load(names | found.names)
-        self._adopt_loaded()
-        self._load_soon()
 
-    def _load_soon(self) -> None:
-        """Load more when there has been nothing to do for a while."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(_IDLE, self._load_more)
-
-    def _load_more(self) -> None:
-        """Load one more group, and let whoever waits go first."""
-        self._timer = None
-        if self._restorer is not None:
-            self._restorer.load_next()
-            self._adopt_loaded()
-        if self._restorer is not None:
-            self._timer = self._loop.call_later(0, self._load_more)
-
-    def _load_rest(self) -> None:
-        if self._restorer is not None:
-            self._restorer.load_all()
-            self._adopt_loaded()
-
-    def _adopt_loaded(self) -> None:
-        """Take note of what is loaded."""
-        restorer = self._restorer
-        if restorer is None:
-            return
-        for kept in restorer.kept.values():
-            for name in kept.group.names:
-                if name in self._namespace and name not in self._ids:
-                    self._ids[name] = id(self._namespace[name])
-        self._state.fill_outputs()
-        lost = restorer.failed.keys() - self._told_lost
-        if lost:
-            self._told_lost |= lost
-            self._warn("not restored: " + "; ".join(f"{name}: {restorer.failed[name]}" for name in sorted(lost)))
-        if restorer.done:
-            restorer.close()
-            self._restorer = None
+def _lock_directory(directory: Path) -> None:
+    """Show that a process may write into a session's directory, until this process and its copies have ended."""
+    try:
+        lock = os.open(directory / mf.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        # Then another front may not wait for the latest checkpoint: it takes the one before.
+        print(f"capsule-worker: {error}", file=sys.__stderr__)

@@ -14,9 +14,9 @@ import msgpack  # type: ignore[import-untyped]
 from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.pickling.pickler import NamespaceUnpickler
 from capsule_worker.checkpoints.pickling.placeholder import Placeholder
-from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, unpack_chunks
-from capsule_worker.checkpoints.writing.job import SHELL, SavedGroup, content_digest
-from capsule_worker.checkpoints.writing.writer import describe
+from capsule_worker.checkpoints.storage.pack_format import DamagedError, unpack_chunks
+from capsule_worker.checkpoints.storage.pack_reader import PackReader
+from capsule_worker.checkpoints.writing.job import SHELL, SavedGroup, content_digest, describe
 from capsule_worker.protocol import manifest as mf
 
 #: Bytes of a pickle that are looked at at a time.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sys
 from typing import Any
 
+from capsule_worker.checkpoints.adapters.registry import ADAPTERS
 from capsule_worker.checkpoints.analysis.small_values import is_atom
 from capsule_worker.checkpoints.analysis.user_names import OUTPUT_NAMES
 
 #: What comes back by itself, in this order.
-_PARTS = ("directory", "path", "environment", "extensions", "autoreload", "matplotlib", "random", "numpy", "torch")
+_PARTS = ("directory", "path", "environment", "extensions", "autoreload")
 #: Variables of the environment that belong to a process, not to its user.
 _OWN_VARIABLES = ("CAPSULE_", "_", "PWD", "OLDPWD", "SHLVL", "JPY_PARENT_PID")
 
@@ -60,23 +60,12 @@ class ShellState:
             ],
             "latest": self._latest(),
             "own": self._own(),
-            "random": random.getstate(),
+            "libraries": ADAPTERS.save_states(),
             "extensions": sorted(set(self._shell.extension_manager.loaded) - self._extensions),
             "autoreload": self._autoreload(),
         }
         with contextlib.suppress(OSError):
             state["directory"] = os.getcwd()  # noqa: PTH109  # a text is all that is wanted
-        numpy = sys.modules.get("numpy.random")
-        if numpy is not None:
-            kind, keys, *rest = numpy.get_state(legacy=True)
-            state["numpy"] = (kind, keys.tobytes(), str(keys.dtype), *rest)
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            state["torch"] = bytes(torch.get_rng_state().numpy())
-        matplotlib = sys.modules.get("matplotlib")
-        if matplotlib is not None:
-            with contextlib.suppress(Exception):
-                state["matplotlib"] = str(dict.__getitem__(matplotlib.rcParams, "backend"))
         return state
 
     def give_back(self, state: dict[str, Any]) -> list[str]:
@@ -89,7 +78,8 @@ class ShellState:
                 # A directory that is gone, an extension that is not installed here.
                 except Exception as error:
                     failed.append(f"{part}: {type(error).__name__}: {error}")
-        return failed
+        libraries = ADAPTERS.restore_states(state["libraries"])
+        return [*failed, *(f"{library}: {reason}" for library, reason in libraries.items())]
 
     def give_back_history(self, state: dict[str, Any]) -> None:
         """Bring back ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded."""
@@ -100,7 +90,7 @@ class ShellState:
         for number, line in enumerate(raw):
             if number:
                 namespace[f"_i{number}"] = line
-        history.go_on(state.get("session", 0))
+        history.continue_session(state.get("session", 0))
         history.output_hist.clear()
         history.output_hist.update({number: _Awaited(number) for number in state["outputs"]})
         for name, number in state["latest"].items():
@@ -163,32 +153,9 @@ class ShellState:
     def _give_directory(self, directory: str) -> None:
         os.chdir(directory)
 
-    def _give_random(self, state: Any) -> None:
-        random.setstate(state)
-
-    def _give_numpy(self, state: Any) -> None:
-        import numpy as np
-
-        kind, keys, dtype, *rest = state
-        np.random.set_state((kind, np.frombuffer(keys, dtype), *rest))  # noqa: NPY002  # the state that cells used
-
-    def _give_torch(self, state: bytes) -> None:
-        import numpy as np
-        import torch  # type: ignore[import-not-found]
-
-        torch.set_rng_state(torch.from_numpy(np.frombuffer(state, np.uint8).copy()))
-
     def _give_extensions(self, names: list[str]) -> None:
         for name in names:
             self._shell.extension_manager.load_extension(name)
-
-    def _give_matplotlib(self, backend: str) -> None:
-        matplotlib = sys.modules.get("matplotlib")
-        if matplotlib is not None:
-            matplotlib.use(backend, force=False)
-        else:
-            # To import it takes a while, and not every cell plots.
-            os.environ["MPLBACKEND"] = backend
 
     def _autoreload(self) -> str | None:
         magics = self._shell.magics_manager.registry.get("AutoreloadMagics")

@@ -1,1 +1,1 @@
-"""Conversations with the client: comms, stdin, the debugger."""
+"""Features that talk with the client: comms, input, the debugger."""

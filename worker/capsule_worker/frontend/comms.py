@@ -1,9 +1,9 @@
-"""Comms: two-way channels between objects of the notebook, such as widgets, and what shows them at the client.
+"""Comms: two-way channels between objects of the notebook, such as widgets, and the client that shows them.
 
 See "Custom Messages" in the Jupyter messaging specification.
 
-Messages from the client are taken in the main thread: at once where it is idle, or awaits, and else when its cell has
-ended. What they make cells' objects print or show belongs to the message, not to a cell.
+The main thread handles messages from the client: at once if it is idle, or awaits, and otherwise after its cell. The
+output of their callbacks belongs to the message, not to a cell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import comm
@@ -24,21 +25,20 @@ from capsule_worker.protocol.messages import CommMessage, CommOutput, ExecuteMes
 if TYPE_CHECKING:
     from capsule_worker.output.output_writer import OutputWriter
 
-#: Requests whose headers are remembered.
-_REMEMBERED = 1000
+#: How many requests are remembered.
+_MAX_REQUESTS = 1000
 _UNKNOWN: dict[str, Any] = {"header": {}, "parent_header": {}, "metadata": {}, "content": {}, "buffers": []}
-_KINDS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
+_EVENTS = {"comm_open": "open", "comm_msg": "msg", "comm_close": "close"}
 
 
 class Comm(BaseComm):
-    """Sends what an object says behind what was shown before."""
+    """One end of a comm; its messages leave after the output that was written before."""
 
-    #: Where it leaves, and who is told.
-    outlet: ClassVar[OutputWriter]
+    output: ClassVar[OutputWriter]
     comms: ClassVar[Comms]
 
     def __reduce__(self) -> Any:
-        """Refuse: a copy would speak to nobody."""
+        """Refuse: a copy would have no other end."""
         raise pickle.PicklingError("a comm, whose other end is at the client")
 
     def publish_msg(  # the signature is the base class's
@@ -49,11 +49,19 @@ class Comm(BaseComm):
         buffers: Any = None,
         **keys: Any,
     ) -> None:
-        """Send a message to the client."""
-        Comm.comms.asked(data)
-        Comm.outlet.publish(
+        """Send a message to the client.
+
+        Args:
+            msg_type: ``comm_open``, ``comm_msg`` or ``comm_close``.
+            data: the content; anything that becomes JSON.
+            metadata: of the message.
+            buffers: binary data, as bytes-like objects.
+            keys: the target's name and module, of ``comm_open``.
+        """
+        Comm.comms.remember_question(data)
+        Comm.output.publish(
             CommOutput(
-                event=_KINDS[msg_type],  # type: ignore[arg-type]  # one of three
+                event=_EVENTS[msg_type],  # type: ignore[arg-type]  # one of three
                 comm_id=self.comm_id,
                 target_name=keys.get("target_name"),
                 target_module=keys.get("target_module"),
@@ -64,40 +72,52 @@ class Comm(BaseComm):
         )
 
 
-def _adopt(kind: Any, /, **_: Any) -> None:
-    """Have ipykernel's own comms, which some libraries ask for by name, speak as ours do: its kernel is not here."""
+def _replace_publish(kind: Any, /, **_: Any) -> None:
+    """Let ipykernel's own comms, which some libraries import by name, send as ours do: its kernel is not here."""
     if kind.__module__ == "ipykernel.comm.comm":
         kind.publish_msg = Comm.publish_msg
 
 
-def _question(data: Any) -> str | None:
-    """Return the id by which widgets match an answer with its question, in messages of their own making."""
+def _question_id(data: Any) -> str | None:
+    """Return the id by which widgets match an answer with its question, in messages of their own format."""
     content = data.get("content") if isinstance(data, dict) else None
     question = content.get("id") if isinstance(content, dict) else None
     return question if isinstance(question, str) else None
 
 
 class Comms:
-    """The comms of this process. There is one such object.
+    """The comms of this process. A worker has one such object.
 
     Args:
-        outlet: where what objects say leaves.
+        output: sends what comms send.
     """
 
-    def __init__(self, outlet: OutputWriter) -> None:
+    def __init__(self, output: OutputWriter) -> None:
         self.manager = CommManager()
+        self._handlers: dict[str, Callable[..., None]] = {
+            "open": self.manager.comm_open,
+            "msg": self.manager.comm_msg,
+            "close": self.manager.comm_close,
+        }
         self._requests: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        #: The subshells, or None for the main shell, whose code has asked something, by the ids of the questions.
-        self._asking: OrderedDict[str, str | None] = OrderedDict()
-        Comm.outlet, Comm.comms = outlet, self
-        BaseComm.__init_subclass__ = classmethod(_adopt)  # type: ignore[assignment]
+        #: The subshell, or None for the main shell, whose code asked a question, by the id of the question.
+        self._asked_in: OrderedDict[str, str | None] = OrderedDict()
+        Comm.output, Comm.comms = output, self
+        BaseComm.__init_subclass__ = classmethod(_replace_publish)  # type: ignore[assignment]
         comm.create_comm = Comm
         comm.get_comm_manager = lambda: self.manager
 
     def remember(
         self, execution_id: str, header: dict[str, Any], metadata: dict[str, Any], content: dict[str, Any]
     ) -> None:
-        """Remember the request that an execution, or a message, came with."""
+        """Remember the request of an execution, or of a comm message.
+
+        Args:
+            execution_id: its id.
+            header: the header of the request.
+            metadata: its metadata.
+            content: its content.
+        """
         with contextlib.suppress(KeyError, TypeError, ValueError):
             header = {**header, "date": dt.datetime.fromisoformat(header["date"])}
         self._requests[execution_id] = {
@@ -109,57 +129,77 @@ class Comms:
             "content": content,
             "buffers": [],
         }
-        if len(self._requests) > _REMEMBERED:
+        if len(self._requests) > _MAX_REQUESTS:
             self._requests.popitem(last=False)
 
     def remember_cell(self, message: ExecuteMessage) -> None:
-        """Remember the request that an execution came with."""
+        """Remember the request of an execution.
+
+        Args:
+            message: the execution.
+        """
         names = ("code", "silent", "store_history", "user_expressions", "allow_stdin")
         self.remember(message.id, message.header, message.metadata, {name: getattr(message, name) for name in names})
 
-    def asked(self, data: Any) -> None:
-        """Remember which shell asks, where what is sent is a question."""
-        question = _question(data)
-        if question is not None:
-            self._asking[question] = self.parent()["header"].get("subshell_id")
-            if len(self._asking) > _REMEMBERED:
-                self._asking.popitem(last=False)
+    def remember_question(self, data: Any) -> None:
+        """Remember which shell asks, if a message to the client is a question.
 
-    def taker(self, message: CommMessage) -> str | None:
-        """Return the subshell that takes a message: of an answer the one that has asked, which may wait for it."""
-        question = _question(message.data)
+        Args:
+            data: the content of the message.
+        """
+        question = _question_id(data)
+        if question is not None:
+            self._asked_in[question] = self.parent()["header"].get("subshell_id")
+            if len(self._asked_in) > _MAX_REQUESTS:
+                self._asked_in.popitem(last=False)
+
+    def subshell_for(self, message: CommMessage) -> str | None:
+        """Return the subshell that handles a message; None for the main shell.
+
+        Args:
+            message: from the client. An answer goes to the shell that asked, which may wait for it.
+        """
+        question = _question_id(message.data)
         if question is None:
             return message.subshell
-        return self._asking.pop(question, message.subshell)
+        return self._asked_in.pop(question, message.subshell)
 
     def parent(self) -> dict[str, Any]:
-        """Return the request that the calling code belongs to, as far as it is known."""
+        """Return the request that the calling code belongs to; an empty one if it is not known."""
         current = execution_context.current()
         with contextlib.suppress(KeyError):
             self._requests.move_to_end(current)
         return dict(self._requests.get(current, _UNKNOWN))
 
     def execution_of(self, parent: dict[str, Any]) -> str | None:
-        """Return the execution that a request belongs to, if it is known."""
+        """Return the execution of a request, if it is known.
+
+        Args:
+            parent: the request, or its header.
+        """
         message_id = parent.get("header", parent).get("msg_id")
         known = list(self._requests.items())
         return next((execution for execution, one in known if one["msg_id"] == message_id is not None), None)
 
-    def take(self, message: CommMessage) -> None:
-        """Hand a message of the client's to the object that it is for."""
+    def handle(self, message: CommMessage) -> None:
+        """Pass a message from the client to its comm.
+
+        Args:
+            message: the message.
+        """
         content: dict[str, Any] = {"comm_id": message.comm_id, "data": message.data}
         if message.event == "open":
             content |= {"target_name": message.target_name, "target_module": message.target_module}
-        # Of what is said only the rest is remembered: it can be much.
+        # Without the content, which can be large.
         self.remember(message.id, message.header, message.metadata, {})
-        told = self._requests[message.id] | {
+        request = self._requests[message.id] | {
             "content": content,
             "buffers": [memoryview(each) for each in message.buffers],
         }
         with execution_context.attributed_to(message.id):
-            handle = getattr(self.manager, f"comm_{message.event}")
-            handle(None, None, told)
+            # The stream and the identity are for ipykernel's own comms.
+            self._handlers[message.event](None, None, request)
 
     def targets(self) -> dict[str, str]:
-        """Return the names of the targets of the comms that are open, by id."""
+        """Return the target names of the open comms by comm id."""
         return {comm_id: one.target_name for comm_id, one in list(self.manager.comms.items())}

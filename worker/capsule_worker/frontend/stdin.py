@@ -1,4 +1,4 @@
-"""``input()`` and ``getpass()``: a question to the front, and a wait for the answer."""
+"""``input()`` and ``getpass()``: they ask the front, and wait for its answer."""
 
 from __future__ import annotations
 
@@ -16,43 +16,66 @@ from capsule_worker.protocol.messages import InputMessage, InputResponseMessage
 
 
 class Stdin:
-    """Asks the front for lines. One for the worker's life; replaces the builtins by ``install``."""
+    """Asks the front for input. A worker has one; ``install`` replaces the builtins.
+
+    Args:
+        channel: sends the questions.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._answers: dict[str, queue.SimpleQueue[InputResponseMessage]] = {}
         self._count = 0
         self._forked = False
-        #: The executions whose client can answer at all.
+        #: The executions whose client can answer.
         self.allowed: set[str] = set()
 
     def install(self) -> None:
-        """Let ``input`` and ``getpass.getpass`` ask the front."""
+        """Replace ``input`` and ``getpass.getpass`` by functions that ask the front."""
         builtins.input = self.ask_line
         getpass.getpass = self.ask_password
 
     def answer(self, response: InputResponseMessage) -> None:
-        """Hand an answer to the code that waits for it; called by the thread that reads the channel."""
+        """Pass an answer to the code that waits for it. The thread that reads the channel calls this.
+
+        Args:
+            response: the answer.
+        """
         waiting = self._answers.get(response.input_id)
         if waiting is not None:
             waiting.put(response)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child nobody answers: asking there is the end of the file."""
+        """Refuse questions in a forked child, which gets no answers: they end with EOFError."""
         self._forked = True
 
     def ask_line(self, prompt: object = "", /) -> str:
-        """Stand for ``input``."""
+        """Do as ``input``.
+
+        Args:
+            prompt: the question.
+
+        Raises:
+            EOFError: the front refused the question.
+            StdinNotImplementedError: the client cannot answer.
+        """
         return self._ask(str(prompt), "input", password=False)
 
     def ask_password(self, prompt: str = "Password: ", *_args: Any, **_kwargs: Any) -> str:
-        """Stand for ``getpass.getpass``."""
+        """Do as ``getpass.getpass``.
+
+        Args:
+            prompt: the question.
+
+        Raises:
+            EOFError: the front refused the question.
+            StdinNotImplementedError: the client cannot answer.
+        """
         return self._ask(str(prompt), "getpass", password=True)
 
     def _ask(self, prompt: str, asked_by: str, *, password: bool) -> str:
         if self._forked:
-            msg = f"{asked_by}() in a forked process: only the cell itself can ask"
-            raise EOFError(msg)
+            raise EOFError(f"{asked_by}() in a forked process: only the process of the cell can ask")
         if execution_context.current() not in self.allowed:
             msg = f"{asked_by} was called, but this frontend does not support input requests."
             raise StdinNotImplementedError(msg)
@@ -68,7 +91,7 @@ class Stdin:
             )
             response = answers.get()
         except KeyboardInterrupt:
-            # The traceback should end at the user's line, not in here.
+            # The traceback should end at the user's line, and not show this function.
             msg = "Interrupted by user"
             raise KeyboardInterrupt(msg) from None
         finally:

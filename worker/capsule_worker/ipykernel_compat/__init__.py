@@ -1,1 +1,1 @@
-"""Stand-ins for ipykernel and the objects that its users expect."""
+"""ipykernel's modules, and objects in place of its kernel, which libraries expect in the process of their cells."""

@@ -1,1 +1,1 @@
-"""The worker's half of the sandbox: what a process gives up for itself."""
+"""The worker's half of the sandbox: the rights that a process gives up itself, and its limits."""

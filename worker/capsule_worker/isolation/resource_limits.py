@@ -1,6 +1,6 @@
-"""The limits that a worker is started with, as far as the system refuses what goes beyond them.
+"""The limits of a worker that the system enforces.
 
-The front watches what the system does not: see ``capsule_durable.sandbox.resource_monitor``.
+The front enforces the others: see ``capsule_durable.sandbox.resource_monitor``.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-#: Of a limit of memory, how much is refused at once. Below it the front watches: what is asked for need not be used.
-_REFUSED = 1.25
-#: What each limit is to the system, and what lies beyond it for what is ours between cells, and for telling of errors:
-#: bytes, and files.
+#: The system refuses memory beyond this many times the limit. Between the two the front watches, since memory that is
+#: allocated need not be used.
+_MEMORY_FACTOR = 1.25
+#: The system's name of each limit, and the reserve beyond it for the worker between cells and for reports of errors:
+#: bytes or files.
 _RESOURCES = {
     "memory": (resource.RLIMIT_DATA, 256 << 20),
     "open_files": (resource.RLIMIT_NOFILE, 64),
     "file_size": (resource.RLIMIT_FSIZE, 0),
     "processes": (resource.RLIMIT_NPROC, 0),
 }
-#: Of the reserve of memory, what a cell has that begins where nothing is left: a cell may be the one that frees some.
-_ROOM = 32 << 20
-#: And what there is for threads of ours beside a cell, at a moment in which the cell might have it instead.
-_BESIDE = 64 << 20
-#: Those that were imposed: what is refused to cells, and what to this process.
+#: Bytes of the memory reserve for a cell that begins with no memory left, since it may be the one that frees some.
+_CELL_BYTES = 32 << 20
+#: Bytes of the memory reserve for our threads while a cell runs, which the cell could use in that moment.
+_THREADS_BYTES = 64 << 20
+#: The limits by number: that of cells, and that of this process.
 _imposed: dict[int, tuple[int, int]] = {}
 #: How many cells run.
 _cells = 0
@@ -37,13 +38,13 @@ _cells = 0
 _counting = threading.RLock()
 
 
-def leave_no_core() -> None:
-    """Have no dump made of this process or what comes of it: keys would be in there."""
+def disable_core_dumps() -> None:
+    """Disable core dumps of this process and its children, since they could contain keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def impose(limits: Mapping[str, int]) -> None:
-    """Have the system refuse what goes beyond some limits. None is made wider than it is.
+    """Set limits of this process. None becomes higher than it is.
 
     Args:
         limits: ``memory`` and ``file_size`` in bytes, ``open_files`` and ``processes``; each may be missing.
@@ -52,7 +53,7 @@ def impose(limits: Mapping[str, int]) -> None:
         if name not in limits:
             continue
         hard = resource.getrlimit(kind)[1]
-        wanted = int(limits[name] * _REFUSED) if name == "memory" else limits[name]
+        wanted = int(limits[name] * _MEMORY_FACTOR) if name == "memory" else limits[name]
         soft, hard = _at_most(wanted, hard), _at_most(wanted + reserve, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (soft, hard))
@@ -61,13 +62,13 @@ def impose(limits: Mapping[str, int]) -> None:
 
 @contextlib.contextmanager
 def enforced() -> Iterator[None]:
-    """Refuse a cell what goes beyond the limits; several may run."""
+    """Enforce the limits while a cell runs: a context. Several cells may run."""
     global _cells  # noqa: PLW0603  # limits are the process's
     with _counting:
         _cells += 1
         lifted.forget()
         for kind, (soft, hard) in _imposed.items():
-            _set(kind, _with_room(soft, hard) if kind == resource.RLIMIT_DATA else soft)
+            _set(kind, _memory_limit(soft, hard) if kind == resource.RLIMIT_DATA else soft)
     try:
         yield
     finally:
@@ -78,7 +79,7 @@ def enforced() -> Iterator[None]:
 
 
 def relax() -> None:
-    """Have the reserve to the end of the cell: what it has taken may still be there."""
+    """Allow the reserve until the end of the cell, whose memory may still be in use."""
     with _counting:
         lifted.forget()
         for kind, (_, hard) in _imposed.items():
@@ -86,11 +87,11 @@ def relax() -> None:
 
 
 class _Lifted:
-    """A context, for what is ours beside a cell: it needs memory, and the cell may have left none."""
+    """A context for our threads while a cell runs: they need memory, and the cell may have left none."""
 
     def __init__(self) -> None:
         self._depth = 0
-        #: What was refused before, and what is now.
+        #: The limit before, and the one now.
         self._change: tuple[int, int] | None = None
 
     def __enter__(self) -> None:
@@ -99,7 +100,7 @@ class _Lifted:
             if self._depth == 1 and _cells and resource.RLIMIT_DATA in _imposed:
                 before, hard = resource.getrlimit(resource.RLIMIT_DATA)
                 if before != resource.RLIM_INFINITY:
-                    self._change = before, _at_most(before + _BESIDE, hard)
+                    self._change = before, _at_most(before + _THREADS_BYTES, hard)
                     _set(resource.RLIMIT_DATA, self._change[1])
 
     def __exit__(self, *_: object) -> None:
@@ -108,16 +109,16 @@ class _Lifted:
             if not self._depth and self._change is not None:
                 before, now = self._change
                 self._change = None
-                # The cell may have set one of its own.
+                # The cell may have set another limit.
                 if resource.getrlimit(resource.RLIMIT_DATA)[0] == now:
                     _set(resource.RLIMIT_DATA, before)
 
     def forget(self) -> None:
-        """Leave the limit as it is going to be."""
+        """Do not restore the limit, since it is about to be set."""
         self._change = None
 
     def after_fork_in_child(self) -> None:
-        """Put it back: the threads that had lifted it are not there."""
+        """Restore the limit in a forked child, which has none of the threads."""
         if self._depth:
             self._depth = 1
             self.__exit__()
@@ -127,7 +128,11 @@ lifted = _Lifted()
 
 
 def retry_on_memory_error(wait: Callable[[], _T]) -> _T:
-    """Call what waits for something, in a thread of ours: it needs little, but the cell may have left nothing."""
+    """Call a function that waits, in one of our threads. It needs little memory, but the cell may have left none.
+
+    Args:
+        wait: the function.
+    """
     while True:
         try:
             return wait()
@@ -136,20 +141,20 @@ def retry_on_memory_error(wait: Callable[[], _T]) -> _T:
 
 
 def after_fork_in_child() -> None:
-    """In a forked child: it has none of the threads."""
+    """Restore the limits in a forked child, which has none of the threads."""
     global _counting  # noqa: PLW0603
     _counting = threading.RLock()
     lifted.after_fork_in_child()
 
 
 def _set(kind: int, soft: int) -> None:
-    """Refuse what goes beyond ``soft``, as far as that can be: a cell may have lowered the hard limit for good."""
+    """Set a limit, as far as possible: a cell may have lowered the hard limit for good."""
     hard = resource.getrlimit(kind)[1]
     resource.setrlimit(kind, (_at_most(soft, hard), hard))
 
 
-def _with_room(soft: int, hard: int) -> int:
-    """Return what a cell is refused that begins with what is there now."""
+def _memory_limit(soft: int, hard: int) -> int:
+    """Return the memory limit for a cell that begins now, in bytes."""
     try:
         fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -158,23 +163,23 @@ def _with_room(soft: int, hard: int) -> int:
             os.close(fd)
     except OSError:
         return soft
-    # Half the reserve stays ours.
-    return max(soft, min(used + _ROOM, (soft + hard) // 2))
+    # Half of the reserve is for the worker.
+    return max(soft, min(used + _CELL_BYTES, (soft + hard) // 2))
 
 
 def of_cells(kind: int) -> int | None:
-    """Return what is refused to cells.
+    """Return a limit of cells; None if there is none.
 
     Args:
-        kind: a limit of the system's, as ``resource.RLIMIT_DATA``.
+        kind: the limit, for example ``resource.RLIMIT_DATA``.
     """
     return _imposed[kind][0] if kind in _imposed else None
 
 
-def end_with_threads() -> None:
-    """End this process, with its words, if a thread of its own ends by an exception: without it the process is deaf.
+def exit_with_threads() -> None:
+    """Print the exception that ends one of our threads, and end this process, which would hang without the thread.
 
-    That happens where a cell in the main thread leaves no memory for it.
+    That happens when a cell in the main thread leaves no memory for it.
     """
     before = threading.excepthook
 

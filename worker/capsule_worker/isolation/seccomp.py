@@ -1,9 +1,9 @@
-"""A filter of system calls: refuses those that notebooks have no use for, and attackers have.
+"""A filter of system calls, which refuses those that attackers need and notebooks do not.
 
-What they are for: namespaces and mounts of one's own (the way to more attack surface), keys of the kernel's, programs
-for the kernel (BPF), its modules and its performance counters, rings for input and output that no filter sees
-(io_uring), families of sockets beyond the usual ones, and typing into somebody else's terminal. It cannot be taken off
-again, and holds for all that is started from here. See the kernel's ``Documentation/userspace-api/seccomp_filter.rst``.
+They are for: new namespaces and mounts (which open more attack surface), keys of the Linux kernel, programs for the
+Linux kernel (BPF), its modules and performance counters, input and output that no filter sees (io_uring), unusual
+families of sockets, and input into the terminals of other processes. The filter cannot be removed, and child processes
+inherit it. See ``Documentation/userspace-api/seccomp_filter.rst`` of the Linux kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import errno
 import os
 import struct
 
-#: For each machine: what it calls itself in a filter (``AUDIT_ARCH``), and the numbers of calls, by name.
+#: For each machine: its number in a filter (``AUDIT_ARCH``), and the numbers of calls by name.
 _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (
         0xC000003E,
@@ -82,7 +82,7 @@ _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
         },
     ),
 }
-#: Calls that have the same number everywhere.
+#: Calls that have the same number on all machines.
 _NEW = {
     "io_uring_setup": 425,
     "io_uring_enter": 426,
@@ -97,15 +97,15 @@ _NEW = {
     "mount_setattr": 442,
     "quotactl_fd": 443,
 }
-#: Those that are looked at more closely; all others of the above are refused.
+#: Calls whose arguments are checked; all others of the above are refused.
 _SPECIAL = ("ioctl", "socket", "clone", "clone3", "unshare", "prlimit64")
-#: ``CLONE_NEW*``: of user, pid, network, ipc, uts, cgroup and mount namespaces; for ``unshare`` also of times.
+#: ``CLONE_NEW*``: user, pid, network, ipc, uts, cgroup and mount namespaces; for ``unshare`` also time namespaces.
 _NAMESPACES, _TIMES = 0x7E020000, 0x80
-#: ``TIOCSTI`` and ``TIOCLINUX``: typing into a terminal, and pasting into one.
+#: ``TIOCSTI`` and ``TIOCLINUX``, which put input into a terminal.
 _TYPING = (0x5412, 0x541C)
-#: Unix, IPv4, IPv6, and netlink, by which programs ask for addresses of this machine.
+#: Unix, IPv4, IPv6, and netlink, by which programs look up the addresses of this machine.
 _FAMILIES = (1, 2, 10, 16)
-#: Calls of another form of the same machine (x32) have this bit.
+#: Calls of the x32 ABI of the same machine have this bit.
 _X32 = 0x40000000
 
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -120,11 +120,11 @@ def program(machine: str, *, alone: bool = False) -> list[Instruction]:
     """Return the filter: for each instruction its code, how many to skip if it is true, if not, and the operand.
 
     Args:
-        machine: as ``os.uname()`` has it.
-        alone: whether there are no namespaces: then limits of processes by number are refused as well.
+        machine: its name in ``os.uname()``.
+        alone: whether the process has no namespaces of its own; the limits of other processes are protected then.
 
     Raises:
-        OSError: this machine's calls are not known.
+        OSError: the system calls of this machine are not known.
     """
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"the system calls of {machine} are not known")
@@ -138,7 +138,7 @@ def program(machine: str, *, alone: bool = False) -> list[Instruction]:
         (_LOAD, 0, 0, _NUMBER),
         *([(_AT_LEAST, 0, 1, _X32), _refuse(errno.ENOSYS)] if machine == "x86_64" else []),
         *_each(refused, errno.EPERM),
-        # Its flags are in memory, where a filter cannot look; libraries use `clone` where it is not there.
+        # Its flags are in memory, which a filter cannot read. Without it libraries use `clone`.
         *_each([calls["clone3"]], errno.ENOSYS),
         *_closer(calls["clone"], _FIRST, [(_ANY_BIT, _NAMESPACES)], errno.EPERM),
         *_closer(calls["unshare"], _FIRST, [(_ANY_BIT, _NAMESPACES | _TIMES)], errno.EPERM),
@@ -150,13 +150,13 @@ def program(machine: str, *, alone: bool = False) -> list[Instruction]:
 
 
 def enforce(*, alone: bool = False) -> None:
-    """Refuse these calls from now on, here and in all that is started from here.
+    """Refuse these calls from now on, in this process and its children.
 
     Args:
         alone: see ``program``.
 
     Raises:
-        OSError: this system cannot do it; the text says why.
+        OSError: this system has no such filters; the text says why.
     """
     instructions = program(os.uname().machine, alone=alone)
     packed = b"".join(struct.pack("HBBI", *one) for one in instructions)
@@ -165,7 +165,7 @@ def enforce(*, alone: bool = False) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, given, 0, 0):
         number = ctypes.get_errno()
-        raise OSError(number, f"the system takes no filter of system calls ({errno.errorcode.get(number, number)})")
+        raise OSError(number, f"the system accepts no filter of system calls ({errno.errorcode.get(number, number)})")
 
 
 def _refuse(number: int) -> Instruction:
@@ -173,7 +173,7 @@ def _refuse(number: int) -> Instruction:
 
 
 def _each(calls: list[int], number: int) -> list[Instruction]:
-    """Refuse some calls; the number of the call is loaded, and stays so."""
+    """Return instructions that refuse some calls. The number of the call is loaded, and stays loaded."""
     found: list[Instruction] = []
     for call in calls:
         found += [(_EQUAL, 0, 1, call), _refuse(number)]
@@ -183,9 +183,9 @@ def _each(calls: list[int], number: int) -> list[Instruction]:
 def _closer(
     call: int, argument: int, tests: list[tuple[int, int]], number: int, *, unless: bool = False
 ) -> list[Instruction]:
-    """Refuse a call if one of the tests of an argument is true; or unless one is."""
+    """Return instructions that refuse a call if one of the tests of an argument is true, or unless one is."""
     count = len(tests)
-    # From a test that is true to what follows the last one, or beyond it.
+    # A true test jumps behind the last test, or beyond the instruction there.
     inside = [
         *((code, count - place, 0, operand) for place, (code, operand) in enumerate(tests)),
         *([] if unless else [(_RETURN, 0, 0, _ALLOW)]),

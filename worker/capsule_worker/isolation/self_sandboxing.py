@@ -1,11 +1,11 @@
-"""What a process gives up for itself and for all that comes of it, before any of the notebook's code runs.
+"""The rights that a process gives up, for itself and its children, before any code of the notebook runs.
 
-System calls that notebooks have no use for (``seccomp``), signals to processes outside, and sockets with abstract names
-that were made there. Where no namespaces can be had, Landlock keeps files out of reach, too; see the kernel's
-``Documentation/userspace-api/landlock.rst``. It knows no exceptions within a directory: whoever is to see all but one
-entry of it is given all the others, one by one, and what is made there later is given to nobody. Hence the limits of
-this: of a directory with a secret somewhere below it the names can be listed, but no new file can be made in it. Where
-cells begin, and where temporary files are, that cannot be borne, and the layer is missing.
+These are system calls that notebooks do not need (``seccomp``), signals to processes outside, and abstract sockets that
+were made there. Without namespaces, Landlock hides files as well; see ``Documentation/userspace-api/landlock.rst`` of
+the Linux kernel. Landlock has no exceptions within a directory: to hide one entry, all others are allowed one by one,
+and what is made there later is allowed to no process. So in a directory with a secret somewhere below it, names can be
+listed but no new file can be made. In the working directory of cells, and in that of temporary files, this would be
+unusable, and the layer is missing.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from capsule_worker.isolation.error_hints import CLOSED
 if TYPE_CHECKING:
     from landlockpy import AccessFS, Ruleset
 
-#: Where a machine is set up: to be read only.
+#: Directories of the system that are read only.
 _SYSTEM = ("/proc", "/sys")
 #: Devices that are harmless.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm")
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _CAPABILITY_VERSION = 24, 38, 0x20080522
 #: Landlock's calls have the same numbers on all machines.
 _CREATE_RULESET, _RESTRICT_SELF, _ASK_VERSION = 444, 446, 1
-#: Of abstract sockets and of signals; and the first version that has them.
+#: The scopes of abstract sockets and signals; and the first version of Landlock that has them.
 _SCOPES, _SCOPES_SINCE = 0b11, 6
-#: Of ``/run``, where sockets of the system's services are, only where the names of hosts are looked up.
-_LOOKED_UP = "/run/systemd/resolve"
+#: All of ``/run`` that cells can read, for the lookup of host names. The rest has the sockets of system services.
+_RESOLVER = "/run/systemd/resolve"
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Confinement:
     """What to give up.
 
     Args:
-        required: layers without which nothing is to be started.
+        required: layers without which nothing is started.
         scopes: whether to give up signals and abstract sockets.
-        hidden: files and directories that are not to be seen, where Landlock is to see to that; None where it is not.
-        fixed: directories that are to be seen, and not to be changed.
-        shown: directories within hidden ones that are to be seen and changed.
-        devices: names and patterns of devices that are to be used, beside the harmless ones.
-        directory: where cells begin.
+        hidden: files and directories that Landlock hides; None without Landlock.
+        fixed: directories that can be read and not changed.
+        shown: directories within hidden ones that can be read and changed.
+        devices: names and patterns of devices that can be used, besides the harmless ones.
+        directory: the working directory of cells.
     """
 
     required: Sequence[str] = ()
@@ -63,49 +63,61 @@ class Confinement:
 
     @classmethod
     def from_json(cls, text: str) -> Confinement:
-        """Return what an argument of a program says: an object with these fields."""
+        """Return the confinement of a command line argument.
+
+        Args:
+            text: a JSON object with these fields.
+        """
         return cls(**json.loads(text))
 
 
-def apply(what: Confinement) -> Iterator[tuple[str, str]]:
-    """Give things up; yield each layer's name, and why it could not be had, which is empty if it was."""
-    if what.scopes:
-        yield "scopes", _why(_scope, what)
-    if what.hidden is not None:
-        yield "files", _why(_hide, what)
+def apply(confinement: Confinement) -> Iterator[tuple[str, str]]:
+    """Give the rights up, layer by layer.
+
+    Args:
+        confinement: what to give up.
+
+    Yields:
+        The name of each layer, and why it is missing; an empty text if it is active.
+    """
+    if confinement.scopes:
+        yield "scopes", _apply_layer(_scope, confinement)
+    if confinement.hidden is not None:
+        yield "files", _apply_layer(_hide, confinement)
         if os.geteuid() == 0:
-            yield "capabilities", _why(_drop_capabilities, what)
-    yield "system calls", _why(_refuse_calls, what)
+            yield "capabilities", _apply_layer(_drop_capabilities, confinement)
+    yield "system calls", _apply_layer(_refuse_calls, confinement)
 
 
-def _why(give_up: Callable[[Confinement], None], what: Confinement) -> str:
+def _apply_layer(layer: Callable[[Confinement], None], confinement: Confinement) -> str:
+    """Apply a layer; return why it is missing, or an empty text."""
     try:
-        give_up(what)
+        layer(confinement)
     except ImportError as error:
-        return f"there is no {error.name}"
+        return f"{error.name} is not installed"
     except OSError as error:
         return error.strerror or str(error)
     return ""
 
 
-def _refuse_calls(what: Confinement) -> None:
+def _refuse_calls(confinement: Confinement) -> None:
     from capsule_worker.isolation import seccomp
 
-    seccomp.enforce(alone=what.hidden is not None)
+    seccomp.enforce(alone=confinement.hidden is not None)
 
 
-def _scope(_what: Confinement) -> None:
-    """Send no signals to processes outside, and use no sockets of abstract names that are theirs.
+def _scope(_confinement: Confinement) -> None:
+    """Give up signals to processes outside, and their abstract sockets.
 
-    That is two calls. Every kernel makes them before its first cell, and the library that hides files takes 25 ms to be
-    imported.
+    These are two system calls, made directly: every kernel makes them before its first cell, and the library for
+    Landlock takes 25 ms to import.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
     _check_landlock(max(0, version))
     if version < _SCOPES_SINCE:
-        raise OSError(0, "Linux has it from 6.12 on")
-    # What is handled of files and of the network, and which scopes: `struct landlock_ruleset_attr`.
+        raise OSError(0, "it needs Linux 6.12 or newer")
+    # `struct landlock_ruleset_attr`: no rights of files, none of the network, and the scopes.
     wanted = struct.pack("QQQ", 0, 0, _SCOPES)
     rules = libc.syscall(_CREATE_RULESET, wanted, len(wanted), 0)
     refused = rules < 0 or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(_RESTRICT_SELF, rules, 0)
@@ -116,31 +128,31 @@ def _scope(_what: Confinement) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _hide(what: Confinement) -> None:
-    """Keep files out of reach."""
+def _hide(confinement: Confinement) -> None:
+    """Hide files."""
     import tempfile
 
     from landlockpy import AccessFS, AccessNet, LandlockError, Ruleset, abi_version, fs_for_abi
 
     _check_landlock(abi_version())
-    assert what.hidden is not None
-    hidden = [Path(path).resolve() for path in what.hidden]
-    fixed = [Path(path).resolve() for path in what.fixed]
+    assert confinement.hidden is not None
+    hidden = [Path(path).resolve() for path in confinement.hidden]
+    fixed = [Path(path).resolve() for path in confinement.fixed]
     above = {parent for path in (*hidden, *fixed) for parent in path.parents}
-    for place in (Path(what.directory).resolve(), Path(tempfile.gettempdir()).resolve()):
+    for place in (Path(confinement.directory).resolve(), Path(tempfile.gettempdir()).resolve()):
         if place in above:
-            raise OSError(0, f"the kernel keeps files of its own below {place}, where cells make new ones")
+            raise OSError(0, f"the kernel keeps its own files below {place}, where cells make new ones")
     everything = fs_for_abi(abi_version())
     reading = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE
     try:
         with Ruleset(handled_fs=everything, handled_net=AccessNet.NONE) as rules:
             rules.allow_path("/", AccessFS.READ_DIR)
             special = {*hidden, *fixed, *above, *map(Path, ("/dev", *_SYSTEM))}
-            for path in _beside(above, special):
+            for path in _siblings(above, special):
                 _allow(rules, path, everything)
-            for path in (*fixed, *map(Path, (*_SYSTEM, _LOOKED_UP))):
+            for path in (*fixed, *map(Path, (*_SYSTEM, _RESOLVER))):
                 _allow(rules, path, reading)
-            for path in (*map(Path, what.shown), *_usable_devices(what.devices)):
+            for path in (*map(Path, confinement.shown), *_usable_devices(confinement.devices)):
                 _allow(rules, path, everything)
             rules.restrict()
     except LandlockError as error:
@@ -148,8 +160,8 @@ def _hide(what: Confinement) -> None:
     os.environ[CLOSED] = os.pathsep.join(map(str, above))
 
 
-def _drop_capabilities(_what: Confinement) -> None:
-    """Be root in name only, as in a user namespace: see capabilities(7)."""
+def _drop_capabilities(_confinement: Confinement) -> None:
+    """Give up the capabilities of root, as in a user namespace: see capabilities(7)."""
     libc = ctypes.CDLL(None, use_errno=True)
     for number in range(64):
         libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
@@ -160,11 +172,11 @@ def _drop_capabilities(_what: Confinement) -> None:
 
 def _check_landlock(version: int) -> None:
     if not version:
-        raise OSError(0, "the system has no Landlock, or it is turned off")
+        raise OSError(0, "this system has no Landlock, or it is turned off")
 
 
-def _beside(above: set[Path], special: set[Path]) -> Iterator[Path]:
-    """Yield what is in some directories, but for what is special."""
+def _siblings(above: set[Path], special: set[Path]) -> Iterator[Path]:
+    """Yield the entries of some directories, except special ones."""
     for directory in sorted(above):
         try:
             yield from (path for path in directory.iterdir() if path not in special and not path.is_symlink())
@@ -178,14 +190,14 @@ def _usable_devices(patterns: Sequence[str]) -> Iterator[Path]:
 
 
 def _allow(rules: Ruleset, path: Path, access: AccessFS) -> None:
-    """Allow something for a file, or for all below a directory; what is not there need not be allowed."""
+    """Allow access to a file, or to everything below a directory, if it exists."""
     from landlockpy import AccessFS, LandlockError
 
     if not path.exists():
         return
     if not path.is_dir():
         access &= AccessFS.EXECUTE | AccessFS.WRITE_FILE | AccessFS.READ_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
-    # Links to pipes and the like need no leave, and get none.
+    # Links to pipes and the like need no permission, and Landlock refuses to give one.
     with contextlib.suppress(OSError, LandlockError):
         rules.allow_path(path, access)
 

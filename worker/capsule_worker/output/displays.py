@@ -1,4 +1,4 @@
-"""What a cell shows beside text: results and displays, on their way from IPython to the outlet."""
+"""Results and displays of cells, from IPython to the output writer."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from capsule_worker.protocol.messages import (
 
 
 class Running(threading.local):
-    """What belongs to the cell that runs in a thread: beside the main thread's, subshells run some."""
+    """The state of the cell that runs in a thread: the main thread's, or a subshell's."""
 
     #: The cell's number, if it is not the shell's.
     number: int | None = None
-    #: Its source, where it is in no history.
+    #: The source of a cell that is in no history.
     source = ""
-    #: The traceback of its exception, as lines; None where none was raised.
+    #: The exception that was shown; None if none was.
     last_error: ErrorOutput | None = None
-    #: Whether its value could not be shown: then it has failed, as in ipykernel.
+    #: Whether the value of the cell could not be shown: then the cell has failed, as in ipykernel.
     result_failed = False
-    #: Whether its value is being turned into its representations, and those.
+    #: Whether IPython is making the representations of the value, and those.
     formatting = False
     data: dict[str, Any]
     metadata: dict[str, Any]
-    #: What IPython tells those who ask for the outcome.
+    #: IPython's own result of the cell.
     result: Any = None
 
 
@@ -60,7 +60,7 @@ class ZMQShellDisplayHook(Publisher, DisplayHook):
 
     @property
     def exec_result(self) -> Any:
-        """What becomes of the cell."""
+        """IPython's own result of the cell."""
         return running.result
 
     @exec_result.setter
@@ -68,13 +68,13 @@ class ZMQShellDisplayHook(Publisher, DisplayHook):
         running.result = result
 
     def quiet(self) -> bool:
-        """Whether the cell ends in a semicolon; IPython looks at the last one of the history."""
+        """Return whether the cell ends in a semicolon; IPython looks at the last cell of the history."""
         if running.number is None:
             return bool(super().quiet())
         return bool(self.semicolon_at_end_of_expression(running.source))
 
     def start_displayhook(self) -> None:
-        """Begin a result; the parts follow."""
+        """Start a result; its parts follow."""
         running.formatting = True
         running.data, running.metadata = {}, {}
 
@@ -82,7 +82,12 @@ class ZMQShellDisplayHook(Publisher, DisplayHook):
         """Do nothing: the client draws the prompt."""
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        """Keep the representations of the value."""
+        """Keep the representations of the value.
+
+        Args:
+            format_dict: the representations by MIME type.
+            md_dict: their metadata by MIME type.
+        """
         running.data, running.metadata = format_dict, md_dict or {}
 
     def finish_displayhook(self) -> None:
@@ -96,13 +101,13 @@ class ZMQShellDisplayHook(Publisher, DisplayHook):
             if self._hooks:
                 self._send("execute_result", content)
             else:
-                _outlet(self).publish(ExecuteResultOutput(**content))
+                _output_of(self).publish(ExecuteResultOutput(**content))
         running.data, running.metadata = {}, {}
         running.formatting = False
 
 
 class ZMQDisplayPublisher(Publisher, DisplayPublisher):
-    """Sends what ``display`` shows, and its updates."""
+    """Sends what ``display`` shows, and updates of it."""
 
     __module__ = "ipykernel.zmqshell"
     topic = b"display_data"
@@ -124,14 +129,22 @@ class ZMQDisplayPublisher(Publisher, DisplayPublisher):
         update: bool = False,
         **kwargs: Any,  # noqa: ARG002  # as above
     ) -> None:
-        """Show a mime bundle, or replace those with the same ``display_id``.
+        """Show a MIME bundle, or replace those with the same ``display_id``.
+
+        Args:
+            data: the representations by MIME type.
+            metadata: their metadata by MIME type.
+            source: ignored.
+            transient: what is not saved with the notebook, for example a ``display_id``.
+            update: whether to replace.
+            kwargs: ignored.
 
         Raises:
-            TypeError: the bundle, or its metadata, is no dict.
+            TypeError: the bundle, or its metadata, is not a dict.
         """
         self._validate_data(data, metadata)
         if self.store_display_history:
-            self._remember(data)
+            self.shell.remember_display(data)
         content = {
             "data": jsonable(data),
             "metadata": jsonable(metadata or {}),
@@ -140,27 +153,21 @@ class ZMQDisplayPublisher(Publisher, DisplayPublisher):
         if self._hooks:
             self._send("update_display_data" if update else "display_data", content)
         else:
-            _outlet(self).publish(UpdateOutput(**content) if update else DisplayOutput(**content))
-
-    def _remember(self, data: dict[str, Any]) -> None:
-        """Keep a display with the outputs of its cell, where IPython does (from version 9 on)."""
-        try:
-            from IPython.core.history import HistoryOutput
-        except ImportError:
-            return
-        count = self.shell.displayhook.prompt_count
-        outputs = self.shell.history_manager.outputs
-        outputs.setdefault(count, []).append(HistoryOutput(output_type="display_data", bundle=data))
+            _output_of(self).publish(UpdateOutput(**content) if update else DisplayOutput(**content))
 
     def clear_output(self, wait: bool = False) -> None:
-        """Clear the cell's output, with ``wait`` when the next output comes."""
+        """Clear the output of the cell.
+
+        Args:
+            wait: whether to wait until the next output comes.
+        """
         if self._hooks:
             self._send("clear_output", {"wait": bool(wait)})
         else:
-            _outlet(self).publish(ClearOutput(wait=bool(wait)))
+            _output_of(self).publish(ClearOutput(wait=bool(wait)))
 
 
-def _outlet(part: Any) -> OutputWriter:
-    """Return the outlet of the shell that a display hook or publisher belongs to."""
-    outlet: OutputWriter = part.shell.outlet
-    return outlet
+def _output_of(part: Any) -> OutputWriter:
+    """Return the output writer of the shell that a display hook or publisher belongs to."""
+    output: OutputWriter = part.shell.output_writer
+    return output

@@ -1,7 +1,7 @@
-"""What is written to file descriptors 1 and 2 past Python: by C code and by child processes.
+"""Captures what C code and child processes write to file descriptors 1 and 2.
 
-Both descriptors are pipes. A thread reads them and hands the text to the outlet. While child processes of a cell are
-alive, the next cell gets new pipes: so a child's late output still belongs to the cell that started it.
+Both descriptors are pipes, which a thread reads. While child processes of a cell are alive, the next cell gets new
+pipes, so that the late output of a child belongs to the cell that started it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,22 @@ from capsule_worker.output.output_writer import FD, OutputWriter
 from capsule_worker.process import children, execution_context
 from capsule_worker.protocol.output_buffer import Piece, StreamName
 
+#: How much is read from a pipe at once, in bytes.
 READ_SIZE = 1 << 16
 
 
 class _Pipe:
-    """The reading end of one pipe. ``execution_id`` is None while it is the one that new output goes to."""
+    """The reading end of one pipe.
+
+    Args:
+        name: the stream that the pipe is.
+        fd: the reading end.
+    """
 
     def __init__(self, name: StreamName, fd: int) -> None:
         self.name: StreamName = name
         self.fd = fd
+        #: The cell that its text belongs to; None for the latest one.
         self.execution_id: str | None = None
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         os.set_blocking(fd, False)  # the os module's signature
@@ -42,17 +49,22 @@ class FdCapture:
     Args:
         stdout: the reading end of the pipe that is descriptor 1.
         stderr: the reading end of the pipe that is descriptor 2.
-        outlet: where the text goes.
+        output: sends the text.
     """
 
-    def __init__(self, stdout: int, stderr: int, outlet: OutputWriter) -> None:
-        self._outlet = outlet
+    def __init__(self, stdout: int, stderr: int, output: OutputWriter) -> None:
+        self._output = output
         self._lock = threading.RLock()
         self._libc = _line_buffered_libc()
         self.renew(stdout, stderr)
 
     def renew(self, stdout: int, stderr: int) -> None:
-        """Begin; or go on with other pipes, in a copy of the process, which has none of the threads."""
+        """Start reading; or continue with other pipes in a fork of the process, which has none of the threads.
+
+        Args:
+            stdout: as for the class.
+            stderr: as for the class.
+        """
         self._selector = selectors.DefaultSelector()
         self._current: list[_Pipe] = []
         for name, fd in (("stdout", stdout), ("stderr", stderr)):
@@ -60,22 +72,22 @@ class FdCapture:
         threading.Thread(target=self._read_forever, name="capsule-pipes", daemon=True).start()
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Keep the thread from reading: a context."""
+        """Stop the thread from reading: a context."""
         return self._lock
 
     def close(self) -> None:
-        """Close the reading ends, in a copy of the process: they are the original's."""
+        """Close the reading ends in a fork of the process: they belong to the original."""
         for pipe in self._current:
             os.close(pipe.fd)
         self._selector.close()
 
     def fileno(self) -> list[int]:
-        """Return the descriptors that are read, and that of the selector."""
+        """Return the descriptors of the pipes and of the selector."""
         return [pipe.fd for pipe in self._current] + [self._selector.fileno()]
 
     def before_cell(self) -> None:
-        """Give the next cell pipes of its own where child processes of earlier cells still hold the old ones."""
-        if not children.others():
+        """Give the next cell new pipes if child processes of earlier cells still have the old ones."""
+        if not children.has_others():
             return
         self.drain()
         with self._lock:
@@ -89,7 +101,7 @@ class FdCapture:
                 self._add(_Pipe(name, reading))  # type: ignore[arg-type]  # the two literal names
 
     def drain(self) -> None:
-        """Move everything that was written so far to the outlet: C's own buffers first, then the pipes."""
+        """Send everything that was written so far: C's own buffers first, then the pipes."""
         self._libc.flush()
         self.read_available()
 
@@ -98,10 +110,10 @@ class FdCapture:
         self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
 
     def read_available(self) -> None:
-        """Move to the outlet what child processes and C code have written so far."""
+        """Send what child processes and C code have written to the pipes so far."""
         with self._lock:
             for pipe in self._current:
-                # As much as is there now, and no more: somebody may be writing without end.
+                # Only what has been written so far: a process may write without end.
                 waiting = _waiting(pipe.fd)
                 while waiting > 0:
                     got = self._read(pipe)
@@ -110,8 +122,15 @@ class FdCapture:
                     waiting -= got
 
     def _read(self, pipe: _Pipe) -> int:
-        """Read once, hand on the text, and return how many bytes it was (0: nothing there, or the end)."""
-        with self._outlet.gate, self._lock, resource_limits.lifted:
+        """Read once and send the text.
+
+        Args:
+            pipe: where to read.
+
+        Returns:
+            How many bytes were read; 0 if the pipe is empty, or at its end.
+        """
+        with self._output.gate, self._lock, resource_limits.lifted:
             try:
                 data = os.read(pipe.fd, READ_SIZE)
             except BlockingIOError:
@@ -121,7 +140,7 @@ class FdCapture:
             text = pipe.decoder.decode(data, final=not data)
             if text:
                 execution_id = pipe.execution_id if pipe.execution_id is not None else execution_context.latest()
-                self._outlet.append(Piece(execution_id, pipe.name, text))
+                self._output.append(Piece(execution_id, pipe.name, text))
             if not data:
                 self._selector.unregister(pipe.fd)
                 os.close(pipe.fd)
@@ -137,7 +156,7 @@ class FdCapture:
 
 
 class _Libc:
-    """The C library's own buffers of stdout and stderr; absent on platforms without them."""
+    """The C library's own buffers of stdout and stderr, if the platform has them."""
 
     def __init__(self, library: ctypes.CDLL | None, files: list[ctypes.c_void_p]) -> None:
         self._library = library
@@ -150,7 +169,7 @@ class _Libc:
 
 
 def _line_buffered_libc() -> _Libc:
-    """Make C's stdout line-buffered, as on a terminal: behind a pipe it would keep 4 KiB to itself."""
+    """Make C's stdout line-buffered, as on a terminal: to a pipe it would write blocks of 4 KiB."""
     try:
         library = ctypes.CDLL(None)
         files = [ctypes.c_void_p.in_dll(library, name) for name in ("stdout", "stderr")]

@@ -1,4 +1,4 @@
-"""Makes what user code displays fit for JSON, as Jupyter's messages demand."""
+"""Turns what user code displays into JSON values, which Jupyter's messages need."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from capsule_worker.protocol.codec import MAX_INTEGER
 
 #: Longer integers are sent as text.
 _INT_BITS = 8 * MAX_INTEGER - 1
-#: Deeper structures are cut off: a structure that holds itself has no end.
+#: Deeper structures are cut off: one that contains itself has no end.
 _MAX_DEPTH = 100
 
 
 def jsonable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  # a table of kinds
-    """Return ``value`` with only dict (of str), list, str, int, float, bool and None in it.
+    """Return a value that consists of dict (with str keys), list, str, int, float, bool and None.
 
-    Bytes become base64 text, as the messaging specification has it for images; NaN and the infinities, which JSON
-    does not know, become their names; anything else becomes its ``str``.
+    Bytes become base64 text, as the Jupyter messaging specification asks for images. NaN and the infinities, which JSON
+    does not have, become their names. Anything else becomes its ``str``.
+
+    Args:
+        value: any object.
+        depth: how deep it is in the structure.
     """
     if value is None or isinstance(value, (bool, str)):
         return str(value) if type(value) not in (str, bool, type(None)) else value
     if isinstance(value, int):
-        # Python writes no number of more than some thousand digits, but in this form.
+        # Python refuses to write a number of more than some thousand digits, except in this form.
         return int(value) if value.bit_length() <= _INT_BITS else hex(int(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(float(value))

@@ -1,4 +1,4 @@
-"""The one way out for output: text is batched, everything else is sent at once, and the order is kept."""
+"""Sends all output in order: text in batches, everything else at once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from capsule_worker.protocol import FrameTooLarge, ProtocolError
 from capsule_worker.protocol.messages import ErrorMessage, Output, OutputMessage, ResultMessage, StreamOutput
 from capsule_worker.protocol.output_buffer import OutputBuffer, Piece, StreamName
 
-#: Seconds between the first text after a silence and its sending: long enough for a line to be completed, and
-#: short enough to look immediate.
-FIRST_DELAY = 0.008
-#: Seconds between two sendings while text keeps coming.
-BUSY_DELAY = 0.04
-#: Bytes that may wait; who writes beyond that sends them itself, and so goes no faster than the front reads.
-HIGH_WATER = 1 << 20
+#: Seconds from the first text after a pause until it is sent: long enough to complete a line, and short enough to look
+#: immediate.
+FIRST_DELAY_SECONDS = 0.008
+#: Seconds between two batches while text keeps coming.
+BUSY_DELAY_SECONDS = 0.04
+#: Bytes that may wait. A thread that writes beyond that sends them itself, so it writes no faster than the front reads.
+HIGH_WATER_BYTES = 1 << 20
 #: The longest text of one message, in characters; longer text is sent in pieces of this size.
 CHUNK = 1 << 20
-#: A write that comes this long (in seconds) after the one before it first looks for text of child processes. They
-#: take far longer to start and end: between two writes in quick succession there is nothing to look for.
-QUIET = 50e-6
+#: A write that comes this long after the one before first reads the text of child processes. They take far longer to
+#: start and end, so between two writes in quick succession there is none.
+PAUSE_SECONDS = 50e-6
 
+#: The file descriptors of the streams.
 FD = {"stdout": 1, "stderr": 2}
 
 
@@ -36,17 +37,17 @@ class OutputWriter:
 
     Args:
         channel: where messages go.
-        journal: holds text until it is sent, where the front finds it if this process dies.
+        buffer: keeps text until it is sent, where the front finds it if this process dies.
     """
 
-    def __init__(self, channel: Channel, journal: OutputBuffer) -> None:
+    def __init__(self, channel: Channel, buffer: OutputBuffer) -> None:
         self._channel = channel
-        self._journal = journal
+        self._buffer = buffer
         self.gate = channel.gate
-        #: Lets text that is already in a pipe go first; set by whoever reads the pipes.
+        #: Sends text that is already in the pipes first; set once the pipes are read.
         self.read_pipes: Callable[[], None] = _nothing
-        # Re-entrant, both: a signal handler of the user may print while this thread does. The first guards the
-        # journal for an instant; the second keeps batches in order, and is held while the front takes its time.
+        # Both are re-entrant: a signal handler of the user may print while this thread does. The first guards the
+        # buffer for an instant; the second keeps batches in order, and is held while the front reads slowly.
         self._lock = threading.RLock()
         self._sending = threading.RLock()
         self._last_write = 0.0
@@ -56,9 +57,13 @@ class OutputWriter:
         threading.Thread(target=self._flush_forever, name="capsule-output", daemon=True).start()
 
     def write(self, name: StreamName, text: str) -> int:
-        """Take text that Python code wrote, for the cell that the caller belongs to; return its length.
+        """Write text of the cell that the calling code belongs to; return its length.
 
-        Every ``print`` comes through here, twice: it is written for speed.
+        Every ``print`` calls this twice: it is written for speed.
+
+        Args:
+            name: the stream.
+            text: the text.
 
         Raises:
             TypeError: ``text`` is not a str.
@@ -69,23 +74,34 @@ class OutputWriter:
             _write_all(FD[name], text.encode("utf-8", "backslashreplace"))
             return len(text)
         now = time.monotonic()
-        if now - self._last_write > QUIET:
+        if now - self._last_write > PAUSE_SECONDS:
             self.read_pipes()
         self._last_write = now
         with self._lock:
-            waiting = self._journal.write(execution_context.current(), name, text)
-        if not self._awake or not 0 <= waiting < HIGH_WATER:
+            waiting = self._buffer.write(execution_context.current(), name, text)
+        if not self._awake or not 0 <= waiting < HIGH_WATER_BYTES:
             self._flush_deferred(waiting, Piece(execution_context.current(), name, text))
         return len(text)
 
     def append(self, piece: Piece) -> None:
-        """Take text that something else wrote; it leaves within milliseconds."""
+        """Write text that does not come from Python's streams; it leaves within milliseconds.
+
+        Args:
+            piece: the text, with its stream and cell.
+        """
         with self._lock:
-            waiting = self._journal.write(*piece)
+            waiting = self._buffer.write(*piece)
         self._flush_deferred(waiting, piece)
 
     def flush(self, deadline: float | None = None) -> bool:
-        """Send all text that was taken so far; see ``Channel.send`` for deadline and result."""
+        """Send all text that was written so far.
+
+        Args:
+            deadline: ``time.monotonic()`` until which to wait for a front that does not read; None waits indefinitely.
+
+        Returns:
+            Whether everything has left, as for ``Channel.send``.
+        """
         if self._forked:
             return True
         with self.gate:
@@ -94,20 +110,23 @@ class OutputWriter:
                 return False
             try:
                 with self._lock, resource_limits.lifted:
-                    pieces, mark = self._journal.take() if len(self._journal) else ([], None)
+                    pieces, mark = self._buffer.next_batch() if len(self._buffer) else ([], None)
+                if mark is None:
+                    return self._channel.flush(deadline)
+                sent = True
                 for piece in pieces:
-                    self._send(piece, deadline)
-                sent = self._channel.flush(deadline)
-                if mark is not None:
-                    self._journal.clear(mark)
+                    sent = self._send(piece, deadline)
+                self._buffer.clear(mark)
             finally:
                 self._sending.release()
         return sent
 
     def publish(self, output: Output, execution_id: str | None = None) -> None:
-        """Send ``output`` behind the text that was taken before it.
+        """Send an output after the text that was written before it.
 
-        What cannot be sent (too large, or not expressible in JSON) becomes a line on stderr that says so.
+        Args:
+            output: what to send. If it is too large, or not expressible in JSON, a line on stderr says so instead.
+            execution_id: the cell; None for the one that the calling code belongs to.
         """
         if self._forked:
             return
@@ -132,9 +151,9 @@ class OutputWriter:
 
         Args:
             message: how the cell ended.
-            drain: moves what still lies in pipes into this outlet.
-            timeout: seconds until the result is withheld.
-            before_send: called when the output is out and the message is about to follow.
+            drain: writes here what is still in the pipes.
+            timeout: seconds that the output may take.
+            before_send: called when the output has left, just before the message does.
         """
         deadline = time.monotonic() + timeout
         drain()
@@ -147,36 +166,45 @@ class OutputWriter:
             ErrorMessage(
                 execution_id=message.execution_id,
                 error_type="OutputDrainTimeout",
-                message=f"output of the cell could not be delivered within {timeout:g} s; its result is withheld",
+                message=f"the output of the cell could not be delivered within {timeout:g} s, so its result is lost",
                 execution_time=message.execution_time,
             ),
             deadline,
         )
-        # Whatever the channel still holds leaves when the front reads again.
+        # What the channel still has leaves when the front reads again.
         self._wake.set()
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Keep other threads from writing and sending; all that was written has left."""
+        """Stop other threads from writing and sending, after all text has left: a context."""
         with self.gate, self._sending:
             self.flush()
             with self._lock:
                 yield
 
-    def renew(self, journal: OutputBuffer) -> None:
-        """Go on with another journal, in a copy of the process, which has none of the threads."""
-        self._journal = journal
+    def renew(self, buffer: OutputBuffer) -> None:
+        """Continue with another buffer in a fork of the process, which has none of the threads.
+
+        Args:
+            buffer: as for the class.
+        """
+        self._buffer = buffer
         self._wake = threading.Event()
         self._awake = False
         threading.Thread(target=self._flush_forever, name="capsule-output", daemon=True).start()
 
     def after_fork_in_child(self) -> None:
-        """In a forked child: write to the inherited pipes, which the parent reads; the socket is the parent's."""
+        """Write to the inherited pipes in a forked child: the parent reads them, and the socket is the parent's."""
         self._forked = True
 
     def _flush_deferred(self, waiting: int, piece: Piece) -> None:
-        """See to it that what waits leaves: soon, or now where it is too much, with ``piece`` if that found no room."""
-        if 0 <= waiting < HIGH_WATER:
+        """Send the text that waits: soon, or now if it is too much.
+
+        Args:
+            waiting: how many bytes wait; -1 if ``piece`` found no room, and is to be sent directly.
+            piece: the latest text.
+        """
+        if 0 <= waiting < HIGH_WATER_BYTES:
             self._awake = True
             self._wake.set()
             return
@@ -185,29 +213,35 @@ class OutputWriter:
             if waiting < 0:
                 self._send(piece, None)
 
-    def _send(self, piece: Piece, deadline: float | None) -> None:
+    def _send(self, piece: Piece, deadline: float | None) -> bool:
+        sent = True
         for text in split(piece.text):
             output = StreamOutput(name=piece.name, text=text)
-            self._channel.send(OutputMessage(execution_id=piece.execution_id, output=output), deadline)
+            sent = self._channel.send(OutputMessage(execution_id=piece.execution_id, output=output), deadline)
+        return sent
 
     def _flush_forever(self) -> None:
         while True:
             resource_limits.retry_on_memory_error(self._wake.wait)
-            delay = FIRST_DELAY
-            while len(self._journal) or delay == FIRST_DELAY:
+            delay = FIRST_DELAY_SECONDS
+            while len(self._buffer) or delay == FIRST_DELAY_SECONDS:
                 time.sleep(delay)
                 self.flush()
-                delay = BUSY_DELAY
+                delay = BUSY_DELAY_SECONDS
             self._wake.clear()
             self._awake = False
-            if len(self._journal):  # written between the last flush and the line above
+            if len(self._buffer):  # written between the last flush and the line above
                 self._wake.set()
 
 
 def split(text: str, chunk: int = CHUNK) -> Iterator[str]:
-    """Yield ``text`` in pieces of ``chunk`` characters, or one more: a carriage return and the line feed after it stay
-    together, since apart they would mean two lines.
-    """  # noqa: D205  # one sentence
+    """Yield text in pieces.
+
+    Args:
+        text: the text.
+        chunk: characters of a piece. It has one more where it would end between a carriage return and a line feed:
+            apart they would mean two lines.
+    """
     start = 0
     while len(text) - start > chunk:
         end = start + chunk
@@ -220,7 +254,7 @@ def split(text: str, chunk: int = CHUNK) -> Iterator[str]:
 
 
 def _nothing() -> None:
-    """Stand in until the pipes are read."""
+    """Do nothing until the pipes are read."""
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Functions of the notebook's that see what a thread shows before it leaves; they may change it, or keep it.
+"""Hooks: the user's functions that see what a thread shows before it is sent. They may change it, or drop it.
 
-As in ipykernel each belongs to the thread that has registered it.
+As in ipykernel a hook belongs to the thread that registered it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-#: Takes a message, and returns it, or another one, or None where nothing is to be sent.
+#: Takes a message, and returns it, or another one, or None to send nothing.
 Hook = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 
 class OfThread(threading.local):
     """The hooks of each thread."""
 
-    #: Those of all threads, and of all that has some.
+    #: How many hooks all threads have, on all publishers.
     registered = 0
 
     def __init__(self) -> None:
@@ -26,16 +26,16 @@ class OfThread(threading.local):
 
 
 class Publisher:
-    """What ipykernel's streams, display hook and publisher have beside what they are for."""
+    """The attributes that the streams, display hook and display publisher have in ipykernel besides their own."""
 
-    #: What its messages are sent under, where there are sockets.
+    #: The topic of its messages; see ``session``.
     topic: bytes | None = None
     pub_socket = None
     _of_thread: OfThread
 
     @property
     def session(self) -> Any:
-        """What sends to clients; see ``stand_ins``."""
+        """What sends to clients; see ``ipykernel_compat.shell_proxies``."""
         return _kernel().session
 
     @property
@@ -49,15 +49,27 @@ class Publisher:
         self.set_parent(header)
 
     def set_parent(self, parent: dict[str, Any]) -> None:
-        """Have what the calling thread or task shows appear below the cell of a request, or of its header."""
+        """Show the output of the calling thread or task below the cell of a request.
+
+        Args:
+            parent: the request, or its header.
+        """
         InteractiveShell.instance().set_parent(parent)  # type: ignore[attr-defined]  # it is ours
 
     def set_thread_parent(self, parent: dict[str, Any]) -> Any:
-        """Do as ``set_parent``; return what ``reset_thread_parent`` takes."""
+        """Do as ``set_parent``; return a token for ``reset_thread_parent``.
+
+        Args:
+            parent: the request, or its header.
+        """
         return InteractiveShell.instance().set_thread_parent(parent)  # type: ignore[attr-defined]  # as above
 
     def reset_thread_parent(self, token: Any) -> None:
-        """Undo ``set_thread_parent``."""
+        """Undo ``set_thread_parent``.
+
+        Args:
+            token: what it returned.
+        """
         InteractiveShell.instance().reset_thread_parent(token)  # type: ignore[attr-defined]  # as above
 
     @property
@@ -65,12 +77,20 @@ class Publisher:
         return self._of_thread.hooks
 
     def register_hook(self, hook: Hook) -> None:
-        """Have a function see what this thread shows here."""
+        """Pass what this thread shows here through a function.
+
+        Args:
+            hook: the function.
+        """
         self._hooks.append(hook)
         OfThread.registered += 1
 
     def unregister_hook(self, hook: Hook) -> bool:
-        """Take back ``register_hook``; return whether there was anything to take back."""
+        """Undo ``register_hook``; return whether the hook was registered.
+
+        Args:
+            hook: the function.
+        """
         if hook not in self._hooks:
             return False
         self._hooks.remove(hook)
@@ -78,7 +98,7 @@ class Publisher:
         return True
 
     def _send(self, kind: str, content: dict[str, Any]) -> None:
-        """Send a message, by way of the hooks. What they show themselves goes past them."""
+        """Send a message through the hooks. What a hook shows itself does not pass them again."""
         message: dict[str, Any] | None = self.session.msg(kind, content, parent=self.parent_header)
         hooks, self._of_thread.hooks = self._of_thread.hooks, []
         try:

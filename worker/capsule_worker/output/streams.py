@@ -1,4 +1,4 @@
-"""``sys.stdout`` and ``sys.stderr`` of user code: text files that end in the outlet."""
+"""``sys.stdout`` and ``sys.stderr`` of user code."""
 
 from __future__ import annotations
 
@@ -16,32 +16,44 @@ from capsule_worker.protocol.output_buffer import StreamName
 class OutStream(Publisher, io.TextIOBase):
     """A text stream whose lines are shown below the cell that writes them.
 
-    ``fileno()`` is the process's real one, so that a child process may be given the stream. Libraries (click, loguru)
-    see by the class's name and module that it can show colours.
+    ``fileno()`` is the real descriptor, so that the stream can be passed to a child process. Libraries (click, loguru)
+    see by the name and module of the class that it can show colours.
+
+    Args:
+        name: the stream.
+        output: sends the text.
     """
 
     __module__ = "ipykernel.iostream"
     encoding = "UTF-8"
     errors = "backslashreplace"
 
-    def __init__(self, name: StreamName, outlet: OutputWriter) -> None:
+    def __init__(self, name: StreamName, output: OutputWriter) -> None:
         self.name: StreamName = name
         self.topic = f"stream.{name}".encode()
-        self._outlet = outlet
+        self._output = output
         self._of_thread = OfThread()
         self._registered = 0
         self.buffer = _Bytes(self)
-        # No method of ours in between: every ``print`` calls this twice.
-        self._write = self.write = partial(outlet.write, name)  # type: ignore[method-assign]
+        # No method in between, since every ``print`` calls this twice.
+        self._write = self.write = partial(output.write, name)  # type: ignore[method-assign]
 
     def register_hook(self, hook: Hook) -> None:
-        """Have a function see what this thread writes here."""
+        """Pass what this thread writes here through a function.
+
+        Args:
+            hook: the function.
+        """
         super().register_hook(hook)
         self._registered += 1
         self.write = self._write_by_hooks  # type: ignore[method-assign]
 
     def unregister_hook(self, hook: Hook) -> bool:
-        """Take back ``register_hook``; return whether there was anything to take back."""
+        """Undo ``register_hook``; return whether the hook was registered.
+
+        Args:
+            hook: the function.
+        """
         found = super().unregister_hook(hook)
         self._registered -= found
         if not self._registered:
@@ -55,19 +67,23 @@ class OutStream(Publisher, io.TextIOBase):
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as every text stream
-        """Take all ``lines`` as one piece."""
+        """Write lines as one piece.
+
+        Args:
+            lines: the lines, with their line feeds.
+        """
         self.write("".join(lines))
 
     def flush(self) -> None:
         """Send what was written so far at once."""
-        self._outlet.flush()
+        self._output.flush()
 
     def fileno(self) -> int:
         """Return 1 for stdout, 2 for stderr."""
         return FD[self.name]
 
     def isatty(self) -> bool:
-        """Return False: nobody types here."""
+        """Return False: no terminal."""
         return False
 
     def readable(self) -> bool:
@@ -91,7 +107,11 @@ class _Bytes(io.BufferedIOBase):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, data: Any) -> int:
-        """Take a bytes-like object."""
+        """Write bytes; return their number.
+
+        Args:
+            data: a bytes-like object.
+        """
         raw = bytes(data)
         self._stream.write(self._decoder.decode(raw))
         return len(raw)
@@ -109,5 +129,5 @@ class _Bytes(io.BufferedIOBase):
         return True
 
     def close(self) -> None:
-        """Flush only, as for the stream."""
+        """Flush only, as the stream does."""
         self.flush()

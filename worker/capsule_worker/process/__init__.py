@@ -1,1 +1,1 @@
-"""The worker as a process: forkserver, channel, interrupts, forks, child processes."""
+"""The worker as a process: forkserver, channel, interrupts, forks and child processes."""

@@ -1,4 +1,4 @@
-"""The worker's end of the socket to the front: frames out from any thread, messages in on one."""
+"""The worker's end of the socket to the front: any thread sends, one thread receives."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ READ_SIZE = 1 << 18
 
 
 class Channel:
-    """Sends whole frames in the order in which they were given, whoever gives them, and never half a frame.
+    """Sends whole frames, in the order in which threads pass them.
 
     Args:
         sock: a connected stream socket; the channel owns it.
-        gate: shields the main thread from interrupts while it sends; also at hand as ``gate``.
-        on_lost: called when the front is gone; does not return in production.
+        gate: keeps interrupts from the main thread while it sends.
+        on_lost: called when the front is gone; ends the process.
     """
 
     def __init__(self, sock: socket.socket, gate: InterruptGate, on_lost: Callable[[], None]) -> None:
@@ -33,6 +33,8 @@ class Channel:
         self._sock.setblocking(False)
         self.gate = gate
         self.on_lost = on_lost
+        #: Held while the reader handles a message.
+        self.handling = threading.Lock()
         self._queue: deque[memoryview] = deque()
         self._lock = threading.Lock()
         self._sender: int | None = None
@@ -42,18 +44,18 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, message: Message, deadline: float | None = None) -> bool:
-        """Send ``message`` after all that was given before.
+        """Send a message after all messages before it.
 
         Args:
             message: what to send.
-            deadline: ``time.monotonic()`` until which to wait for a peer that does not read; None waits for ever,
-                which is how a cell that prints faster than the front reads is slowed down.
+            deadline: ``time.monotonic()`` until which to wait for a front that does not read; None waits indefinitely,
+                which slows down a cell that prints faster than the front reads.
 
         Returns:
-            Whether everything given so far has left. What has not is kept, and leaves with the next call.
+            Whether all messages so far have left. The rest is kept, and leaves with the next call.
 
         Raises:
-            ProtocolError: the message cannot be encoded; nothing was sent of it.
+            ProtocolError: the message cannot be encoded, and nothing of it was sent.
         """
         with resource_limits.lifted:
             frame = encode(message)
@@ -61,10 +63,14 @@ class Channel:
         return self.flush(deadline)
 
     def flush(self, deadline: float | None = None) -> bool:
-        """Send what is waiting; see ``send``."""
+        """Send what is waiting; return whether all of it has left.
+
+        Args:
+            deadline: as for ``send``.
+        """
         me = threading.get_ident()
         if self._sender == me:
-            # Re-entered from a signal handler in the middle of a frame: the outer call goes on with the queue.
+            # Re-entered from a signal handler in the middle of a frame: the outer call sends the rest.
             return False
         with self.gate:
             timeout = -1 if deadline is None else max(0.0, deadline - time.monotonic())
@@ -78,10 +84,12 @@ class Channel:
                 self._lock.release()
 
     def receive(self) -> Iterator[Message]:
-        """Yield the front's messages until it is gone. For one thread only, which takes each with the limit lifted.
+        """Yield the front's messages until it is gone. For one thread only.
+
+        That thread handles each message with the memory limit lifted, and with the lock ``handling``.
 
         Raises:
-            ProtocolError: the front sent something that is no message.
+            ProtocolError: the front sent bytes that are not a message.
         """
         decoder = Decoder()
         poller = select.poll()
@@ -97,20 +105,26 @@ class Channel:
                     return
                 if not data:
                     return
-                yield from decoder.feed(data)
+                for message in decoder.feed(data):
+                    with self.handling:
+                        yield message
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Keep other threads from sending: a context."""
+        """Stop other threads from sending: a context."""
         return self._lock
 
     def renew(self, sock: socket.socket) -> None:
-        """Go on with another socket, in a copy of the process; what was not sent was the original's to send."""
+        """Continue with another socket in a fork of the process. The original sends what is waiting.
+
+        Args:
+            sock: as for the class.
+        """
         sock.setblocking(False)
         self._sock = sock
         self._queue.clear()
 
     def close(self) -> None:
-        """Close the socket; in a forked child this leaves the parent's end alone."""
+        """Close the socket. In a forked child this does not change the parent's end."""
         with contextlib.suppress(OSError):
             self._sock.close()
 
@@ -121,7 +135,7 @@ class Channel:
             try:
                 sent = self._sock.send(rest)
             except BlockingIOError:
-                if not self._writable(deadline):
+                if not self._wait_until_writable(deadline):
                     return False
                 continue
             except OSError:
@@ -133,7 +147,7 @@ class Channel:
                 queue[0] = rest[sent:]
         return True
 
-    def _writable(self, deadline: float | None) -> bool:
+    def _wait_until_writable(self, deadline: float | None) -> bool:
         poller = select.poll()
         poller.register(self._sock, select.POLLOUT)
         milliseconds = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000

@@ -1,4 +1,4 @@
-"""Child processes: those that stood between this one and a copy of it, and all others, which are the notebook's."""
+"""Child processes: the short-lived parents of our forks, and all others, which are the notebook's."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import contextlib
 import os
 from pathlib import Path
 
-#: Children that end at once, and are to be waited for.
-_between: set[int] = set()
+#: Children that fork a process and end at once.
+_intermediate: set[int] = set()
 
 
-def expect(pid: int) -> None:
-    """Take notice of a child that ends at once, having forked a copy that is nobody's child."""
-    _between.add(pid)
+def register(pid: int) -> None:
+    """Record a child that forks a process and ends at once, so that the fork is not a child of this process.
+
+    Args:
+        pid: the child.
+    """
+    _intermediate.add(pid)
 
 
-def expected() -> bool:
-    """Whether some of these children have not ended yet."""
-    return bool(_between)
+def has_registered() -> bool:
+    """Return whether such children have not been waited for yet."""
+    return bool(_intermediate)
 
 
 def reap() -> None:
     """Wait for such children that have ended."""
-    for pid in list(_between):
+    for pid in list(_intermediate):
         try:
             ended, _ = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            ended = pid  # code of the notebook that waits for any child has met it
+            ended = pid  # code of the notebook has waited for any child
         if ended:
-            _between.discard(pid)
+            _intermediate.discard(pid)
 
 
-def others() -> bool:
-    """Whether the notebook has child processes that are alive or not yet waited for (which this call does not do)."""
-    reap()
-    if not _between:
+def has_others() -> bool:
+    """Return whether the notebook has child processes: alive, or ended and not waited for, which this does not do."""
+    if _intermediate:
+        reap()
+    if not _intermediate:
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -42,6 +47,6 @@ def others() -> bool:
         return True
     for listing in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            if set(map(int, listing.read_text().split())) - _between:
+            if set(map(int, listing.read_text().split())) - _intermediate:
                 return True
     return False

@@ -1,8 +1,8 @@
-"""Which cell a piece of running code belongs to.
+"""Which cell running code belongs to.
 
-A cell's code, the asyncio tasks and callbacks that it starts carry the execution id in a context variable; a thread
-remembers the cell that started it. What belongs to none (threads of C libraries, GUI callbacks) counts for the cell
-that runs, or ran last.
+The code of a cell, and the asyncio tasks and callbacks that it starts, have the execution id in a context variable; a
+thread has the id of the cell that started it. Other code (threads of C libraries, GUI callbacks) counts for the latest
+cell.
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ _latest = ""
 
 
 def enter(execution_id: str) -> None:
-    """Say that the code which follows in this context belongs to ``execution_id``."""
-    global _latest  # noqa: PLW0603  # the process runs one cell at a time; this is which
+    """Let the code that follows in this context belong to a cell, which is the latest one.
+
+    Args:
+        execution_id: the execution of the cell.
+    """
+    global _latest  # noqa: PLW0603  # the process runs one cell of the main shell at a time
     _latest = execution_id
     _execution.set(execution_id)
 
 
 @contextmanager
 def attributed_to(execution_id: str) -> Iterator[None]:
-    """Say that the code inside belongs to ``execution_id``, beside whatever cell runs or ran last."""
+    """Let the code inside belong to an execution, whichever cell is the latest.
+
+    Args:
+        execution_id: the execution.
+    """
     token = _execution.set(execution_id)
     try:
         yield
@@ -36,22 +44,29 @@ def attributed_to(execution_id: str) -> Iterator[None]:
 
 
 def follow(execution_id: str) -> Token[str]:
-    """Say that what this thread, or task, does from here on belongs to ``execution_id``.
+    """Let this thread, or task, belong to an execution from here on.
+
+    Args:
+        execution_id: the execution.
 
     Returns:
-        What ``unfollow`` takes.
+        A token for ``unfollow``.
     """
     current()
     return _execution.set(execution_id)
 
 
 def unfollow(token: Token[str]) -> None:
-    """Say that it belongs to what it belonged to before."""
+    """Undo ``follow``.
+
+    Args:
+        token: what it returned.
+    """
     _execution.reset(token)
 
 
 def current() -> str:
-    """Return the execution id that the calling code belongs to (empty before the first cell)."""
+    """Return the execution id of the calling code; an empty text before the first cell."""
     try:
         return _execution.get()
     except LookupError:
@@ -63,27 +78,31 @@ def current() -> str:
 
 
 def latest() -> str:
-    """Return the id of the execution that runs, or ran last."""
+    """Return the execution id of the latest cell of the main shell."""
     return _latest
 
 
 def is_ours(thread: threading.Thread) -> bool:
-    """Whether a thread belongs to the worker and not to the notebook."""
+    """Return whether a thread belongs to the worker and not to the notebook.
+
+    Args:
+        thread: the thread.
+    """
     return thread.name.startswith("capsule-") or type(thread).__module__.startswith("IPython.")
 
 
 def follow_threads() -> None:
-    """Let every ``threading.Thread`` started from now on remember the cell that started it.
+    """Let every ``threading.Thread`` that starts from now on remember the cell that started it.
 
-    Ours are kept from debuggers instead: pydevd neither stops nor lists what bears these two marks.
+    Our threads get two marks for pydevd instead, which neither stops nor lists threads with them.
     """
     start = threading.Thread.start
 
-    def remembering_start(self: Any, *args: Any, **kwargs: Any) -> None:
+    def start_with_execution(self: Any, *args: Any, **kwargs: Any) -> None:
         if is_ours(self):
             self.pydev_do_not_trace = self.is_pydev_daemon_thread = True
         else:
             setattr(self, _THREAD_ATTRIBUTE, current())
         start(self, *args, **kwargs)
 
-    threading.Thread.start = remembering_start  # type: ignore[method-assign]
+    threading.Thread.start = start_with_execution  # type: ignore[method-assign]

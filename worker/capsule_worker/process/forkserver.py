@@ -1,15 +1,16 @@
-"""The process that has the workers of a kernel for its children, and ends what they leave behind.
+"""The forkserver: the parent of all workers of a kernel, which also ends the processes that they leave behind.
 
-It is started once, by exec, before anything of the notebook's runs. It imports what workers are made of, and no more:
-they are forks of it, share that memory, and are ready at once. It waits for them and for the copies of themselves that
-they leave (``PR_SET_CHILD_SUBREAPER``), tells the front how each has ended, and when the front is gone, however it
-went, it ends everything and then itself.
+It is started once, by exec, before any code of the notebook runs. It imports the modules of workers, and no more;
+workers are forks of it, share that memory, and are ready at once. It waits for them and for the standbys that they
+fork (``PR_SET_CHILD_SUBREAPER``), and reports to the front how each has ended. When the front is gone, for whatever
+reason, it ends all of them and then itself.
 
-The front asks for a worker by a datagram: its cookie, the seconds for draining and its limits as JSON, with the
-descriptors in ``HANDED``. It is answered ``{"started": COOKIE, "pid": N}`` with a descriptor of the process (a pidfd),
-or ``{"refused": COOKIE, "reason": TEXT}``; and told of each child's end, ``{"ended": N, "status": S, "peak": KIB}``, as
-``os.wait4`` has it. Before all that it is told the warden's own process, ``{"warden": N}`` with a descriptor, and what
-the warden has given up: ``{"layer": NAME, "why": TEXT}``, where an empty text says that it has.
+The front requests a worker by a datagram, a JSON object with the worker's ``process_tag``, its ``drain_timeout`` in
+seconds and its ``limits``, together with the descriptors in ``PASSED_FDS``. The answer is ``{"started": TAG, "pid":
+N}`` with a descriptor of the process (a pidfd), or ``{"refused": TAG, "reason": TEXT}``. The end of a child is
+reported as ``{"ended": N, "status": S, "peak": KIB}``, the values of ``os.wait4``. Before all that the forkserver
+reports its own process, ``{"forkserver": N}`` with a descriptor, and each layer of the sandbox, ``{"layer": NAME,
+"why": TEXT}``, where TEXT is empty for a layer that is active.
 """
 
 from __future__ import annotations
@@ -28,23 +29,25 @@ from dataclasses import dataclass
 from capsule_worker.isolation import resource_limits, self_sandboxing
 from capsule_worker.process import orphan_cleanup
 
-#: What comes with a request for a worker, in this order.
-HANDED = ("fd", "stdout", "stdout_writing", "stderr", "stderr_writing", "crash", "journal", "writers", "standby")
+#: The descriptors that come with a request for a worker, in this order.
+PASSED_FDS = (
+    *("fd", "stdout", "stdout_writing", "stderr", "stderr_writing"),
+    *("crash", "output_buffer", "writers", "standby"),
+)
 _PR_SET_CHILD_SUBREAPER, _PR_SET_DUMPABLE = 36, 4
-#: Seconds that workers may take to leave.
-_LEAVING = 3.0
-#: Bytes of the longest request.
-_MOST = 1 << 16
+#: Seconds that workers may take to leave; and seconds between two looks at them.
+_LEAVE_TIMEOUT_SECONDS, _POLL_INTERVAL_SECONDS = 3.0, 0.005
+_MAX_REQUEST_BYTES = 1 << 16
 
 
 @dataclass
 class WorkerStart:
-    """What a worker begins with.
+    """What a worker starts with.
 
     Args:
-        fds: descriptors by the names in ``HANDED``, but for those that are 1 and 2 now.
-        drain_timeout: seconds that a cell's output may take to leave.
-        started: when it was started, by ``time.monotonic()``.
+        fds: descriptors by the names in ``PASSED_FDS``, without those that are 1 and 2 now.
+        drain_timeout: seconds that the output of a cell may take to leave.
+        started: ``time.monotonic()`` at which the worker was started.
     """
 
     fds: dict[str, int]
@@ -52,100 +55,102 @@ class WorkerStart:
     started: float
 
 
-def watch(control: socket.socket, cookie: str, confine: str | None, prepare: Callable[[], None]) -> WorkerStart | None:
-    """Start workers and wait for them, until the front is gone; then end everything.
+def serve(
+    control: socket.socket, process_tag: str, confinement: str | None, prepare: Callable[[], None]
+) -> WorkerStart | None:
+    """Start workers and wait for them until the front is gone; then end everything.
 
     Args:
         control: a socket to the front, for datagrams (``SOCK_SEQPACKET``).
-        cookie: the beginning of all workers' cookies.
-        confine: what to give up, as ``Confinement.to_json`` has it; None for nothing.
-        prepare: does what workers have in common, when all that is given up.
+        process_tag: the beginning of the tags of all workers.
+        confinement: what to give up, a ``self_sandboxing.Confinement`` in JSON; None for nothing.
+        prepare: imports the modules of workers, once all that is given up.
 
     Returns:
-        In a worker, what it begins with; None in this process, at its end.
+        In a worker, what it starts with; in the forkserver None, at its end.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # Cells are not to look into this process, which talks to the front.
+    # Cells must not read the memory of this process, which talks to the front.
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _tell_process(control, {"warden": os.getpid()}, os.getpid())
-    resource_limits.leave_no_core()
-    if confine is not None:
-        _confine(control, self_sandboxing.Confinement.from_json(confine))
+    _send_with_pidfd(control, {"forkserver": os.getpid()}, os.getpid())
+    resource_limits.disable_core_dumps()
+    if confinement is not None:
+        _apply(control, self_sandboxing.Confinement.from_json(confinement))
     prepare()
-    # The end of a child wakes up the poll below.
-    waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    # The end of a child wakes the poll below.
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poller = select.poll()
     poller.register(control, select.POLLIN)
-    poller.register(waking, select.POLLIN)
+    poller.register(reading, select.POLLIN)
     while True:
         ready = {fd for fd, _ in poller.poll()}
-        if waking in ready:
-            os.read(waking, 4096)
-            _wait(control)
+        if reading in ready:
+            os.read(reading, 4096)
+            _report_ended(control)
         if control.fileno() in ready:
             try:
-                request, fds, *_ = socket.recv_fds(control, _MOST, len(HANDED))
+                data, fds, *_ = socket.recv_fds(control, _MAX_REQUEST_BYTES, len(PASSED_FDS))
             except OSError:
-                request, fds = b"", []
-            if not request:
-                _let_leave()
-                orphan_cleanup.end_everything(cookie, spare=os.getpid())
+                data, fds = b"", []
+            if not data:
+                _wait_for_workers()
+                orphan_cleanup.end_everything(process_tag, spare=os.getpid())
                 return None
-            started, asked = time.monotonic(), json.loads(request)
-            if _start(control, asked["cookie"]):
-                for fd in (waking, woken):
+            started, request = time.monotonic(), json.loads(data)
+            if _fork_worker(control, request["process_tag"]):
+                for fd in (reading, writing):
                     os.close(fd)
                 control.close()
-                resource_limits.impose(asked["limits"])
-                handed = _settle_in(asked["cookie"], dict(zip(HANDED, fds)))  # noqa: B905  # 3.9 knows no strict
-                return WorkerStart(handed, asked["drain_timeout"], started)
+                resource_limits.impose(request["limits"])
+                named = dict(zip(PASSED_FDS, fds, strict=True))
+                return WorkerStart(_become_worker(request["process_tag"], named), request["drain_timeout"], started)
             for fd in fds:
                 os.close(fd)
 
 
-def _let_leave() -> None:
-    """Wait for workers, which leave by themselves when the front is gone, with what they were saving on disk."""
-    deadline = time.monotonic() + _LEAVING
+def _wait_for_workers() -> None:
+    """Wait for workers, which leave by themselves when the front is gone, once their checkpoints are on disk."""
+    deadline = time.monotonic() + _LEAVE_TIMEOUT_SECONDS
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.005)
+                time.sleep(_POLL_INTERVAL_SECONDS)
 
 
-def _confine(control: socket.socket, what: self_sandboxing.Confinement) -> None:
-    """Give things up, and tell which could be."""
-    for layer, why in self_sandboxing.apply(what):
-        if why and layer in what.required:
-            raise SystemExit(f"the profile cannot be held here, since {layer} are missing: {why}")
-        _tell(control, {"layer": layer, "why": why})
+def _apply(control: socket.socket, confinement: self_sandboxing.Confinement) -> None:
+    """Apply the sandbox's layers to this process, and report each."""
+    for layer, why in self_sandboxing.apply(confinement):
+        if why and layer in confinement.required:
+            raise SystemExit(f"the profile is not available here, because the layer {layer} is missing: {why}")
+        _send(control, {"layer": layer, "why": why})
 
 
-def _start(control: socket.socket, cookie: str) -> bool:
-    """Fork a worker, and tell of it; return whether this is the worker."""
+def _fork_worker(control: socket.socket, process_tag: str) -> bool:
+    """Fork a worker, and report it; return whether this process is the worker."""
     try:
         child = os.fork()
     except OSError as error:
-        _tell(control, {"refused": cookie, "reason": str(error)})
+        _send(control, {"refused": process_tag, "reason": str(error)})
         return False
     if not child:
         return True
-    _tell_process(control, {"started": cookie, "pid": child}, child)
+    _send_with_pidfd(control, {"started": process_tag, "pid": child}, child)
     return False
 
 
-def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
-    """Become a worker, and return the descriptors that are left."""
+def _become_worker(process_tag: str, fds: dict[str, int]) -> dict[str, int]:
+    """Turn this fork into a worker, and return the descriptors that are left."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # An interrupt is for a cell, and each takes it as it begins (``InterruptGate``): before the first there is none.
+    # Interrupts are for cells, which set a handler when they start (``InterruptGate``).
     signal.signal(signal.SIGINT, _ignore)
     os.setsid()
-    orphan_cleanup.set_process_tag(cookie)
+    orphan_cleanup.set_process_tag(process_tag)
     for name, standard in (("stdout_writing", 1), ("stderr_writing", 2)):
         fd = fds.pop(name)
         os.dup2(fd, standard)
@@ -154,11 +159,11 @@ def _settle_in(cookie: str, fds: dict[str, int]) -> dict[str, int]:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing; programs that are started do not inherit it."""
+    """Ignore a signal. Unlike SIG_IGN, child programs do not inherit this."""
 
 
-def _wait(control: socket.socket) -> None:
-    """Take notice of all children that have ended."""
+def _report_ended(control: socket.socket) -> None:
+    """Report all children that have ended."""
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -166,16 +171,16 @@ def _wait(control: socket.socket) -> None:
             return
         if not pid:
             return
-        _tell(control, {"ended": pid, "status": status, "peak": usage.ru_maxrss})
+        _send(control, {"ended": pid, "status": status, "peak": usage.ru_maxrss})
 
 
-def _tell_process(control: socket.socket, what: dict[str, object], pid: int) -> None:
-    process = os.pidfd_open(pid)
-    _tell(control, what, process)
-    os.close(process)
+def _send_with_pidfd(control: socket.socket, report: dict[str, object], pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    _send(control, report, pidfd)
+    os.close(pidfd)
 
 
-def _tell(control: socket.socket, what: dict[str, object], *fds: int) -> None:
-    # The front may be gone; that is met where it is read from.
+def _send(control: socket.socket, report: dict[str, object], *fds: int) -> None:
+    # The front may be gone; the next read shows that.
     with contextlib.suppress(OSError):
-        socket.send_fds(control, [json.dumps(what).encode()], list(fds))
+        socket.send_fds(control, [json.dumps(report).encode()], list(fds))

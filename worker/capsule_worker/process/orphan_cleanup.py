@@ -1,8 +1,8 @@
-"""Ends every process that a worker's cells started, those in sessions of their own included.
+"""Ends every process that the cells of a worker started, including those in sessions of their own.
 
-A worker's environment holds a cookie; child processes inherit it. Looking for it in ``/proc/*/environ`` finds what a
-process group misses (the same idea ends the processes of a Jenkins build). Copies of a worker that write a checkpoint,
-or that wait to take its place, are to outlive it: they carry the cookie under another name.
+The environment of a worker has a process tag, which child processes inherit. A search for it in ``/proc/*/environ``
+finds what a process group misses (Jenkins ends the processes of a build in the same way). Forks of a worker that write
+a checkpoint, or that wait to take its place, must outlive it: they have the tag under another name.
 """
 
 from __future__ import annotations
@@ -17,92 +17,108 @@ import time
 import warnings
 from pathlib import Path
 
-#: The environment variable with the cookie, and the one of those who stand aside when a worker's processes are ended.
+#: The environment variable with the tag; and its name in forks that are spared when a worker's processes are ended.
 PROCESS_TAG, WRITER_TAG = "CAPSULE_PROCESS_TAG", "CAPSULE_WRITER_TAG"
-_THREADS = ("ignore", None, DeprecationWarning, None, 0)
-#: How often to look again for processes that were just being started.
-ROUNDS = 20
-#: Seconds that checkpoints may take to be written when the front is gone.
-LINGER = 10.0
+_THREADS_FILTER = ("ignore", None, DeprecationWarning, None, 0)
+#: How often to look for processes that were being started during the look before; and seconds between two looks.
+ROUNDS, ROUND_INTERVAL_SECONDS = 20, 0.005
+#: Seconds that forks may take to write checkpoints when the front is gone; and seconds between two looks at them.
+WRITERS_TIMEOUT_SECONDS, POLL_INTERVAL_SECONDS = 10.0, 0.05
 
 
 def end_children() -> None:
     """Kill what this worker's cells started, but not this process."""
-    cookie = os.environ.get(PROCESS_TAG)
-    if cookie:
-        end_all(cookie, spare=os.getpid())
+    process_tag = os.environ.get(PROCESS_TAG)
+    if process_tag:
+        end_all(process_tag, spare=os.getpid())
 
 
-def end_all(cookie: str, spare: int = 0, variable: str = PROCESS_TAG) -> int:
-    """Kill every process of this user whose environment holds ``cookie``; return how many there were.
+def end_all(process_tag: str, spare: int = 0, variable: str = PROCESS_TAG) -> int:
+    """Kill every process of this user whose environment has a tag; return how many there were.
 
     Args:
-        cookie: the beginning of the value of ``variable``; it ends with a dot.
+        process_tag: the beginning of the value of ``variable``; it ends with a dot.
         spare: a process id to leave alone.
-        variable: ``COOKIE`` or ``ASIDE``.
+        variable: ``PROCESS_TAG`` or ``WRITER_TAG``.
     """
     killed: set[int] = set()
     for _ in range(ROUNDS):
-        found = [pid for pid in _marked(cookie, variable) if pid != spare]
+        found = [pid for pid in _find(process_tag, variable) if pid != spare]
         if not found:
             break
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         killed.update(found)
-        time.sleep(0.005)
+        time.sleep(ROUND_INTERVAL_SECONDS)
     return len(killed)
 
 
-def end_everything(cookie: str, spare: int = 0) -> None:
-    """Kill what ``end_all`` does, and what stands aside when that has had time to write what it was writing."""
-    end_all(cookie, spare)
-    deadline = time.monotonic() + LINGER
-    while _marked(cookie, WRITER_TAG) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    end_all(cookie, variable=WRITER_TAG)
-    # One that was about to take a worker's place meanwhile.
-    end_all(cookie, spare)
+def end_everything(process_tag: str, spare: int = 0) -> None:
+    """Kill what ``end_all`` does, and then the forks that write checkpoints, once they had time to finish.
+
+    Args:
+        process_tag: as for ``end_all``.
+        spare: as for ``end_all``.
+    """
+    end_all(process_tag, spare)
+    deadline = time.monotonic() + WRITERS_TIMEOUT_SECONDS
+    while _find(process_tag, WRITER_TAG) and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_SECONDS)
+    end_all(process_tag, variable=WRITER_TAG)
+    # A standby may have taken the place of a worker meanwhile.
+    end_all(process_tag, spare)
 
 
-def _marked(cookie: str, variable: str) -> list[int]:
-    needle = f"{variable}={cookie}".encode()
+def _find(process_tag: str, variable: str) -> list[int]:
+    wanted = f"{variable}={process_tag}".encode()
     found = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208  # hundreds of entries: names are all that is needed
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # hundreds of entries, of which only the names are needed
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 # A zombie has no environment left, so it is not found again.
                 variables = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
-                if any(variable.startswith(needle) for variable in variables):
+                if any(each.startswith(wanted) for each in variables):
                     found.append(int(entry))
     return found
 
 
 def fork_writer() -> int:
-    """Fork a copy that carries the cookie under the other name from its first moment on; return what ``fork`` does."""
-    _write(WRITER_TAG)
-    # That threads are not copied is known. `catch_warnings` would have warnings shown again that were shown before.
-    warnings.filters.insert(0, _THREADS)  # type: ignore[attr-defined]  # it is a list
+    """Fork a process that has the tag under the other name from its first moment on.
+
+    Returns:
+        The process id of the child; 0 in the child.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    _overwrite(WRITER_TAG)
+    # Python warns that threads are not copied, which is known. `catch_warnings` would show earlier warnings again.
+    warnings.filters.insert(0, _THREADS_FILTER)  # type: ignore[attr-defined]  # it is a list
     try:
         pid = os.fork()
     except OSError:
-        _write(PROCESS_TAG)
+        _overwrite(PROCESS_TAG)
         raise
     finally:
-        warnings.filters.remove(_THREADS)  # type: ignore[attr-defined]
+        warnings.filters.remove(_THREADS_FILTER)  # type: ignore[attr-defined]
     if pid:
-        _write(PROCESS_TAG)
+        _overwrite(PROCESS_TAG)
     return pid
 
 
-def set_process_tag(cookie: str) -> None:
-    """Carry a cookie of its own, as long as the inherited one, and hand it on to child processes."""
-    os.environ[PROCESS_TAG] = cookie
-    _write(f"{PROCESS_TAG}={cookie}")
+def set_process_tag(process_tag: str) -> None:
+    """Set the tag of this process and of its child processes.
+
+    Args:
+        process_tag: as long as the inherited one.
+    """
+    os.environ[PROCESS_TAG] = process_tag
+    _overwrite(f"{PROCESS_TAG}={process_tag}")
 
 
-def _write(text: str) -> None:
-    """Write over the beginning of the variable, where others see it."""
+def _overwrite(text: str) -> None:
+    """Write over the beginning of the variable where other processes see it."""
     address = _address()
     if address:
         ctypes.memmove(address, text.encode(), len(text))
@@ -110,9 +126,9 @@ def _write(text: str) -> None:
 
 @functools.cache
 def _address() -> int:
-    """Return where this process's environment has the variable; 0 if that is not known.
+    """Return the address of the variable in this process's environment; 0 if it is not known.
 
-    Then copies are ended along with their original: a checkpoint or a standby is lost, no more.
+    In that case forks are ended along with their original: a checkpoint or a standby is lost, and nothing else.
     """
     try:
         environment = Path("/proc/self/environ").read_bytes()

@@ -1,7 +1,7 @@
-"""Subshells: threads in which a client's requests run beside the cells of the main thread (JEP 91).
+"""Subshells: threads that run a client's requests while the main thread runs cells (JEP 91).
 
-They share the notebook's variables. A thread is there only while it has something to do: what a subshell is, beyond its
-id, the front knows.
+They share the notebook's variables. A subshell has a thread only while it has jobs; the front keeps the rest of its
+state.
 """
 
 from __future__ import annotations
@@ -14,36 +14,41 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-#: What the names of the threads begin with.
-THREAD = "subshell-"
-#: Seconds between two looks, while tasks of the notebook are pending.
-_LOOK = 0.02
+#: The beginning of the names of the threads.
+THREAD_PREFIX = "subshell-"
+#: Seconds between two looks for jobs, while tasks of the notebook are pending.
+_POLL_INTERVAL_SECONDS = 0.02
 
 Job = Callable[[], Awaitable[Any]]
 
 
 class Subshells:
-    """Runs jobs of each subshell one after the other."""
+    """Runs the jobs of each subshell one after the other."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _SubshellQueue] = {}
+        self._queues: dict[str, _SubshellQueue] = {}
 
     def put(self, subshell: str, job: Job) -> None:
-        """Have a subshell do something when it has done what it was given before. For any one thread."""
-        self._lanes.setdefault(subshell, _SubshellQueue(subshell)).put(job)
+        """Give a subshell a job, which runs after those before it. Only one thread may call this at a time.
+
+        Args:
+            subshell: the id of the subshell.
+            job: an async function.
+        """
+        self._queues.setdefault(subshell, _SubshellQueue(subshell)).put(job)
 
     @property
     def busy(self) -> bool:
-        """Whether any has something to do."""
-        return any(lane.busy for lane in self._lanes.values())
+        """Whether a subshell has a job."""
+        return any(one.busy for one in self._queues.values())
 
     def forget(self) -> None:
-        """Begin anew, in a copy of the process, which has none of the threads."""
-        self._lanes = {}
+        """Forget the threads in a fork of the process, which has none of them."""
+        self._queues = {}
 
 
 class _SubshellQueue:
-    """The thread of one subshell, and what it is to do."""
+    """The thread of one subshell, and its jobs."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -56,7 +61,7 @@ class _SubshellQueue:
             self._jobs.append(job)
             if not self.busy:
                 self.busy = True
-                threading.Thread(target=self._run, name=THREAD + self._name, daemon=True).start()
+                threading.Thread(target=self._run, name=THREAD_PREFIX + self._name, daemon=True).start()
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
@@ -65,14 +70,14 @@ class _SubshellQueue:
             while (job := self._next(loop)) is not None:
                 try:
                     loop.run_until_complete(job())
-                # The next job is not to suffer from it.
+                # The next job runs whatever happened.
                 except BaseException:
                     traceback.print_exc(file=sys.__stderr__)
         finally:
             loop.close()
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> Job | None:
-        """Return what is to be done; None when that is all, and no tasks of the notebook are pending."""
+        """Return the next job; None when there are no jobs, and no tasks of the notebook are pending."""
         while True:
             with self._lock:
                 if self._jobs:
@@ -80,5 +85,5 @@ class _SubshellQueue:
                 if not asyncio.all_tasks(loop):
                     self.busy = False
                     return None
-            loop.call_later(_LOOK, loop.stop)
+            loop.call_later(_POLL_INTERVAL_SECONDS, loop.stop)
             loop.run_forever()

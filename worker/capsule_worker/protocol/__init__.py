@@ -1,4 +1,4 @@
-"""The protocol between front and worker: messages, codec, errors. Pure, and all that the front imports of here."""
+"""The protocol between front and worker: messages, codec, errors. The front imports nothing else of this package."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the models when they are asked for: a front has its first worker started before it builds them."""
+    """Import the models when they are first used: a front starts its first worker before it builds them."""
     if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from capsule_worker.protocol import codec, messages
 
     return getattr(codec if hasattr(codec, name) else messages, name)

@@ -1,11 +1,11 @@
-"""Bytes to messages and back. Pure: no socket, no clock, no loop.
+"""Encodes and decodes messages, without a socket, clock or loop.
 
-On the wire a message is one frame: a 4-byte big-endian length, then a msgpack map. ``bytes`` fields travel raw.
-The JSON form is for logs and for eyes only.
+A message is sent as one frame: a 4-byte big-endian length, then a msgpack map. Fields of type ``bytes`` are sent as
+they are. The JSON form is for logs and for readers only.
 
-The peer may be hostile (user code shares the worker's process), so everything is bounded before it is built: the
-size of a frame, the length of each array and map, how many of them one message holds, and how deep they nest.
-Whatever breaks a bound, or does not fit the models, raises ``ProtocolError``.
+The peer may be hostile (user code shares the worker's process), so everything has a bound that is checked before it is
+built: the size of a frame, the length of each array and map, their number in one message, and how deep they nest. What
+exceeds a bound, or does not fit the models, raises ``ProtocolError``.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from capsule_worker.protocol.messages import Message
 MAX_FRAME = 256 * 1024 * 1024
 #: The longest array or map.
 MAX_LENGTH = 1_000_000
-#: How many arrays and maps one message may hold altogether: each costs some 64 bytes however small it is.
+#: The number of arrays and maps in one message: each costs some 64 bytes, however small it is.
 MAX_CONTAINERS = 1_000_000
-#: The longest integer, in bytes (2,400 digits; Python writes at most 4,300). Those of more than 64 bits are extensions
-#: of msgpack's, and belong into what is shown only, not into fields of ours.
+#: The longest integer, in bytes (2,400 digits; Python writes at most 4,300). Integers of more than 64 bits are msgpack
+#: extensions, and occur only in outputs, never in fields of the protocol.
 MAX_INTEGER = 1024
 #: How deep arrays and maps may nest; well below what the JSON encoder of the front can recurse.
 MAX_DEPTH = 200
 
 HEADER = struct.Struct(">I")
 
-#: The kind of msgpack's extensions by which integers travel.
+#: The msgpack extension type of integers.
 _INTEGER = 1
 
-#: The messages, by what they say they are.
+#: The models of the messages by type.
 _MODELS: dict[str, type[Message]] = {model.model_fields["type"].default: model for model in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
-    """Return ``message`` as one frame.
+    """Return a message as one frame.
 
-    Text that UTF-8 cannot express (lone surrogates) is sent with backslash escapes rather than refused.
+    Args:
+        message: the message. Text that UTF-8 cannot express (lone surrogates) is sent with backslash escapes.
 
     Raises:
         FrameTooLarge: the payload exceeds ``MAX_FRAME``.
-        ProtocolError: a field holds a value that msgpack cannot express.
+        ProtocolError: a field has a value that msgpack cannot express.
     """
     fields = message.model_dump(mode="python")
     try:
@@ -62,10 +63,13 @@ def encode(message: Message) -> bytes:
 
 
 def decode(payload: bytes | bytearray | memoryview) -> Message:
-    """Return the message in ``payload`` (a frame without its length).
+    """Return the message in a payload.
+
+    Args:
+        payload: a frame without its length.
 
     Raises:
-        ProtocolError: for anything that is not a message of this protocol within its bounds.
+        ProtocolError: the payload is not a message of this protocol within its bounds.
     """
     bound = _Bound()
     try:
@@ -82,14 +86,14 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
             max_bin_len=MAX_FRAME,
             max_ext_len=MAX_INTEGER,
             ext_hook=bound.extension,
-            timestamp=1,  # a float, which harms nobody
+            timestamp=1,  # a float, which is harmless
         )
     except ProtocolError:
-        raise  # of the bound
-    # msgpack reports hostile input by many types, RecursionError and its own StackError among them.
+        raise  # a bound was exceeded
+    # msgpack raises many types for hostile input, RecursionError and its own StackError among them.
     except Exception as error:
         raise ProtocolError(f"not a msgpack message: {type(error).__name__}: {error}") from error
-    # Nesting cannot be deeper than the number of containers: most messages need no second look.
+    # Nesting is never deeper than the number of containers, so most messages need no check.
     if bound.containers > MAX_DEPTH:
         _check_depth(fields)
     try:
@@ -97,20 +101,28 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
     except (ValidationError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
     if bound.integers:
-        _settle(message.__dict__)
+        _replace_integers(message.__dict__)
     return message
 
 
 def to_json(message: Message, *, indent: int | None = None) -> str:
-    """Return ``message`` as JSON, bytes in base64, for logs and debugging."""
+    """Return a message as JSON, with bytes in base64, for logs and debugging.
+
+    Args:
+        message: the message.
+        indent: spaces of a level; None for one line.
+    """
     return message.model_dump_json(indent=indent)
 
 
 def from_json(text: str | bytes) -> Message:
-    """Return the message in ``text``.
+    """Return the message of a JSON text.
+
+    Args:
+        text: the JSON form.
 
     Raises:
-        ProtocolError: ``text`` is not the JSON form of a message.
+        ProtocolError: the text is not the JSON form of a message.
     """
     try:
         return _model(pydantic_core.from_json(text)).model_validate_json(text)
@@ -119,20 +131,27 @@ def from_json(text: str | bytes) -> Message:
 
 
 def _model(fields: Any) -> type[Message]:
-    """Return what some fields are to be read as.
+    """Return the model of a message.
+
+    Args:
+        fields: the fields of the message.
 
     Raises:
-        ProtocolError: they do not say what they are.
+        ProtocolError: they have no known type.
     """
     kind = fields.get("type") if isinstance(fields, dict) else None
     model = _MODELS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise ProtocolError(f"there are no messages of type {kind!r:.100}")
+        raise ProtocolError(f"unknown message type {kind!r:.100}")
     return model
 
 
 class Decoder:
-    """Bytes in, messages out, at any split of the stream. After a ``ProtocolError`` it must not be used again."""
+    """Decodes a stream that is split anywhere. Do not use it after a ``ProtocolError``.
+
+    Args:
+        max_frame: the largest payload in bytes.
+    """
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
@@ -140,15 +159,18 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an incomplete frame are held."""
+        """The number of bytes of an incomplete frame so far."""
         return len(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Message]:
-        """Take the next bytes of the stream and yield the messages that they complete, to the end.
+        """Yield the messages that the next bytes of the stream complete.
+
+        Args:
+            data: the bytes.
 
         Raises:
-            FrameTooLarge: a length header announces more than the limit (before anything of it is stored).
-            ProtocolError: a frame does not hold a message; those before it have been yielded.
+            FrameTooLarge: a header has a length over the limit. Nothing of the frame is stored.
+            ProtocolError: a frame is not a message. Those before it have been yielded.
         """
         buffer = self._buffer
         buffer += data
@@ -180,51 +202,51 @@ class Decoder:
 
 
 class _Integer:
-    """An integer of more than 64 bits, which no field of ours takes for one."""
+    """An integer of more than 64 bits. No field of a message accepts this class."""
 
     def __init__(self, value: int) -> None:
         self.value = value
 
 
 class _Bound:
-    """Counts the arrays and maps that a message builds, and stops it in time."""
+    """Counts the arrays and maps of a message, and stops it at the bound."""
 
     def __init__(self) -> None:
         self.containers = self.integers = 0
 
     def extension(self, kind: int, data: bytes) -> _Integer:
         if kind != _INTEGER:
-            raise ProtocolError(f"there are no extensions of kind {kind}")
+            raise ProtocolError(f"unknown extension type {kind}")
         self.integers += 1
         return _Integer(int.from_bytes(data, "big", signed=True))
 
     def container(self, value: Any) -> Any:
         self.containers += 1
         if self.containers > MAX_CONTAINERS:
-            raise ProtocolError(f"a message holds more than {MAX_CONTAINERS:,} arrays and maps")
+            raise ProtocolError(f"a message has more than {MAX_CONTAINERS:,} arrays and maps")
         return value
 
 
 def _long(value: Any) -> msgpack.ExtType:
-    """Return how an integer travels that msgpack has no form for; it asks for nothing else."""
+    """Return the extension for an integer that msgpack has no form for. msgpack calls this for other values too."""
     if not isinstance(value, int):
-        raise TypeError(f"there is no form for {type(value).__name__}")
+        raise TypeError(f"{type(value).__name__} has no msgpack form")
     return msgpack.ExtType(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
-def _settle(holder: dict[Any, Any] | list[Any]) -> None:
-    """Put integers where they stand for themselves, at any depth."""
+def _replace_integers(holder: dict[Any, Any] | list[Any]) -> None:
+    """Replace the integers of extensions by their values, at any depth."""
     for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
         if isinstance(value, _Integer):
             holder[key] = value.value
         elif isinstance(value, (dict, list)):
-            _settle(value)
+            _replace_integers(value)
         elif isinstance(value, BaseModel):
-            _settle(value.__dict__)
+            _replace_integers(value.__dict__)
 
 
 def _check_depth(value: Any) -> None:
-    """Raise ``ProtocolError`` where ``value`` nests deeper than ``MAX_DEPTH``, without recursing."""
+    """Raise ``ProtocolError`` if a value nests deeper than ``MAX_DEPTH``. This does not recurse."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []

@@ -1,20 +1,16 @@
-"""Errors that both ends of the protocol know.
-
-``CapsuleError`` is the root of every error this project raises on purpose; it lives here because the worker,
-which imports nothing of the front, raises some of them too.
-"""
+"""The errors that both ends of the protocol raise."""
 
 from __future__ import annotations
 
 
 class CapsuleError(Exception):
-    """Root of Capsule's errors. Each says what happened, to what, and what to do about it."""
+    """Base of Capsule's errors, in the front and in the worker. Each says what happened, to what, and what to do."""
 
 
 class ProtocolError(CapsuleError):
     """The peer sent bytes that are not a message of this protocol.
 
-    Whoever reads such bytes ends the connection: after a malformed frame nothing that follows can be trusted.
+    The reader ends the connection, since it cannot trust what follows a malformed frame.
     """
 
 

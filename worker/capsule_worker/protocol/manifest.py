@@ -1,8 +1,8 @@
-"""What a checkpoint consists of: the part that the front reads. Pure, and free of pickles.
+"""The manifest of a checkpoint: its description, which the front reads. It has no pickles.
 
-A checkpoint is a set of *groups*: variables that share objects, saved together. A group's data lies in pack files; its
-*record* says which chunks of which packs make it up. A group that did not change keeps its record from one checkpoint
-to the next.
+A checkpoint is a set of *groups*: variables that share objects, and are saved together. The data of a group is in pack
+files; its *record* lists the chunks of packs that it consists of. A group that did not change keeps its record from one
+checkpoint to the next.
 """
 
 from __future__ import annotations
@@ -17,48 +17,55 @@ from pydantic import Field
 from capsule_worker.protocol.errors import ProtocolError
 from capsule_worker.protocol.model import Model
 
-#: Raised when manifests, records or pickles change in a way that older versions cannot read.
+#: Incremented when manifests, records or pickles change in a way that older versions cannot read.
 FORMAT = 1
 #: The largest manifest that is read, in bytes.
 MAX_MANIFEST = 64 * 1024 * 1024
-#: Where the parts of a checkpoint lie in a session's directory.
+#: The subdirectories of a session's directory.
 PACKS, INCOMING = "packs", "incoming"
 PACK_SUFFIX, MANIFEST_SUFFIX = ".pack", ".manifest"
-#: A file that everybody who may write there holds a shared lock on.
+#: A file on which every process that may write to the directory holds a shared lock.
 LOCK = "writers.lock"
-#: A manifest whose checkpoint is written, but may not be on disk yet.
+#: The suffix of a manifest whose checkpoint is written, but may not be on disk yet.
 DRAFT_SUFFIX = ".draft"
-#: The names of the packs that a writer needs, which holds a lock on the file as long as it lives.
+#: The suffix of a file with the names of the packs that a writer needs. The writer holds a lock on it until it ends.
 CLAIM_SUFFIX = ".claim"
-#: Added to the name of what a front has found to be of no use.
+#: The suffix of files that a front found damaged.
 DAMAGED_SUFFIX = ".damaged"
 
 
 class SavedCell(Model):
-    """The cell that last assigned a variable: its number, as in ``In [n]``, and its first line."""
+    """The cell that last assigned a variable.
+
+    Args:
+        number: as in ``In [n]``.
+        line: its first line.
+    """
 
     number: int
     line: str = ""
 
 
 class Variable(Model):
-    """A name of the namespace. ``reason`` says why its value could not be saved (None: it was)."""
+    """A name of the namespace."""
 
     name: str
     type: str
+    #: In bytes.
     size: int = 0
     cell: SavedCell | None = None
+    #: Why the value could not be saved; None if it was.
     reason: str | None = None
     #: Identifies the content: equal in two checkpoints if nothing changed in between.
     digest: bytes = b""
 
 
-#: The name of a pack, without its suffix: no path.
+#: The name of a pack, without its suffix and without a directory.
 PackName = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{0,80}$")]
 
 
 class Location(Model):
-    """Where bytes lie: ``size`` of them at ``offset`` of a pack, with their xxh3-128 hash."""
+    """The place of bytes: ``size`` of them at ``offset`` of a pack, with their xxh3-128 hash."""
 
     pack: PackName
     offset: int
@@ -70,31 +77,31 @@ class Group(Model):
     """Variables that share objects, and classes of the notebook that belong to them."""
 
     names: list[str] = Field(default_factory=list)
-    #: Ids of the classes that are defined here.
+    #: Ids of the classes that this group defines.
     defines: list[str] = Field(default_factory=list)
-    #: Ids of the classes that are defined elsewhere and needed here.
+    #: Ids of the classes that it needs and other groups define.
     needs: list[str] = Field(default_factory=list)
     #: Global names that functions and methods in this group use.
     reads: list[str] = Field(default_factory=list)
-    #: Whether the values are immutable and small, and share nothing: they are together for brevity only.
+    #: Whether the values are immutable and small, and share nothing; they are one group for brevity only.
     plain: bool = False
     #: Roots of the modules whose classes and functions the objects in this group belong to.
     modules: list[str] = Field(default_factory=list)
     record: Location
-    #: All packs that hold chunks of this group.
+    #: All packs with chunks of this group.
     packs: list[PackName] = Field(default_factory=list)
-    #: Bytes of its content.
+    #: Size of the content in bytes.
     size: int = 0
 
 
 class Manifest(Model):
-    """One checkpoint."""
+    """The description of a checkpoint."""
 
     format: Literal[1] = 1
     id: str
     session: str
     parent: str | None = None
-    #: Counts a session's checkpoints.
+    #: The number of the checkpoint in its session.
     number: int
     #: Seconds since the epoch at which the state was taken.
     time: float
@@ -109,9 +116,9 @@ class Manifest(Model):
     bytes_written: int = 0
     #: Seconds from the moment the state was taken until all of it was on disk.
     duration: float = 0.0
-    #: The version of Python that wrote it; another one may not be able to read its functions.
+    #: The version of Python that wrote it. Another version may not be able to read its functions.
     python: str = ""
-    #: A person's name for it.
+    #: The name that the user gave it.
     name: str | None = None
     description: str = ""
     tags: list[str] = Field(default_factory=list)
@@ -123,17 +130,25 @@ class Manifest(Model):
 
     @property
     def size(self) -> int:
-        """Bytes of its content."""
+        """Size of the content in bytes."""
         return sum(group.size for group in self.groups) + self.shell.size
 
 
 def pack(model: Variable | Group) -> bytes:
-    """Return a part of a manifest as bytes; most parts are the same in the next one."""
+    """Return a part of a manifest as bytes. Most parts are the same in the next manifest.
+
+    Args:
+        model: the part.
+    """
     return bytes(msgpack.packb(model.model_dump(), unicode_errors="backslashreplace"))
 
 
 def dump(manifest: Manifest) -> bytes:
-    """Return ``manifest`` as compressed bytes."""
+    """Return a manifest as compressed bytes.
+
+    Args:
+        manifest: the manifest.
+    """
     return assemble(manifest, map(pack, manifest.variables), map(pack, manifest.groups), pack(manifest.shell))
 
 
@@ -141,7 +156,7 @@ def assemble(head: Manifest, variables: Iterable[bytes], groups: Iterable[bytes]
     """Return a manifest as compressed bytes, from parts that are packed already.
 
     Args:
-        head: everything else.
+        head: a manifest with everything else.
         variables: the packed variables.
         groups: the packed groups.
         shell: the packed group of the interpreter's own state.
@@ -159,10 +174,13 @@ def assemble(head: Manifest, variables: Iterable[bytes], groups: Iterable[bytes]
 
 
 def load(data: bytes) -> Manifest:
-    """Return the manifest in ``data``; its variables are sorted by name.
+    """Return a manifest, with its variables sorted by name.
+
+    Args:
+        data: its compressed bytes.
 
     Raises:
-        ProtocolError: it is no manifest of this format, or too large.
+        ProtocolError: the data is not a manifest of this format, or it is too large.
     """
     try:
         if zstandard.frame_content_size(data) > MAX_MANIFEST:

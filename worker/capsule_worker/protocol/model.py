@@ -1,4 +1,4 @@
-"""What the models have in common that cross between processes, or are kept."""
+"""The base of the models that are sent between processes, or stored."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 
 class Model(BaseModel):
-    """Cannot be changed, knows all its fields, and gets its validator when it is used first.
+    """A frozen model without unknown fields, whose validator is built when it is first used.
 
-    There are sixty of them, each takes a millisecond to build, and a kernel needs five to begin.
+    There are sixty models, each takes a millisecond to build, and a kernel needs five to start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def model_rebuild(cls, **options: Any) -> bool | None:
-        """Build the validator, as pydantic asks for it when the model is used first."""
+        """Build the validator. Pydantic calls this when the model is first used.
+
+        Args:
+            options: pydantic's.
+        """
         with without_plugins():
             return super().model_rebuild(**options)

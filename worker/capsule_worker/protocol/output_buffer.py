@@ -1,12 +1,12 @@
-"""Text on its way out, kept in shared memory: what a worker printed just before it died is not lost.
+"""A buffer in shared memory for text that was printed and not sent yet, so that a crash of the worker does not lose it.
 
-A worker sends text in batches. Until a batch is sent it stands in memory that the front shares; when the worker dies,
-the front reads there what was still waiting. The memory has two halves, one being written and one being sent.
+A worker sends text in batches. Until a batch is sent it is in memory that the front shares, and reads when the worker
+dies. The memory has two halves, one that is written and one that is sent.
 
-A half: its generation (0: empty) and the length of what follows; then runs of one stream each: the stream, the length
-of the text, the text in UTF-8. The last run is open; its length is what remains.
+A half has its generation (0: empty) and the length of what follows; then runs of one stream each: the stream, the
+length of the text, the text in UTF-8. The last run is open, and has the rest of the length.
 
-Pure but for the memory that it is given. The reader trusts nothing that it reads.
+This module has no state but the memory. The reader checks everything that it reads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ _pack_header = _HEADER.pack_into
 
 
 class Piece(NamedTuple):
-    """Text that one cell wrote to one stream, in one run."""
+    """Text that one cell wrote to one stream, in one run.
+
+    Args:
+        execution_id: the cell.
+        name: the stream.
+        text: the text.
+    """
 
     execution_id: str
     name: StreamName
@@ -39,9 +45,7 @@ class Piece(NamedTuple):
 
 
 class OutputBuffer:
-    """The writing end: holds text until it is taken, and keeps it until it is sent.
-
-    Its caller sees to it that one thread uses it at a time.
+    """The writing end: keeps text until it is sent. Only one thread may use it at a time.
 
     Args:
         memory: writable memory of ``SIZE`` bytes, shared with the reader.
@@ -57,17 +61,23 @@ class OutputBuffer:
         self._switch()
 
     def __len__(self) -> int:
-        """Return how many bytes wait to be taken."""
+        """Return how many bytes are not in a batch yet."""
         return self._end - self._base - _HEADER.size
 
     def write(self, execution_id: str, name: StreamName, text: str) -> int:
-        """Keep ``text`` behind what is there and return how many bytes wait; -1 where there was no room for it."""
+        """Append text, and return how many bytes are not in a batch yet; -1 if there was no room for it.
+
+        Args:
+            execution_id: the cell that wrote it.
+            name: the stream.
+            text: the text.
+        """
         try:
             data = text.encode()
         except UnicodeEncodeError:  # half of a surrogate pair
             data = text.encode("utf-8", "backslashreplace")
         start = self._end
-        # Most writes go on with the run of the one before.
+        # Most writes continue the run of the one before.
         if name != self._name or execution_id != self._execution_id:
             start += _RUN.size
         end = start + len(data)
@@ -77,13 +87,13 @@ class OutputBuffer:
             self._begin_run(execution_id, name, start)
         self._memory[start:end] = data
         self._end = end
-        # The length last: what it covers is whole.
+        # The length last, so that it covers only whole text.
         waiting = end - self._base - 8
         _pack_header(self._memory, self._base, self._generation, waiting)
         return waiting
 
-    def take(self) -> tuple[list[Piece], int]:
-        """Return what waits, a piece a run, and a mark for ``clear``; what is written from now on is the next batch."""
+    def next_batch(self) -> tuple[list[Piece], int]:
+        """Start a new batch; return the text before it, one piece a run, and a mark for ``clear``."""
         memory, mark = self._memory, self._base
         pieces = []
         end = self._end
@@ -95,7 +105,11 @@ class OutputBuffer:
         return pieces, mark
 
     def clear(self, mark: int) -> None:
-        """Forget a batch: it has been sent."""
+        """Remove a batch, which has been sent.
+
+        Args:
+            mark: from ``next_batch``.
+        """
         _pack_header(self._memory, mark, 0, 0)
 
     def _switch(self) -> None:
@@ -117,13 +131,21 @@ class OutputBuffer:
         self._execution_id, self._name = execution_id, name
 
 
-def mapped(fd: int) -> OutputBuffer:
-    """Return the journal in the shared memory behind a descriptor."""
+def map_buffer(fd: int) -> OutputBuffer:
+    """Return the buffer in the shared memory of a descriptor.
+
+    Args:
+        fd: of ``SIZE`` bytes.
+    """
     return OutputBuffer(memoryview(mmap.mmap(fd, SIZE)))
 
 
 def read(memory: bytes) -> list[tuple[StreamName, str]]:
-    """Return what a journal holds, oldest first, as stream and text. Whatever does not fit together is left out."""
+    """Return the streams and texts in a buffer, oldest first, without those that are damaged.
+
+    Args:
+        memory: the bytes of the buffer.
+    """
     halves = []
     for base in (0, _HALF):
         if len(memory) >= base + _HEADER.size:

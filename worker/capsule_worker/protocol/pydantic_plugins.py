@@ -1,4 +1,4 @@
-"""Spares the models of this project what is meant for those of applications."""
+"""Builds models without pydantic's plugins, which are meant for the models of applications."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import threading
 from collections.abc import Iterator
 from types import ModuleType
 
-#: Read by pydantic whenever a model is made.
+#: Pydantic reads this variable whenever a model is built.
 _DISABLE = "PYDANTIC_DISABLE_PLUGINS"
-#: Imported by pydantic then, to be asked for plugins; and with it what knows all distributions.
+#: Pydantic imports this module then, and with it importlib.metadata.
 _LOADER = "pydantic.plugin._loader"
-#: Threads that make models at the same time would take each other's word for the environment's.
-_one_at_a_time = threading.RLock()
+#: Threads that build models at the same time must not restore each other's variable.
+_lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def without_plugins() -> Iterator[None]:
-    """Make models inside without pydantic's plugins.
+    """Build models without pydantic's plugins: a context.
 
-    For the first model of a process pydantic looks into all installed distributions for plugins, which takes 10 ms for
-    a hundred of them; and to import what does that takes 20 ms more, which is spared, too, where pydantic has it in the
-    module known here. Whoever makes models later, as cells do, gets the plugins as always.
+    For the first model of a process pydantic searches all installed distributions for plugins, which takes 10 ms for a
+    hundred of them. The import of the module that does so takes 20 ms more, which this saves too. Models that are built
+    later, for example in cells, have their plugins as usual.
     """
-    with _one_at_a_time:
+    with _lock:
         before = os.environ.get(_DISABLE)
         os.environ[_DISABLE] = "__all__"
-        stands_in = _LOADER not in sys.modules
-        if stands_in:
+        is_replaced = _LOADER not in sys.modules
+        if is_replaced:
             sys.modules[_LOADER] = _NoPlugins(_LOADER)
         try:
             yield
         finally:
-            if stands_in:
+            if is_replaced:
                 del sys.modules[_LOADER]
             if before is None:
                 del os.environ[_DISABLE]
@@ -43,7 +43,7 @@ def without_plugins() -> Iterator[None]:
 
 
 class _NoPlugins(ModuleType):
-    """Stands for the module of that name."""
+    """Replaces the module of that name."""
 
     @staticmethod
     def get_plugins() -> tuple[()]:

@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.display import display
 from pydantic import ValidationError
 
-from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.storage.pack_format import StorageError
 from capsule_worker.process.kernel_requests import RequestRefused
 from capsule_worker.protocol import manifest as mf
 from capsule_worker.protocol import messages as m

@@ -1,9 +1,9 @@
-"""The files that the code of cells is said to be in, which debuggers want to see.
+"""The file names of cells, which tracebacks and debuggers show.
 
-As in ipykernel a file's name depends on the code alone, so clients (JupyterLab) know it without asking. Other than
-there the folder is the same in every process of a user: a function that a checkpoint has brought back is where its
-breakpoints are. It is called as ipykernel's are, because by that libraries (numba, joblib, line_profiler, executing)
-know the code of a cell, but by a number that no process has, and so no ipykernel.
+As in ipykernel the name of a file depends on the code alone, so clients (JupyterLab) know it without asking. Unlike
+there the folder is the same in every process of a user: breakpoints stay valid in functions that a checkpoint restores.
+The folder is named like ipykernel's, because libraries (numba, joblib, line_profiler, executing) recognise the code of
+a cell by that. Its number is one that no process has, so no ipykernel uses it.
 """
 
 from __future__ import annotations
@@ -14,47 +14,59 @@ import struct
 import tempfile
 from pathlib import Path
 
-#: What the hash begins with; clients are told (``debugInfo``).
+#: The seed of the hash; clients are told (``debugInfo``).
 SEED = 0xC70F6907
 SUFFIX = ".py"
-#: What is added to a user's id; ids of processes are below 4,194,304.
+#: Added to the id of the user; ids of processes are below 4,194,304.
 _BEYOND_PROCESSES = 10_000_000_000
 _MASK = 0xFFFFFFFF
 
 
 class CellFiles:
-    """Names and writes them."""
+    """Names the files of cells, and writes them for a debugger."""
 
     def __init__(self) -> None:
-        here = Path(tempfile.gettempdir())
+        parent = Path(tempfile.gettempdir())
         number = _BEYOND_PROCESSES + os.getuid()
-        self.folder = here / f"ipykernel_{number}"
+        self.folder = parent / f"ipykernel_{number}"
         if not _is_ours(self.folder):
-            self.folder = here / f"ipykernel_{number}{os.getpid():07}"
-
-    @property
-    def prefix(self) -> str:
-        """What every name begins with."""
-        return f"{self.folder}{os.sep}"
+            self.folder = parent / f"ipykernel_{number}{os.getpid():07}"
+        #: The beginning of every path.
+        self.prefix = f"{self.folder}{os.sep}"
 
     def name(self, code: str) -> str:
-        """Return the path of the file for a cell; ``IPYKERNEL_CELL_NAME`` in the environment overrides it."""
+        """Return the path of the file for a cell; ``IPYKERNEL_CELL_NAME`` in the environment overrides it.
+
+        Args:
+            code: the source of the cell.
+        """
         given = os.environ.get("IPYKERNEL_CELL_NAME")
         return given or f"{self.prefix}{murmur2(code.encode('utf-8', 'replace'), SEED)}{SUFFIX}"
 
     def write(self, code: str) -> str:
-        """Write the file for a cell, and return its path. Raises OSError where that cannot be done."""
+        """Write the file for a cell, and return its path.
+
+        Args:
+            code: the source of the cell.
+
+        Raises:
+            OSError: the file cannot be written, or another user can write into its folder.
+        """
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not _is_ours(self.folder):
-            msg = f"{self.folder} belongs to somebody else"
-            raise PermissionError(msg)
+            raise PermissionError(f"another user can write to {self.folder}")
         path = self.name(code)
         Path(path).write_text(code, encoding="utf-8", errors="replace")
         return path
 
 
 def murmur2(data: bytes, seed: int) -> int:
-    """Return the 32-bit hash of ``data``: MurmurHash2, as its author published it."""
+    """Return the 32-bit MurmurHash2, as its author published it.
+
+    Args:
+        data: what to hash.
+        seed: the seed, of 32 bits.
+    """
     factor = 0x5BD1E995
     value = (seed ^ len(data)) & _MASK
     whole = len(data) & ~3
@@ -68,7 +80,7 @@ def murmur2(data: bytes, seed: int) -> int:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can put anything into a folder; one that is not there can be made."""
+    """Return whether no other user can write into a folder. A folder that does not exist can be made."""
     try:
         found = folder.lstat()
     except FileNotFoundError:

@@ -1,61 +1,60 @@
-"""Runs one cell: code in, result out. What the cell prints and displays takes its own way, through the outlet."""
+"""Runs the code of one cell. What it prints and displays leaves through the output writer; the rest is its result."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
-from IPython.core.async_helpers import _pseudo_sync_runner as run_without_loop
 from IPython.core.interactiveshell import ExecutionResult
 
+from capsule_worker.checkpoints.checkpointer import Checkpointer
 from capsule_worker.output.displays import running
 from capsule_worker.output.jsonable import jsonable
 from capsule_worker.process import execution_context
 from capsule_worker.process.interrupts import InterruptGate
 from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
+from capsule_worker.shell.ipython_private import accepts_cell_meta, asyncio_runner, run_without_loop
 from capsule_worker.shell.shell import ZMQInteractiveShell
 
 
 class CellRunner:
-    """Runs cells in ``shell``: in the main thread and on its asyncio loop, one at a time, and beside it in subshells.
+    """Runs cells: in the main thread and on its asyncio loop, one at a time, and in the threads of subshells.
 
     Args:
-        shell: the shell.
+        shell: the shell that runs the code.
         gate: lets interrupts through while the user's code runs.
-        before: called with a cell's Python, its message and its number before it runs.
-        before_code: called with other code of the client's before it runs.
+        checkpointer: learns of the main shell's code before that runs.
     """
 
-    def __init__(
-        self,
-        shell: ZMQInteractiveShell,
-        gate: InterruptGate,
-        before: Callable[[str, ExecuteMessage, int], None] = lambda _source, _message, _number: None,
-        before_code: Callable[[str], None] = lambda _source: None,
-    ) -> None:
+    def __init__(self, shell: ZMQInteractiveShell, gate: InterruptGate, checkpointer: Checkpointer) -> None:
         self._shell = shell
         self._gate = gate
-        self._before, self._before_code = before, before_code
-        # Parameters of run_cell_async that came with later versions of IPython.
-        parameters = inspect.signature(shell.run_cell_async).parameters
-        self._knows_cell_id, self._knows_cell_meta = "cell_id" in parameters, "cell_meta" in parameters
+        self._checkpointer = checkpointer
+        self._accepts_cell_meta = accepts_cell_meta(shell)
 
     async def run(self, message: ExecuteMessage) -> ResultMessage:
-        """Run the cell to its end. Never raises: whatever the user's code does is in the result."""
+        """Run a cell of the main shell to its end. Never raises: the result has the error of the user's code.
+
+        Args:
+            message: the cell.
+        """
         shell = self._shell
         execution_context.enter(message.id)
-        if message.execution_count is not None:
-            shell.go_on_at(message.execution_count)
+        count = message.execution_count
+        if count is not None:
+            shell.history_manager.continue_at(count, is_repeated=count < shell.execution_count)
+            shell.execution_count = count
         return await self._run_to_result(message, shell.execution_count)
 
-    async def run_beside(self, message: ExecuteMessage) -> ResultMessage:
-        """Run a cell in the calling thread, that of a subshell, beside what the main thread runs.
+    async def run_in_subshell(self, message: ExecuteMessage) -> ResultMessage:
+        """Run a cell in the calling thread, which is a subshell's, while the main thread may run others.
 
-        It has the number that it was given, and leaves no trace in the history, which is in the order of cells.
+        It is not in the history, which has the order of the main shell's cells.
+
+        Args:
+            message: the cell, with its number.
         """
         with execution_context.attributed_to(message.id):
             message = message.model_copy(update={"store_history": False})
@@ -71,20 +70,20 @@ class CellRunner:
             try:
                 if in_main:
                     self._gate.start()
-                    shell.open_history()
-                    shell.begin()
-                    shell.forget_errors()
+                    shell.history_manager.open()
+                    shell.run_startup()
+                    shell.begin_cell()
                 else:
-                    shell.forget_errors(message.execution_count, message.code)
-                ended = await self._run_cell(message)
+                    shell.begin_cell(message.execution_count, message.code)
+                ended = await self._run_code(message)
                 raised = ended.error_before_exec or ended.error_in_exec
-                succeeded = bool(ended.success) and not shell.result_failed
+                succeeded = bool(ended.success) and not running.result_failed
                 if succeeded and message.user_expressions:
                     if in_main:
-                        self._before_code("\n".join(message.user_expressions.values()))
+                        self._checkpointer.before_code("\n".join(message.user_expressions.values()))
                     expressions = shell.user_expressions(message.user_expressions)
-            # The cell's own exceptions are caught by the shell; this is what escapes it: an interrupt that came between
-            # the user's code and the shell's, or a hook of the user's that raised.
+            # The shell catches the cell's own exceptions. Others are an interrupt between the user's code and the
+            # shell's, and a hook of the user's that raised.
             except BaseException:
                 succeeded = False
                 with self._gate.ignoring():
@@ -92,15 +91,15 @@ class CellRunner:
             finally:
                 if in_main:
                     self._gate.stop()
-        # One that comes where the cell ends, or while another is told of, is no more than that one.
+        # An interrupt at the very end of a cell, or while another error is shown, is reported as one error.
         except KeyboardInterrupt as late:
             self._gate.stop()
             succeeded, raised = False, raised or late
             if running.last_error is None:
                 shell.showtraceback()
         elapsed = time.perf_counter() - started
-        payload = shell.take_payload() if in_main else []
-        error = None if succeeded else shell.take_error(raised)
+        payload = shell.pop_payload() if in_main else []
+        error = None if succeeded else shell.cell_error(raised)
         return ResultMessage(
             execution_id=message.id,
             status="ok" if succeeded else "error",
@@ -114,11 +113,11 @@ class CellRunner:
             payload=[item for item in jsonable(payload) if isinstance(item, dict)],
         )
 
-    async def _run_cell(self, message: ExecuteMessage) -> ExecutionResult:
-        """Run the code through the shell and return how it ended.
+    async def _run_code(self, message: ExecuteMessage) -> ExecutionResult:
+        """Run the code in the shell and return how it ended.
 
-        As ``InteractiveShell.run_cell`` does, without its copy of all output in memory, and with cells that await
-        on the loop that is already running, where the tasks that they start live on.
+        This is ``InteractiveShell.run_cell`` without its copy of all output in memory. Cells that await run on the loop
+        that is already running, where the tasks that they start continue afterwards.
         """
         shell = self._shell
         preprocessing_error = None
@@ -127,17 +126,18 @@ class CellRunner:
         except Exception:
             transformed, preprocessing_error = message.code, sys.exc_info()
         if message.subshell is None:
+            # Code without a number, such as a command from a terminal, comes after the last cell with one.
+            last = shell.execution_count if message.store_history else shell.execution_count - 1
             with self._gate:
-                self._before(transformed, message, shell.execution_count)
+                self._checkpointer.before_cell(transformed, message.code, last, message.id)
         arguments: dict[str, Any] = {
             "store_history": message.store_history,
             "silent": message.silent,
             "transformed_cell": transformed,
             "preprocessing_exc_tuple": preprocessing_error,
+            "cell_id": message.cell_id,
         }
-        if self._knows_cell_id:
-            arguments["cell_id"] = message.cell_id
-        if self._knows_cell_meta:
+        if self._accepts_cell_meta:
             arguments["cell_meta"] = message.metadata
         needs_loop = shell.should_run_async(
             message.code, transformed_cell=transformed, preprocessing_exc_tuple=preprocessing_error
@@ -159,15 +159,8 @@ class CellRunner:
         return ended
 
 
-def asyncio_runner() -> Any:
-    """Return IPython's runner for asyncio, which stands for the loop that runs already."""
-    from IPython.core.interactiveshell import _asyncio_runner  # type: ignore[attr-defined]
-
-    return _asyncio_runner
-
-
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make the loop on which the worker lives, and user code with it."""
+    """Return a new loop for the worker and the user's code, which is the current one from now on."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop

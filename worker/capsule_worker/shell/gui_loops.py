@@ -1,4 +1,4 @@
-"""Windows of graphical toolkits: what happens in them is taken care of between cells, and while a cell awaits."""
+"""Windows of graphical toolkits: their events are processed between cells, and while a cell awaits."""
 
 from __future__ import annotations
 
@@ -11,37 +11,40 @@ from IPython.core.error import UsageError
 
 from capsule_worker.isolation.error_hints import PROFILE
 
-#: Seconds between two looks at what happens in windows.
-INTERVAL = 0.02
-#: Events that are taken care of in one go: cells must get their turn.
-_EVENTS = 100
-#: What asks for an event loop by name and needs none but the one that runs.
-_NONE = frozenset({"asyncio", "inline", "ipympl", "nbagg", "none", "notebook", "webagg", "widget"})
+#: Seconds between two looks for events.
+POLL_INTERVAL_SECONDS = 0.02
+#: Events that are processed at once, before cells get their turn.
+_MAX_EVENTS = 100
+#: Names that ask for an event loop and need only the one that is running.
+_ASYNCIO = frozenset({"asyncio", "inline", "ipympl", "nbagg", "none", "notebook", "webagg", "widget"})
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 class GuiEventLoop:
-    """Runs toolkits on the worker's asyncio loop. One for the worker's life."""
+    """Runs toolkits on the worker's asyncio loop. A worker has one."""
 
     def __init__(self) -> None:
         self._steps: dict[str, Callable[[], object]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def enable(self, gui: str | None) -> None:
-        """Take care of the windows of a toolkit from now on (``%gui``); without one, of none any more.
+        """Process the events of a toolkit's windows from now on.
+
+        Args:
+            gui: the toolkit, as in ``%gui``; None for no toolkit any more.
 
         Raises:
-            UsageError: there is no such toolkit, or no display; the text says what to do.
+            UsageError: the toolkit is unknown, or no display was found; the text says what to do.
         """
         if gui is None:
             self._steps.clear()
             return
-        if gui in _NONE:
+        if gui in _ASYNCIO:
             return
         if gui not in _TOOLKITS:
             raise UsageError(
-                f"no event loop for {gui!r} in this kernel: there are asyncio, {', '.join(_TOOLKITS)}. Figures are"
-                " shown in the notebook by `%matplotlib inline` and, where ipympl is installed, `%matplotlib widget`"
+                f"unknown event loop {gui!r} (choose from asyncio, {', '.join(_TOOLKITS)}). To show figures in the"
+                " notebook, use `%matplotlib inline` or, where ipympl is installed, `%matplotlib widget`"
             )
         if gui not in self._steps:
             self._steps[gui] = _TOOLKITS[gui](gui)
@@ -51,10 +54,10 @@ class GuiEventLoop:
     async def _run(self) -> None:
         while self._steps:
             for step in list(self._steps.values()):
-                # It is the cell that is meant, if one awaits.
+                # An interrupt is meant for the cell that awaits.
                 with contextlib.suppress(KeyboardInterrupt):
                     step()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _tk(_gui: str) -> Callable[[], object]:
@@ -66,14 +69,14 @@ def _tk(_gui: str) -> Callable[[], object]:
             f"this Python has no tkinter ({error}): install it, for example apt-get install python3-tk"
         ) from error
     try:
-        # Tk takes care of all windows of a thread at once; this one is never seen.
+        # Tk processes the events of all windows of a thread at once; this window is never shown.
         root = tk.Tk()
     except tk.TclError as error:
         raise UsageError(f"{error}. {_advice()}") from error
     root.withdraw()
 
     def step() -> None:
-        for _ in range(_EVENTS):
+        for _ in range(_MAX_EVENTS):
             if not root.tk.dooneevent(_tkinter.DONT_WAIT):
                 return
 
@@ -83,13 +86,13 @@ def _tk(_gui: str) -> Callable[[], object]:
 def _qt(gui: str) -> Callable[[], object]:
     if not any(os.environ.get(name) for name in _DISPLAYS):
         # Qt would end the process.
-        raise UsageError(f"there is no display. {_advice()}")
+        raise UsageError(f"no display was found. {_advice()}")
     if gui != "qt":
         os.environ.setdefault("QT_API", {"qt5": "pyqt5", "qt6": "pyqt6"}[gui])
     from IPython.external.qt_for_kernel import QtCore
     from IPython.lib.guisupport import get_app_qt4
 
-    # Qt's application lives as long as Python knows of it, and windows need one.
+    # Windows need Qt's application, which lives as long as Python refers to it.
     app = get_app_qt4([" "])
     kept = app, QtCore.QEventLoop(app)
 
@@ -101,11 +104,9 @@ def _qt(gui: str) -> Callable[[], object]:
 
 def _advice() -> str:
     if os.environ.get("DISPLAY") and os.environ.get(PROFILE):
-        # Who has the display can type into every window of it.
+        # A program with access to the display can type into every window of it.
         return f"The profile {os.environ[PROFILE]} keeps cells from the display; the profile open does not"
-    return (
-        "Windows need one: start Jupyter where DISPLAY is set, or show figures in the notebook (`%matplotlib inline`)"
-    )
+    return "Start Jupyter where DISPLAY is set, or show figures in the notebook (`%matplotlib inline`)"
 
 
 _TOOLKITS = {"tk": _tk, "qt": _qt, "qt5": _qt, "qt6": _qt}

@@ -1,4 +1,4 @@
-"""Completion, inspection, history and is-complete: questions about code and names that run no cell."""
+"""Completion, inspection, history and is-complete: questions about code and names, answered without running a cell."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from capsule_worker.protocol.messages import (
     IsCompleteReplyMessage,
 )
 
-#: The mime types' key under which clients look for the kinds of completions.
+#: The metadata key under which clients look for the types of completions.
 _TYPES_KEY = "_jupyter_types_experimental"
 
 
 def complete(shell: Any, message: CompleteMessage) -> CompleteReplyMessage:
-    """Return what could stand at the cursor."""
+    """Return the completions at the cursor.
+
+    Args:
+        shell: the shell.
+        message: the question.
+    """
     with provisionalcompleter():
         found = shell.Completer.completions(message.code, message.cursor_pos)
         completions = list(rectify_completions(message.code, found))
@@ -45,7 +50,12 @@ def complete(shell: Any, message: CompleteMessage) -> CompleteReplyMessage:
 
 
 def inspect(shell: Any, message: InspectMessage) -> InspectReplyMessage:
-    """Return documentation (detail 0) or source (detail 1) of the name at the cursor."""
+    """Return the documentation (detail level 0) or source (detail level 1) of the name at the cursor.
+
+    Args:
+        shell: the shell.
+        message: the question.
+    """
     name = token_at_cursor(message.code, message.cursor_pos)
     content: dict[str, Any] = {"status": "ok", "found": False, "data": {}, "metadata": {}}
     try:
@@ -61,7 +71,12 @@ def inspect(shell: Any, message: InspectMessage) -> InspectReplyMessage:
 
 
 def history(shell: Any, message: HistoryMessage) -> HistoryReplyMessage:
-    """Return earlier cells by range, from the tail, or by pattern."""
+    """Return earlier cells by range, from the end, or by pattern.
+
+    Args:
+        shell: the shell.
+        message: the question.
+    """
     manager = shell.history_manager
     if message.access == "tail":
         found = manager.get_tail(message.n or 0, raw=message.raw, output=message.output, include_latest=True)
@@ -71,12 +86,17 @@ def history(shell: Any, message: HistoryMessage) -> HistoryReplyMessage:
         found = manager.search(
             message.pattern or "*", raw=message.raw, output=message.output, n=message.n, unique=message.unique
         )
-    # IPython calls the current session 0 in a range; its number is what clients can ask for again.
+    # In a range IPython calls the current session 0; clients can ask again only by its number.
     numbered = [(session or manager.session_number, line, jsonable(cell)) for session, line, cell in found]
     return HistoryReplyMessage(request_id=message.id, history=numbered)
 
 
 def is_complete(shell: Any, message: IsCompleteMessage) -> IsCompleteReplyMessage:
-    """Return whether the code can run as it stands."""
+    """Return whether the code is complete, so that it can run.
+
+    Args:
+        shell: the shell.
+        message: the question.
+    """
     status, indent = shell.input_transformer_manager.check_complete(message.code)
     return IsCompleteReplyMessage(request_id=message.id, status=status, indent=" " * (indent or 0))

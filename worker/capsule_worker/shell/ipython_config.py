@@ -1,7 +1,7 @@
-"""What people set for IPython: configuration, startup files, extensions. Read as ipykernel reads it.
+"""IPython's configuration, startup files and extensions, read as ipykernel reads them.
 
-Configuration counts for the shell from its beginning. Code runs with the first thing that this process is asked, where
-its output and its errors have somebody to see them; a spare worker runs none as long as it is a spare.
+Configuration counts for the shell from its beginning. Startup code runs with the first request to this process, so that
+its output and its errors are shown below a cell; a spare worker runs none.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from pathlib import Path
 
 from IPython.core.application import BaseIPythonApplication
 from IPython.core.shellapp import InteractiveShellApp
-from IPython.extensions import storemagic as _storemagic  # noqa: F401  # which is always loaded, with the first cell
+from IPython.extensions import storemagic as _storemagic  # noqa: F401  # every first cell loads it
 from traitlets import Any as AnyTrait
 from traitlets import Unicode
 
-#: Environment variables: options of IPython's that the kernel was started with, as JSON; and its connection file.
+#: Environment variables: options of IPython that the kernel was started with, in JSON; and its connection file.
 OPTIONS, CONNECTION_FILE = "CAPSULE_IPYTHON_OPTIONS", "CAPSULE_CONNECTION_FILE"
 
 
 class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
-    """Reads ``ipython_config.py`` and ``ipython_kernel_config.py``, and runs what they and the profile say.
+    """Reads ``ipython_config.py`` and ``ipython_kernel_config.py``, and runs the startup code of the profile.
 
-    It has the name by which such files, and libraries that look for a notebook, know a kernel's application.
+    Configuration files, and libraries that look for a notebook, know a kernel's application by this name.
     """
 
     name = "ipython-kernel"
     connection_file = Unicode().tag(config=True)
     #: What libraries take for the kernel.
     kernel = AnyTrait()
-    #: Whether what they say was run.
-    begun = False
-    _kept: list[logging.LogRecord]
+    _records: list[logging.LogRecord]
 
     @property
     def abs_connection_file(self) -> str:
@@ -43,24 +41,24 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
 
     @property
     def connection_dir(self) -> str:
-        """The directory in which it is."""
+        """The directory of the connection file."""
         return str(Path(self.connection_file).parent) if self.connection_file else ""
 
     @classmethod
     def read(cls) -> IPKernelApp:
-        """Return the application of this process, with the configuration that counts here."""
+        """Return the application of this process, with its configuration."""
         log = logging.getLogger(cls.__name__)
         app: IPKernelApp = cls.instance(log=log, auto_create=True, connection_file=os.environ.get(CONNECTION_FILE, ""))
-        kept = _Kept()
-        log.addHandler(kept)
+        keeper = _RecordKeeper()
+        log.addHandler(keeper)
         try:
             app._read(json.loads(os.environ.pop(OPTIONS, "[]")))
-        # As in IPython: a configuration that cannot be read does not keep the kernel from starting.
+        # As in IPython: the kernel starts with a configuration that cannot be read.
         except (Exception, SystemExit):
             log.warning("IPython's configuration was not read", exc_info=True)
-        log.removeHandler(kept)
-        app._kept = kept.records
-        # By this libraries recognise a notebook.
+        log.removeHandler(keeper)
+        app._records = keeper.records
+        # Libraries recognise a notebook by this.
         app.config.IPKernelApp.connection_file = app.connection_file
         if not getattr(sys.flags, "safe_path", False):
             app.init_path()
@@ -73,25 +71,21 @@ class IPKernelApp(BaseIPythonApplication, InteractiveShellApp):
         self.init_config_files()
         self.load_config_file()
 
-    def begin(self) -> None:
-        """Load extensions, and run startup files and lines; once."""
-        if self.begun:
-            return
-        self.begun = True
-        for record in self._kept:
+    def run_startup(self) -> None:
+        """Load extensions, and run startup files and lines. The shell calls this once, before the first code."""
+        for record in self._records:
             self.log.handle(record)
         self.init_gui_pylab()
         self.init_extensions()
         self.init_code()
 
 
-class _Kept(logging.Handler):
-    """Keeps what is to be said when there is somebody to hear it."""
+class _RecordKeeper(logging.Handler):
+    """Keeps log records until a cell can show them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record."""
         self.records.append(record)

@@ -12,11 +12,12 @@ from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magics.code import CodeMagics, MacroToEdit
+from IPython.core.magics.code import MacroToEdit
 from IPython.display import Javascript, display
 
-from capsule_worker.process.subshells import THREAD
+from capsule_worker.process.subshells import THREAD_PREFIX
 from capsule_worker.shell.ipython_config import IPKernelApp
+from capsule_worker.shell.ipython_private import find_edit_target
 
 
 @magics_class
@@ -42,14 +43,12 @@ class NotebookMagics(Magics):
 
     def _page_file(self, line: str) -> None:
         if not line.strip():
-            msg = "%less: which file? For example: %less notes.txt"
-            raise UsageError(msg)
+            raise UsageError("%less: pass a file name, for example %less notes.txt")
         path = Path(line.strip()).expanduser()
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            msg = f"%less: cannot read {path}: {error.strerror}"
-            raise UsageError(msg) from error
+            raise UsageError(f"%less: cannot read {path}: {error.strerror}") from error
         page.page(self._shell().pycolorize(text) if path.suffix == ".py" else text)
 
     @line_magic
@@ -60,8 +59,8 @@ class NotebookMagics(Magics):
     @line_magic
     def man(self, line: str) -> None:
         """Show a manual page in the pager: ``%man COMMAND``."""
-        found = subprocess.run(  # noqa: S603  # the user's own command, run as the user
-            ["man", *line.split()],  # noqa: S607  # found as a terminal would
+        found = subprocess.run(  # noqa: S603  # the user's own command, with the user's rights
+            ["man", *line.split()],  # noqa: S607  # looked up as in a terminal
             capture_output=True,
             text=True,
             env={"MANPAGER": "cat", "PATH": "/usr/local/bin:/usr/bin:/bin"},
@@ -71,42 +70,42 @@ class NotebookMagics(Magics):
 
     @line_magic
     def edit(self, line: str) -> None:
-        """Have the client open a file, or the one that an object comes from, in its editor: ``%edit FILE|NAME``.
+        """Open a file in the client's editor: ``%edit FILE``, or ``%edit NAME`` for the file that defines an object.
 
-        What is edited does not run by itself. Clients without an editor do nothing.
+        The edited code does not run by itself. Clients without an editor do nothing.
         """
         shell = self._shell()
         options, target = self.parse_options(line, "prn:")
         try:
-            filename, number, _ = CodeMagics._find_edit_target(shell, target, options, ["", ""])  # noqa: SLF001  # no other
+            filename, number, _ = find_edit_target(shell, target, options)
         except MacroToEdit:
-            raise UsageError("%edit: a macro has no file; see %macro, and print(NAME)") from None
+            raise UsageError("%edit: a macro has no file; print(NAME) shows its code") from None
         assert shell.payload_manager is not None
         payload = {"source": "edit_magic", "filename": str(Path(filename).resolve()), "line_number": number}
         shell.payload_manager.write_payload(payload)
 
     @line_magic
     def connect_info(self, _line: str) -> None:
-        """Say how other clients connect to this kernel."""
+        """Print how other clients connect to this kernel."""
         file = IPKernelApp.instance().connection_file
         try:
             print(Path(file).read_text(encoding="utf-8"))
-            print("\nA client elsewhere needs this in a file. In a terminal of this machine:")
+            print("\nA client on another machine needs this in a file. In a terminal of this machine:")
         except OSError:
-            print("Cells do not see the connection file, in which the key to their kernel is. In a terminal:")
+            print("Cells cannot read the connection file, which holds the key to their kernel. In a terminal:")
         print(f"    $> jupyter console --existing {file}")
 
     @line_magic
     def qtconsole(self, _line: str) -> None:
-        """Say how a console connects to this kernel."""
+        """Print how a console connects to this kernel."""
         file = IPKernelApp.instance().connection_file
         print(f"Cells cannot connect to their own kernel. In a terminal:\n    $> jupyter qtconsole --existing {file}")
 
     @line_magic
     def autosave(self, line: str) -> None:
-        """Have a classic notebook save itself every so many seconds: ``%autosave SECONDS``; 0 for never.
+        """Save a classic notebook at an interval: ``%autosave SECONDS``; 0 turns that off.
 
-        JupyterLab and others save as their own settings say.
+        JupyterLab and other clients have a setting of their own.
         """
         try:
             seconds = int(line)
@@ -118,10 +117,10 @@ class NotebookMagics(Magics):
 
     @line_magic
     def subshell(self, _line: str) -> None:
-        """Say in which subshell this cell runs, and which there are: ``%subshell``."""
+        """Print in which subshell this cell runs, and the ids of all subshells: ``%subshell``."""
         thread = threading.current_thread()
         main = thread is threading.main_thread()
-        print(f"subshell id: {None if main else thread.name.removeprefix(THREAD)}")
+        print(f"subshell id: {None if main else thread.name.removeprefix(THREAD_PREFIX)}")
         print(f"thread id: {thread.ident}")
         print(f"main thread id: {threading.main_thread().ident}")
         print(f"pid: {os.getpid()}")

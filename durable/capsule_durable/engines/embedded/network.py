@@ -108,7 +108,7 @@ class EmbeddedNetwork:
         #: The leases of the tasks that this process runs.
         self.heartbeat = Leases()
         self._clock = clock
-        self._database = Database(path, SCHEMA, synchronous, patience=0)
+        self._database = Database(path, SCHEMA, synchronous, timeout=0)
         self._maintenance = Maintenance(path, synchronous, retention, clock)
         self._receivers: list[Callable[[str], None]] = []
         #: Promises whose settlement this process waits for.
@@ -205,7 +205,7 @@ class EmbeddedNetwork:
         """Release the leases of this process and close the file, after ``stop``. Idempotent."""
         self._maintenance.stop()
         with contextlib.suppress(StoreError):
-            self._database.wait(1.0)
+            self._database.set_timeout(1.0)
             self._transact(self._release)
         self._database.close()
 

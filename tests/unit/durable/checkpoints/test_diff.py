@@ -19,7 +19,7 @@ def variable(name: str, digest: bytes = b"", kind: str = "int", size: int = 0, r
     return Variable(name=name, type=kind, size=size, digest=digest, reason=reason)
 
 
-def test_added_removed_and_changed_variables_are_told_by_name() -> None:
+def test_added_removed_and_changed_variables_are_sorted_by_name() -> None:
     before = checkpoint(variable("z", b"1", "list", 10), variable("gone", b"2", "str", 20), variable("same", b"3"))
     after = checkpoint(variable("same", b"3"), variable("z", b"4", "dict", 30), variable("a", b"5", "float", 40))
     assert difference(before, after) == [
@@ -29,7 +29,7 @@ def test_added_removed_and_changed_variables_are_told_by_name() -> None:
     ]
 
 
-def test_what_cannot_be_saved_counts_as_changed_if_its_type_or_the_reason_did() -> None:
+def test_a_variable_that_cannot_be_saved_has_changed_if_its_type_or_the_reason_has() -> None:
     before = checkpoint(*(variable(name, kind="socket", reason="open") for name in "abc"), variable("d", b"1"))
     after = checkpoint(
         variable("a", kind="socket", reason="open"),
@@ -40,7 +40,7 @@ def test_what_cannot_be_saved_counts_as_changed_if_its_type_or_the_reason_did() 
     assert [change.name for change in difference(before, after)] == ["b", "c", "d"]
 
 
-def test_outputs_are_left_out_unless_they_are_asked_for() -> None:
+def test_outputs_are_compared_only_on_request() -> None:
     before = checkpoint()
     after = checkpoint(*(variable(name) for name in ("_", "__", "___", "_12", "_x", "_1a", "____", "x_1")))
     assert [change.name for change in difference(before, after)] == ["_1a", "____", "_x", "x_1"]
@@ -53,7 +53,7 @@ VARIABLES = st.dictionaries(
 
 
 @given(VARIABLES, VARIABLES)
-def test_the_other_way_round_it_is_the_opposite(before: Manifest, after: Manifest) -> None:
+def test_the_reverse_comparison_is_the_opposite(before: Manifest, after: Manifest) -> None:
     opposite = {"added": "removed", "removed": "added", "changed": "changed"}
     there, back = difference(before, after), difference(after, before)
     assert [(one.name, opposite[one.kind], one.type_after) for one in there] == [

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from capsule_durable.checkpoints.catalogue import Catalogue
+from capsule_durable.checkpoints.incoming import Incoming
 from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.checkpoints.service import COLLECT_EVERY, CheckpointService
 from capsule_durable.config.settings import Settings
@@ -99,22 +100,22 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 def earlier_session(home: Path, **fields: Any) -> tuple[str, mf.Manifest]:
     """Leave a session with one checkpoint that a killed kernel could not list any more."""
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel-0", "a.ipynb", ENDED).id
+        session = catalogue.sessions.begin("kernel-0", "a.ipynb", ENDED).id
         manifest = checkpoint(session, 3, 1, 2, **fields)
         for number in (1, 2):
-            publish(catalogue.directory(session), checkpoint(session, number))
-        publish(catalogue.directory(session), manifest)
+            publish(catalogue.sessions.directory(session), checkpoint(session, number))
+        publish(catalogue.sessions.directory(session), manifest)
     return session, manifest
 
 
 def killed_session(home: Path, process: ProcessIdentity) -> tuple[str, mf.Manifest]:
     """Leave a session of this kernel whose front was killed while its last checkpoint was staged."""
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel-1", "a.ipynb", process).id
-        publish(catalogue.directory(session), checkpoint(session, 1))
-        draft = publish(catalogue.directory(session), checkpoint(session, 2))
+        session = catalogue.sessions.begin("kernel-1", "a.ipynb", process).id
+        publish(catalogue.sessions.directory(session), checkpoint(session, 1))
+        draft = publish(catalogue.sessions.directory(session), checkpoint(session, 2))
         draft.rename(draft.with_suffix(mf.DRAFT_SUFFIX))
-        (catalogue.directory(session) / mf.LOCK).touch()
+        (catalogue.sessions.directory(session) / mf.LOCK).touch()
     return session, checkpoint(session, 2)
 
 
@@ -131,7 +132,7 @@ async def test_a_kernel_that_was_killed_is_recovered_with_what_was_staged(
         "The kernel was killed and has restarted. Variables are restored to their state after In [2]."
     )
     with Catalogue(tmp_path) as catalogue:
-        assert catalogue.session(session).ended is not None
+        assert catalogue.sessions.get(session).ended is not None
     await desk.service.close()
 
 
@@ -154,13 +155,13 @@ async def test_a_writer_that_does_not_end_is_left_alone(
     session, _ = killed_session(tmp_path, process)
     desk = Desk(tmp_path)
     with Catalogue(tmp_path) as catalogue:
-        directory = catalogue.directory(session)
+        directory = catalogue.sessions.directory(session)
         with writer(directory):
             found = await desk.recovery.at_start()
         assert found is not None
         assert "its last checkpoint was not finished after 0.1 s" in found.text
         assert found.manifest == (checkpoint(session, 1) if recovered else None)
-        assert (catalogue.session(session).ended is not None) is recovered
+        assert (catalogue.sessions.get(session).ended is not None) is recovered
     assert len(list((directory / mf.INCOMING).glob(f"*{mf.DRAFT_SUFFIX}"))) == 1
     await desk.service.close()
 
@@ -171,13 +172,13 @@ async def test_the_variables_of_a_kernel_that_runs_are_not_offered(
     tmp_path: Path, process: ProcessIdentity, resume: str
 ) -> None:
     with Catalogue(tmp_path) as other:
-        session = other.begin_session("kernel-0", "a.ipynb", process).id
-        publish(other.directory(session), checkpoint(session, 1))
-        other.import_incoming(session)
+        session = other.sessions.begin("kernel-0", "a.ipynb", process).id
+        publish(other.sessions.directory(session), checkpoint(session, 1))
+        other.incoming.import_session(session)
         desk = Desk(tmp_path, resume=resume)
         assert await desk.recovery.at_start() is None
         await desk.service.close()
-        other.end_session(session)
+        other.sessions.end(session)
     # Its kernel has ended: that is said, and the lock is free.
     desk = Desk(tmp_path, resume=resume)
     found = await desk.recovery.at_start()
@@ -213,8 +214,8 @@ async def test_what_was_resumed_is_kept_until_a_checkpoint_needs_it_and_as_long_
         # One of the packs is of use from now on. That session may lose all it has.
         for number in range(COLLECT_EVERY + 1, 3 * COLLECT_EVERY):
             await desk.write(number, 2)
-        assert catalogue.forget([theirs.id]) == 1
-        for path in (catalogue.directory(session) / mf.PACKS).iterdir():
+        assert catalogue.garbage.delete([theirs.id]) == 1
+        for path in (catalogue.sessions.directory(session) / mf.PACKS).iterdir():
             path.unlink()
     kept = {path.name for path in (desk.directory / mf.PACKS).iterdir()}
     assert [name for name in sorted(wanted) if name in kept] == [sorted(wanted)[1]]
@@ -224,7 +225,7 @@ async def test_what_was_resumed_is_kept_until_a_checkpoint_needs_it_and_as_long_
 async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk: Desk) -> None:
     session, theirs = earlier_session(desk.home)
     with Catalogue(desk.home) as catalogue:
-        next((catalogue.directory(session) / mf.PACKS).glob("00000001-*")).unlink()
+        next((catalogue.sessions.directory(session) / mf.PACKS).glob("00000001-*")).unlink()
     plan = await desk.plan(m.ResumeRequest(session=session))
     assert mf.load(plan.manifest) == theirs
     assert desk.packs() == [2, 3]
@@ -260,7 +261,7 @@ async def test_a_new_worker_counts_on_from_what_others_have_listed(desk: Desk) -
     await desk.write(1)
     publish(desk.directory, checkpoint(desk.session, 2))
     with Catalogue(desk.home) as catalogue:
-        catalogue.import_all()
+        catalogue.incoming.import_all()
     await desk.recovery.after_death()
     configuration = await desk.service.configure()
     assert configuration is not None
@@ -327,7 +328,7 @@ async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
 async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capsule_durable.checkpoints.service.IMPORT_DELAY_SECONDS", 0.0)
 
-    def fail(_self: Catalogue, _session: str) -> list[mf.Manifest]:
+    def fail(_self: Incoming, _session: str) -> list[mf.Manifest]:
         raise OSError(28, "No space left on device")
 
     async def save(number: int) -> None:
@@ -337,7 +338,7 @@ async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, mo
         await asyncio.wait({desk.service._importing})
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogue, "import_incoming", fail)
+        patch.setattr(Incoming, "import_session", fail)
         await save(1)
         await save(2)
     assert len(desk.told) == 1

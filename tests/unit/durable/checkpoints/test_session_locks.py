@@ -1,4 +1,4 @@
-"""The locks of a session: who holds them, and for how long."""
+"""The locks of a session: which process holds them, and for how long."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pytest
 
 from capsule_durable.checkpoints.session_locks import SESSION_LOCK, SessionLocks, acquired, hold, session_lock
 from capsule_worker.protocol.manifest import LOCK as WRITERS_LOCK
+from tests.support import PROGRAMS
 
 FREE = SessionLocks("free", "free")
-WITHOUT_LOCKS = [sys.executable, str(Path(__file__).parents[1] / "faults" / "without.py"), "locks", sys.executable]
+WITHOUT_LOCKS = [sys.executable, str(PROGRAMS / "without.py"), "locks", sys.executable]
 
 
 def found(directory: Path, **options: float) -> SessionLocks:
@@ -68,7 +69,7 @@ def test_a_writer_is_seen_after_its_front_has_ended(tmp_path: Path) -> None:
     assert found(tmp_path).both == "free"
 
 
-def test_the_writers_of_a_front_that_lives_are_not_disturbed(tmp_path: Path) -> None:
+def test_the_writers_of_a_running_front_are_not_disturbed(tmp_path: Path) -> None:
     """A worker that finds its lock held would write without one."""
     with front(tmp_path):
         (tmp_path / WRITERS_LOCK).touch()
@@ -88,28 +89,28 @@ def test_locks_are_held_in_the_block_and_only_there(tmp_path: Path) -> None:
     assert found(tmp_path) == FREE
 
 
-def test_who_holds_the_lock_of_the_front_looks_only_at_the_writers(tmp_path: Path) -> None:
+def test_the_front_itself_acquires_only_the_lock_of_the_writers(tmp_path: Path) -> None:
     with front(tmp_path):
         assert found(tmp_path, own=True) == FREE
         with writer(tmp_path):
             assert found(tmp_path, own=True) == SessionLocks("free", "held")
 
 
-def test_the_last_writers_are_waited_for(tmp_path: Path) -> None:
+def test_acquiring_waits_for_the_last_writers(tmp_path: Path) -> None:
     os.close(hold(tmp_path))
     began = time.monotonic()
     with writer(tmp_path):
-        assert found(tmp_path, patience=0.1) == SessionLocks("free", "held")
+        assert found(tmp_path, timeout=0.1) == SessionLocks("free", "held")
         assert time.monotonic() - began >= 0.1
         lock = os.open(tmp_path / WRITERS_LOCK, os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_SH)
     timer = threading.Timer(0.1, os.close, [lock])
     timer.start()
-    assert found(tmp_path, patience=30.0) == FREE
+    assert found(tmp_path, timeout=30.0) == FREE
     timer.join()
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_files_and_directories(tmp_path: Path) -> None:
     assert found(tmp_path / "nothing") == FREE
     assert session_lock(tmp_path / "nothing") == "free"
     # A cell may have removed the file: so nothing was acquired.
@@ -120,7 +121,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert found(tmp_path) == FREE
 
 
-def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").touch()
     for name in (SESSION_LOCK, WRITERS_LOCK):
         (tmp_path / name).symlink_to(tmp_path / "elsewhere")
@@ -157,7 +158,7 @@ def test_the_locks_of_a_process_that_is_killed_are_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_where_nothing_can_be_locked_a_front_begins_and_others_know_nothing_of_it(tmp_path: Path) -> None:
+def test_without_locks_a_front_begins_and_its_state_is_unknown_to_others(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from capsule_durable.checkpoints.session_locks import *\n"
         "directory = Path(sys.argv[1]); hold(directory)\n"
@@ -169,7 +170,7 @@ def test_where_nothing_can_be_locked_a_front_begins_and_others_know_nothing_of_i
     assert done.stdout == "unsupported unsupported unsupported\n", done.stderr
 
 
-def test_where_one_of_both_cannot_be_locked_nothing_is_known() -> None:
+def test_if_one_of_both_locks_is_unsupported_both_are() -> None:
     assert SessionLocks("free", "unsupported").both == "unsupported"
     assert SessionLocks("held", "unsupported").both == "unsupported"
     assert SessionLocks().both == "held"

@@ -1,4 +1,4 @@
-"""Where nothing is configured the first worker is started with what the settings say."""
+"""Without a configuration, the first worker is started with the defaults of the settings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from capsule_durable.config.fast_defaults import load_fast_defaults
-from capsule_durable.config.settings import load
+from capsule_durable.config.sources import load
 
 NOTHING = {"python": None, "profile": None}
 
 
 @pytest.fixture(autouse=True)
-def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Have a person who has configured nothing."""
+def unconfigured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Use the home directory of a user who has configured nothing."""
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize("environ", [{}, {"CAPSULE_HOME": "~/kept"}, {"CAPSULE_HOME": "relative"}])
-def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_fast_defaults_equal_the_defaults_of_the_settings(tmp_path: Path, environ: dict[str, str]) -> None:
     found = load_fast_defaults(environ, NOTHING, tmp_path)
     assert found is not None
     settings, _ = load(environ, NOTHING, tmp_path)
@@ -29,7 +29,7 @@ def test_it_is_what_the_settings_are_then(tmp_path: Path, environ: dict[str, str
         assert value == getattr(settings, name), name
 
 
-def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> None:
+def test_any_source_of_a_setting_turns_fast_defaults_off(tmp_path: Path) -> None:
     assert load_fast_defaults({"CAPSULE_PROFILE": "open"}, NOTHING, tmp_path) is None
     assert load_fast_defaults({"CAPSULE_MISSPELT": "1"}, NOTHING, tmp_path) is None
     assert load_fast_defaults({}, {**NOTHING, "profile": "open"}, tmp_path) is None
@@ -44,10 +44,10 @@ def test_whatever_may_be_a_setting_is_left_to_the_settings(tmp_path: Path) -> No
 
 
 @pytest.mark.process
-def test_nothing_that_takes_long_is_imported_for_it() -> None:
+def test_the_start_of_the_first_worker_imports_nothing_heavy() -> None:
     program = (
         "import sys, capsule_durable.config.fast_defaults, capsule_durable.workers.launcher;"
-        "import capsule_kernel.jupyter.connection_file;"
+        "import capsule_kernel.jupyter.connection_file, capsule_durable.sandbox.setup;"
         "import capsule_kernel.__main__, capsule_kernel.jupyter.arguments;"
         "capsule_kernel.jupyter.arguments.parse(['-f', 'connection.json']);"
         "heavy = {'pydantic', 'dataclasses', 'inspect', 'argparse', 'hashlib', 'platformdirs', 'shutil'};"

@@ -1,4 +1,4 @@
-"""Which variables cells get."""
+"""The environment variables that cells get."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from capsule_durable.sandbox.env_filter import SECRETS, split
         *("DASK_SCHEDULER_ADDRESS", "BOKEH_RESOURCES", "PYSPARK_PYTHON", "HADOOP_CONF_DIR", "MLFLOW_TRACKING_URI"),
         *("WANDB_MODE", "HF_ENDPOINT", "CC", "LIBRARY_PATH", "LOADEDMODULES", "R_LIBS_USER", "JULIA_DEPOT_PATH"),
         *("DEBUG", "CI", "TQDM_DISABLE", "GOOGLE_CLOUD_PROJECT"),
-        # It is known, so it does not matter what it is like.
+        # It is in the list, so it does not matter that its name looks like that of a key.
         "TOKENIZERS_PARALLELISM",
     ],
 )
-def test_what_programs_need_is_handed_on(name: str) -> None:
+def test_cells_get_the_variables_that_programs_need(name: str) -> None:
     assert split({name: "x"}, ()) == ({name: "x"}, [])
 
 
@@ -42,22 +42,22 @@ def test_what_programs_need_is_handed_on(name: str) -> None:
         *("SSH_AUTH_SOCK", "VSCODE_GIT_IPC_HANDLE", "VSCODE_IPC_HOOK_CLI", "GIT_ASKPASS"),
     ],
 )
-def test_keys_are_not(name: str) -> None:
+def test_cells_do_not_get_keys(name: str) -> None:
     assert split({name: "x"}, ()) == ({}, [name])
 
 
-def test_who_wants_cells_to_have_a_variable_says_so() -> None:
+def test_a_setting_adds_variables() -> None:
     environ = {"OPENAI_API_KEY": "a", "AWS_PROFILE": "b", "AWS_SECRET": "c", "DATABASE_URL": "d", "PATH": "e"}
     passed, withheld = split(environ, ("OPENAI_API_KEY", "AWS_*"))
     assert withheld == ["DATABASE_URL"]
     assert passed.keys() == environ.keys() - {"DATABASE_URL"}
 
 
-def test_the_keys_to_the_kernel_are_never_handed_on() -> None:
+def test_cells_never_get_the_keys_of_jupyter_and_capsule() -> None:
     environ = dict.fromkeys(SECRETS, "x")
     assert split(environ, ("*",)) == ({}, sorted(SECRETS))
 
 
-def test_names_are_listed_in_a_variable_as_a_text() -> None:
+def test_names_in_an_environment_variable_are_split() -> None:
     assert Settings.model_validate({"pass_environment": "A, B* C"}).pass_environment == ("A", "B*", "C")
     assert Settings.model_validate({"pass_environment": ["A", "B*"]}).pass_environment == ("A", "B*")

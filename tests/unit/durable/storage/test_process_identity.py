@@ -1,4 +1,4 @@
-"""Which process an identity names, whether that process has ended, and what others may do then."""
+"""The identity of a process, its state, and what other processes may do with its data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from capsule_durable.storage.process_identity import (
 FREE_PID = 2**22 + 1
 
 
-def test_each_identity_of_a_process_has_a_token_of_its_own_and_a_text_form() -> None:
+def test_each_identity_of_a_process_has_its_own_token_and_a_text_form() -> None:
     one, other = this_process(), this_process()
     assert one != other
     assert replace(one, token=other.token) == other
@@ -39,7 +39,7 @@ def test_each_identity_of_a_process_has_a_token_of_its_own_and_a_text_form() -> 
 @pytest.mark.parametrize(
     "text", ["", "p1", "place.1.2", "place.1.2.", "place.x.2.t", ".1.2.t", "place.1.2.t.u", "p.1.-2.t"]
 )
-def test_what_is_no_identity_names_no_process(text: str) -> None:
+def test_a_text_that_is_not_an_identity_has_an_unknown_state(text: str) -> None:
     assert ProcessIdentity.parse(text) is None
     assert state_of(text) == "unknown"
 
@@ -78,19 +78,19 @@ def test_a_zombie_has_ended() -> None:
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), FREE_PID], ids=["running", "free"])
-def test_of_a_process_in_another_place_nothing_is_known(pid: int) -> None:
+def test_the_state_of_a_process_in_another_place_is_unknown(pid: int) -> None:
     me = this_process()
     boot, namespace = me.place.split("-")
     for place in (f"{boot}-{int(namespace) + 1}", f"00000000-{namespace}", "elsewhere"):
         assert state(replace(me, place=place, pid=pid)) == "unknown"
 
 
-def test_of_a_process_whose_start_time_could_not_be_read_only_its_end_is_known() -> None:
+def test_without_start_time_only_the_end_of_a_process_is_known() -> None:
     assert state(replace(this_process(), start=0)) == "unknown"
     assert state(replace(this_process(), start=0, pid=FREE_PID)) == "ended"
 
 
-def test_another_namespace_of_the_same_boot_is_told_from_another_boot() -> None:
+def test_another_namespace_of_the_same_boot_differs_from_another_boot() -> None:
     me = this_process()
     boot, namespace = me.place.split("-")
     assert has_same_boot(replace(me, place=f"{boot}-{int(namespace) + 1}"))
@@ -123,5 +123,5 @@ def test_the_table_has_all_purposes_and_states() -> None:
     assert set(TABLE) == set(itertools.product(get_args(Purpose.__value__), get_args(ProcessState.__value__)))
 
 
-def test_nothing_is_known_to_be_free_or_expired_unasked() -> None:
+def test_by_default_no_lock_is_free_and_no_lease_expired() -> None:
     assert not any(is_allowed(purpose, "unknown") for purpose in get_args(Purpose.__value__))

@@ -1,4 +1,4 @@
-"""A directory into which cells can write: only its own regular files are read, linked and removed."""
+"""A directory that cells can write to: only its own regular files are read, linked and removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from capsule_durable.storage.safe_directory import SafeDirectory
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Iterator[tuple[SafeDirectory, SafeDirectory]]:
+def directories(tmp_path: Path) -> Iterator[tuple[SafeDirectory, SafeDirectory]]:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "1.pack").write_bytes(b"data")
@@ -21,8 +21,8 @@ def folders(tmp_path: Path) -> Iterator[tuple[SafeDirectory, SafeDirectory]]:
         yield one, two
 
 
-def test_a_second_name_keeps_a_file(folders: tuple[SafeDirectory, SafeDirectory]) -> None:
-    one, two = folders
+def test_a_linked_file_survives_the_removal_of_the_original(directories: tuple[SafeDirectory, SafeDirectory]) -> None:
+    one, two = directories
     two.link(one, "1.pack")
     two.link(one, "1.pack")
     assert (one.path / "1.pack").samefile(two.path / "1.pack")
@@ -32,23 +32,23 @@ def test_a_second_name_keeps_a_file(folders: tuple[SafeDirectory, SafeDirectory]
         two.link(one, "1.pack")
 
 
-def test_where_a_file_can_have_no_second_name_it_is_copied(
-    folders: tuple[SafeDirectory, SafeDirectory], monkeypatch: pytest.MonkeyPatch
+def test_where_files_cannot_be_linked_they_are_copied(
+    directories: tuple[SafeDirectory, SafeDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: str, _target: str, **_where: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted", source)
 
     monkeypatch.setattr(os, "link", refuse)
-    one, two = folders
+    one, two = directories
     two.link(one, "1.pack")
     assert (two.path / "1.pack").read_bytes() == b"data"
     assert two.names("") == ["1.pack"]
 
 
-def test_what_is_no_file_of_the_folder_is_not_there(
-    folders: tuple[SafeDirectory, SafeDirectory], tmp_path: Path
+def test_links_pipes_and_other_directories_count_as_missing(
+    directories: tuple[SafeDirectory, SafeDirectory], tmp_path: Path
 ) -> None:
-    one, two = folders
+    one, two = directories
     (tmp_path / "secret.pack").write_bytes(b"secret")
     (one.path / "2.pack").symlink_to(tmp_path / "secret.pack")
     os.mkfifo(one.path / "3.pack")
@@ -63,13 +63,15 @@ def test_what_is_no_file_of_the_folder_is_not_there(
     assert two.names("") == []
 
 
-def test_a_link_to_a_directory_is_an_empty_folder(folders: tuple[SafeDirectory, SafeDirectory], tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(folders[0].path)
+def test_a_link_to_a_directory_is_an_empty_directory(
+    directories: tuple[SafeDirectory, SafeDirectory], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(directories[0].path)
     with SafeDirectory(tmp_path / "link") as linked:
         assert linked.names("") == []
         linked.remove("1.pack")
     # One that is held stays the same, whatever is put in its place.
-    one, two = folders
+    one, two = directories
     one.path.rename(tmp_path / "moved")
     one.path.symlink_to(two.path)
     assert one.names("") == ["1.pack"]

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from capsule_durable.telemetry.bus import SLOW_OBSERVER, EventBus
-from capsule_durable.telemetry.events import EVENT_TYPES, CellEnded, Event, KernelSessionEnded, StoreFailed
+from capsule_durable.telemetry.events import (
+    EVENT_TYPES,
+    CellEnded,
+    Event,
+    KernelSessionEnded,
+    StoreFailed,
+    VariablesRestored,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -82,9 +89,18 @@ def test_an_observer_that_subscribes_meanwhile_sees_the_next_event() -> None:
 def test_events_are_frozen_and_have_the_common_fields(kind: type[Event]) -> None:
     names = [field.name for field in dataclasses.fields(kind)]
     assert names[:3] == ["at", "session_id", "execution_id"]
-    fields: dict[str, Any] = {"session_id": "s", **dict.fromkeys(names[3:])}
+    fields: dict[str, Any] = {"session_id": "s", **dict.fromkeys(names[3:], ())}
     event = kind(**fields)
     assert not hasattr(event, "__dict__")
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.session_id = "t"  # type: ignore[misc]
     assert event.at > 0
+
+
+def test_an_observer_cannot_change_an_event_or_what_it_was_made_from() -> None:
+    failed = {"gen": "a generator"}
+    event = VariablesRestored(session_id="s", checkpoint_id="c", failed=failed)
+    with pytest.raises(TypeError):
+        event.failed["other"] = "changed"  # type: ignore[index]
+    failed.clear()
+    assert event.failed == {"gen": "a generator"}

@@ -82,7 +82,7 @@ def test_a_name_that_jupyter_does_not_accept_or_that_is_a_directory_is_refused(n
 
 def test_a_bad_name_is_wrong_usage_and_writes_nothing(kernels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["install", "--name", ".."]) == 2
-    assert "'..' cannot be the name of a kernel" in capsys.readouterr().err
+    assert '".." cannot be the name of a kernel' in capsys.readouterr().err
     assert not kernels.exists()
 
 
@@ -121,7 +121,7 @@ def test_writing_again_replaces_our_own_and_leaves_nothing_else_behind(kernels: 
 def test_another_kernel_of_that_name_is_replaced_only_by_force(kernels: Path, content: str | None) -> None:
     directory = foreign(kernels, "a", content)
     before = (directory / "kernel.json").read_bytes()
-    with pytest.raises(KernelspecError, match=r"is not Capsule's.*--force"):
+    with pytest.raises(KernelspecError, match=r"is not a kernelspec of Capsule.*--force"):
         kernelspec.write(kernels, "a", kernelspec.contents())
     assert (directory / "kernel.json").read_bytes() == before
     kernelspec.write(kernels, "a", kernelspec.contents(), force=True)
@@ -140,7 +140,7 @@ def test_a_linked_kernelspec_is_unlinked_and_what_it_points_to_stays(kernels: Pa
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(KernelspecError, match=r"cannot write .*: Not a directory; choose another place by --user"):
+    with pytest.raises(KernelspecError, match=r"Cannot write .*: Not a directory. Choose another place with --user"):
         kernelspec.write(tmp_path / "file" / "kernels", "a", kernelspec.contents())
 
 
@@ -155,7 +155,9 @@ def test_uninstall_leaves_other_kernels_alone(kernels: Path, capsys: pytest.Capt
     other = foreign(kernels, "other")
     ours = kernelspec.write(kernels, "ours", kernelspec.contents())
     assert main(["uninstall", "ours", "other", "--yes"]) == 1
-    assert f"{other} is not Capsule's, and stays" in capsys.readouterr().err
+    assert (
+        f"{other} is not a kernelspec of Capsule. To remove it: jupyter kernelspec uninstall" in capsys.readouterr().err
+    )
     assert ours.exists()  # all or nothing
     assert main(["uninstall", "ours", "--yes"]) == 0
     assert capsys.readouterr().out == f"Removed {ours}\n"
@@ -164,10 +166,10 @@ def test_uninstall_leaves_other_kernels_alone(kernels: Path, capsys: pytest.Capt
 
 def test_uninstall_names_what_there_is(kernels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["uninstall", "--yes"]) == 1
-    assert "no kernelspec named capsule here; there is none at all" in capsys.readouterr().err
+    assert 'Capsule has no kernelspec named "capsule".' in capsys.readouterr().err
     kernelspec.write(kernels, "ours", kernelspec.contents())
     assert main(["uninstall", "--name", "mine", "--yes"]) == 1
-    assert "there is: ours" in capsys.readouterr().err
+    assert "(choose from ours)." in capsys.readouterr().err
 
 
 # -- interpreters --------------------------------------------------------------------------------------------

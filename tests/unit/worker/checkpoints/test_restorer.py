@@ -22,7 +22,8 @@ from capsule_worker.checkpoints.pickling import class_registry
 from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.pickling.placeholder import NotRestoredError, Placeholder, variable_of
 from capsule_worker.checkpoints.restorer import Restorer
-from capsule_worker.checkpoints.storage.packs import DamagedError, PackReader, pack_path
+from capsule_worker.checkpoints.storage.pack_format import DamagedError, pack_path
+from capsule_worker.checkpoints.storage.pack_reader import PackReader
 from capsule_worker.checkpoints.writing.job import chunks_of
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf

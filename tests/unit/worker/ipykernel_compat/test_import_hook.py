@@ -1,4 +1,4 @@
-"""Modules of ipykernel's, as cells import them: the real ones, as late as can be, or small ones."""
+"""Cells import the real modules of ipykernel, read as late as possible, or replacements."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 pytestmark = pytest.mark.process
 
-#: Runs each script in a copy of a process that has imported what it takes.
+#: Runs each script in a fork of a process that has imported the modules.
 BEGIN = """
 import importlib, importlib.util, inspect, os, pickle, sys, traceback
 from importlib.machinery import PathFinder
-from capsule_worker.ipykernel_compat import import_hook as lookalikes
+from capsule_worker.ipykernel_compat import import_hook
 
 def run(*scripts):
     for script in scripts:
@@ -28,7 +28,7 @@ def run(*scripts):
         if os.waitpid(child, 0)[1]:
             sys.exit(1)
 """
-FOLLOW = "lookalikes.follow_imports()\n"
+FOLLOW = "import_hook.follow_imports()\n"
 #: What makes it look as if ipykernel were not installed.
 WITHOUT = """
 find = PathFinder.find_spec
@@ -42,9 +42,9 @@ LOOKS = [
     "import ipykernel; ipykernel.iostream.OutStream, ipykernel.zmqshell.ZMQInteractiveShell",
     "from ipykernel.iostream import OutStream; from ipykernel.zmqshell import ZMQInteractiveShell",
     "importlib.util.find_spec('ipykernel').origin.endswith('__init__.py')",
-    "inspect.getmodule(inspect.getsource), inspect.getmodule(lookalikes.OutStream)",
+    "inspect.getmodule(inspect.getsource), inspect.getmodule(import_hook.OutStream)",
     "assert pickle.whichmodule(object(), 'nowhere') == '__main__'",
-    "assert pickle.loads(pickle.dumps(lookalikes.ZMQInteractiveShell)) is lookalikes.ZMQInteractiveShell",
+    "assert pickle.loads(pickle.dumps(import_hook.ZMQInteractiveShell)) is import_hook.ZMQInteractiveShell",
     "import ipykernel, cloudpickle; assert pickle.loads(cloudpickle.dumps(ipykernel)) is ipykernel",
     "hasattr(sys.modules['ipykernel'], 'nothing_that_is_there'), hasattr(sys.modules['ipykernel'], '__wrapped__')",
 ]
@@ -53,8 +53,9 @@ READING = [
     "from ipykernel import *\nget_connection_file, write_connection_file",
     "import ipykernel\nassert {'connect_qtconsole', '__version__'} <= {*dir(ipykernel)}",
     "from ipykernel.kernelbase import Kernel\nfrom ipykernel.ipkernel import IPythonKernel\nimport ipykernel.kernelapp",
-    "from ipykernel.iostream import IOPubThread, OutStream\nassert OutStream is lookalikes.OutStream",
-    "from ipykernel.zmqshell import KernelMagics, ZMQDisplayPublisher as P\nassert P is lookalikes.ZMQDisplayPublisher",
+    "from ipykernel.iostream import IOPubThread, OutStream\nassert OutStream is import_hook.OutStream",
+    "from ipykernel.zmqshell import KernelMagics, ZMQDisplayPublisher as P\n"
+    "assert P is import_hook.ZMQDisplayPublisher",
     "import ipykernel\nassert ipykernel.ipkernel.IPythonKernel.__module__ == 'ipykernel.ipkernel'",
     "from ipykernel.displayhook import *\nassert ZMQDisplayHook and ZMQShellDisplayHook.finish_displayhook",
 ]
@@ -67,22 +68,22 @@ def run(*scripts: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_nothing_is_read_before_it_is_needed() -> None:
+def test_no_module_is_read_before_it_is_needed() -> None:
     run(*(FOLLOW + UNREAD + look + "\n" + UNREAD for look in LOOKS))
 
 
-def test_the_real_ones_are_there_when_they_are_asked_for() -> None:
+def test_the_real_modules_are_read_when_code_needs_them() -> None:
     run(*(FOLLOW + look + "\nassert importlib.reload(sys.modules['ipykernel']).__file__\n" for look in READING))
 
 
-def test_a_name_that_is_nowhere_is_an_error() -> None:
+def test_an_unknown_name_is_an_error() -> None:
     run(
         FOLLOW
         + "import ipykernel\ntry: ipykernel.nowhere\nexcept AttributeError as error: assert 'nowhere' in str(error)"
     )
 
 
-def test_small_ones_stand_in_where_it_is_not_installed() -> None:
+def test_replacements_are_imported_where_ipykernel_is_not_installed() -> None:
     run(
         WITHOUT
         + FOLLOW
@@ -93,8 +94,8 @@ from ipykernel import connect, get_connection_file
 from ipykernel.eventloops import enable_gui
 from ipykernel.kernelapp import IPKernelApp
 assert ipykernel.version_info >= (7,) and ipykernel.__version__
-assert ipykernel.zmqshell.ZMQInteractiveShell is lookalikes.ZMQInteractiveShell
-assert ipykernel.iostream.OutStream is lookalikes.OutStream
+assert ipykernel.zmqshell.ZMQInteractiveShell is import_hook.ZMQInteractiveShell
+assert ipykernel.iostream.OutStream is import_hook.OutStream
 assert importlib.util.find_spec("ipykernel") is not None
 IPKernelApp.instance(connection_file="/nowhere/kernel.json")
 assert get_connection_file() == "/nowhere/kernel.json"

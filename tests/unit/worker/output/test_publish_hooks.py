@@ -1,4 +1,4 @@
-"""Functions of the notebook's that see what is shown belong to a thread, and checkpoints know that there are some."""
+"""Hooks of the notebook belong to a thread, and checkpoints know whether hooks are registered."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHELL = SimpleNamespace(client_debugger=None, user_ns={}, events=SimpleNamespace
 
 
 class Part(Publisher):
-    """Something that has hooks."""
+    """A publisher."""
 
     def __init__(self) -> None:
         self._of_thread = OfThread()
 
 
-def test_checkpoints_look_at_everything_as_long_as_there_are_hooks() -> None:
+def test_checkpoints_check_everything_while_hooks_are_registered() -> None:
     part = Part()
     assert not hooks(SHELL)
     part.register_hook(dict)
@@ -27,7 +27,7 @@ def test_checkpoints_look_at_everything_as_long_as_there_are_hooks() -> None:
     assert not hooks(SHELL)
 
 
-def test_hooks_belong_to_the_thread_that_has_registered_them() -> None:
+def test_hooks_belong_to_the_thread_that_registered_them() -> None:
     part, found = Part(), list[bool]()
     part.register_hook(dict)
     other = threading.Thread(target=lambda: found.append(part.unregister_hook(dict)))

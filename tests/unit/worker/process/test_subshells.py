@@ -1,4 +1,4 @@
-"""The threads of subshells do one thing after the other, whatever becomes of it."""
+"""The threads of subshells run one job after the other, whether a job succeeds or fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from capsule_worker.process.subshells import Subshells
 from tests.support.waiting import DEADLINE
 
 
-def test_a_job_that_fails_does_not_keep_the_next_from_being_done() -> None:
+def test_the_next_job_runs_after_a_job_that_fails() -> None:
     subshells, done = Subshells(), threading.Event()
 
     async def fail() -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import Any
 
+from capsule_worker.checkpoints.adapters.registry import ADAPTERS
 from capsule_worker.output.publish_hooks import OfThread
 from capsule_worker.process import execution_context
 
@@ -20,6 +21,11 @@ def background_activity(loop: asyncio.AbstractEventLoop) -> str | None:
         if not _is_cell(task):
             return f"task {task.get_name()!r} is pending"
     return None
+
+
+def fork_unsafe_threads() -> str | None:
+    """Return why a fork of this process would lack threads of a library, if that is known before a fork is tried."""
+    return None if ADAPTERS.fork_unsafe_thread() is None else "a library has threads of its own"
 
 
 def hooks(shell: Any) -> bool:

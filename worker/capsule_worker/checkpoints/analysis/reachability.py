@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from capsule_worker.checkpoints.adapters.known_libraries import INERT, RETAIN_THEIR_OWN
+from capsule_worker.checkpoints.adapters.registry import ADAPTERS
 from capsule_worker.checkpoints.analysis.name_usage import REACHES_ALL, NameUsage, names_used
 from capsule_worker.checkpoints.analysis.small_values import is_atom
 
@@ -27,28 +29,6 @@ _SHELL = frozenset({"capsule_worker.shell.shell", "capsule_worker.ipykernel_comp
 _OUTPUT = re.compile(r"_\d+$")
 _OUTPUTS = frozenset({"_", "__", "___", "Out", "_oh"})
 
-#: Modules of the standard library that may keep objects of the notebook, and hand them out again.
-_KEEPING = frozenset(
-    "__main__ ast_hooks asyncio atexit builtins code codeop concurrent contextvars copyreg ctypes faulthandler gc "
-    "importlib inspect linecache logging multiprocessing optparse pdb pkgutil runpy sched selectors signal site "
-    "socketserver sqlite3 sys threading tkinter trace tracemalloc unittest warnings weakref".split()
-)
-#: Modules outside of it that keep no object of their callers, or hand it out only as part of one of their own.
-_NOT_KEEPING = frozenset(
-    "IPython PIL anndata attr attrs bs4 catboost cloudpickle cv2 cycler dask dateutil dill fsspec geopandas h5py httpx "
-    "imageio jax joblib keras lightgbm lxml msgpack narwhals networkx numba numexpr numpy openpyxl orjson packaging "
-    "pandas patsy polars psutil pyarrow pydantic pydantic_core pytz regex requests rich scipy shapely six skimage "
-    "sklearn spacy statsmodels sympy tabulate tensorflow tokenizers torch torchvision tqdm transformers "
-    "typing_extensions tzdata urllib3 xarray xgboost xlrd xxhash yaml zstandard".split()
-)
-#: Modules that keep objects of their own kind, and change only these: figures, axes.
-_KEEPING_THEIR_OWN = frozenset("altair bokeh ipywidgets matplotlib mpl_toolkits plotly pylab seaborn".split())
-#: Roots of types that cannot be saved, and that hold nothing of the notebook.
-_INERT = frozenset(
-    "_io _socket _sqlite3 _thread aiohttp asyncpg boto3 botocore duckdb httpx io openai paramiko psycopg psycopg2 "
-    "pymongo pymysql redis requests select socket sqlalchemy sqlite3 ssl subprocess tarfile threading zipfile "
-    "zmq".split()
-)
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, classmethod, staticmethod, property)
 
 
@@ -80,7 +60,7 @@ class GroupIndex:
                     for key in keys:
                         if found.get(key) is group:
                             del found[key]
-        self._add(group for group in after if id(group) not in were)
+        self._add([group for group in after if id(group) not in were])
 
     def _add(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -131,7 +111,7 @@ class ReachableNames:
 
 
 def reachable_names(
-    touches: Sequence[NameUsage],
+    usages: Sequence[NameUsage],
     namespace: Mapping[str, Any],
     index: GroupIndex,
     links: HiddenReferences,
@@ -140,14 +120,14 @@ def reachable_names(
     """Return what cells can have changed.
 
     Args:
-        touches: what the source of each may touch.
+        usages: what the source of each uses.
         namespace: the variables as they are now.
         index: what shares objects with what, as far as it was saved.
         links: what is held where.
         unsaveable: names whose values cannot be looked into.
     """
     walk = _Walk(namespace, index, links, unsaveable)
-    for each in touches:
+    for each in usages:
         if each.anything is not None:
             walk.reason = each.anything
         walk.use(each.names)
@@ -221,7 +201,7 @@ class _Walk:
 
     def _hidden(self, name: str) -> None:
         kind = type(self._namespace.get(name))
-        if root_of(kind) not in _INERT:
+        if root_of(kind) not in INERT:
             key = f":{name}"
             self._keys.add(key)
             self.use(self._links.held_by(key))
@@ -317,16 +297,16 @@ class _Walk:
 
     def _of(self, key: str, names: set[str]) -> set[str]:
         """Return those of ``names`` that ``key`` may come to hold."""
-        if key not in _KEEPING_THEIR_OWN:
+        if key not in RETAIN_THEIR_OWN:
             return names
         return {name for name in names if self._may_be_of(name)}
 
     def _may_be_of(self, name: str) -> bool:
         group = self._index.by_name.get(name)
         if group is not None:
-            return not _KEEPING_THEIR_OWN.isdisjoint(group.modules)
+            return not RETAIN_THEIR_OWN.isdisjoint(group.modules)
         root = root_of(type(self._namespace.get(name)))
-        return root not in _NOT_KEEPING
+        return root in sys.stdlib_module_names or ADAPTERS.can_retain(root)
 
 
 def root_of(cls: type) -> str:
@@ -340,9 +320,9 @@ def root_of(cls: type) -> str:
 def can_retain(root: str) -> bool:
     """Whether a module may keep objects of the notebook, and change them when it is called without them."""
     if root in sys.stdlib_module_names:
-        return root in _KEEPING
+        return ADAPTERS.can_retain(root)
     ours = root in {"", "None", "capsule", "capsule_worker", "ipykernel"}
-    return not ours and root not in _NOT_KEEPING and not root.startswith("_")
+    return not ours and not root.startswith("_") and ADAPTERS.can_retain(root)
 
 
 @functools.lru_cache(maxsize=256)
@@ -356,7 +336,7 @@ def _called_by(root: str, _count: int) -> frozenset[str]:
     modules: dict[str, list[types.ModuleType]] = {}
     for name, module in list(sys.modules.items()):
         modules.setdefault(name.partition(".")[0], []).append(module)
-    found, waiting = {root}, [] if root in _KEEPING_THEIR_OWN else [root]
+    found, waiting = {root}, [] if root in RETAIN_THEIR_OWN else [root]
     while waiting:
         for module in modules.get(waiting.pop(), ()):
             for value in list(getattr(module, "__dict__", {}).values()):
@@ -369,7 +349,7 @@ def _called_by(root: str, _count: int) -> frozenset[str]:
                     continue
                 if other not in found and other not in sys.stdlib_module_names and can_retain(other):
                     found.add(other)
-                    if other not in _KEEPING_THEIR_OWN:
+                    if other not in RETAIN_THEIR_OWN:
                         waiting.append(other)
     return frozenset(found)
 

@@ -7,25 +7,25 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
+from capsule_worker.checkpoints.adapters.registry import ADAPTERS
+
 #: Objects that are looked at before it is said that there are too many.
-MOST_OBJECTS = 2_000
-#: Bytes of a text or an array that is small.
-MOST_BYTES = 64 * 1024
-#: Values in a frame that is small: pandas takes about 0.2 ms to say what it is made of.
-MOST_VALUES = 10_000
+MAX_OBJECTS = 2_000
+#: Bytes of a text that is small.
+MAX_BYTES = 64 * 1024
 
 _SCALARS = frozenset({int, float, complex, bool, type(None), range, slice, type(Ellipsis)})
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
 _TEXTS = frozenset({str, bytes, bytearray})
 #: Integers above this many bits take time to write.
-_MOST_BITS = 100_000
+_MAX_BITS = 100_000
 
 
 def is_atom(value: Any) -> bool:
     """Whether a value is small, cannot be changed, and shares nothing with others as far as anybody can tell."""
     kind = type(value)
     if kind is int:
-        return bool(value.bit_length() < _MOST_BITS)
+        return bool(value.bit_length() < _MAX_BITS)
     if kind is str or kind is bytes:
         return len(value) < 1024  # noqa: PLR2004  # a line of text
     return kind in _SCALARS or (kind is types.ModuleType and _is_importable(value))
@@ -48,11 +48,11 @@ def _are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
     seen = 0
     while stack:
         seen += 1
-        if seen > MOST_OBJECTS or len(stack) > MOST_OBJECTS:
+        if seen > MAX_OBJECTS or len(stack) > MAX_OBJECTS:
             return False
         value = stack.pop()
         kind = type(value)
-        if (kind in _SEQUENCES or kind is dict) and len(value) > MOST_OBJECTS and value is not namespace:
+        if (kind in _SEQUENCES or kind is dict) and len(value) > MAX_OBJECTS and value is not namespace:
             return False  # before all of it is looked at
         if kind in _SEQUENCES:
             stack.extend(value)
@@ -69,8 +69,10 @@ def _are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
 
 def _is_small(kind: type, value: Any) -> bool:
     if kind in _TEXTS:
-        return len(value) <= MOST_BYTES
-    return _is_importable(value) if kind is types.ModuleType else _is_small_data(kind, value)
+        return len(value) <= MAX_BYTES
+    if kind is types.ModuleType:
+        return _is_importable(value)
+    return ADAPTERS.is_small(str(kind.__module__).partition(".")[0], value)
 
 
 def _is_simple(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
@@ -82,19 +84,3 @@ def _is_simple(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
         and not function.__kwdefaults__
         and not function.__annotations__
     )
-
-
-def _is_small_data(kind: type, value: Any) -> bool:
-    """Whether a value is a small array or frame of plain data."""
-    module = str(kind.__module__)
-    if module == "numpy":
-        if kind.__name__ == "ndarray":
-            return not value.dtype.hasobject and value.nbytes <= MOST_BYTES and value.base is None
-        return getattr(value, "nbytes", MOST_BYTES + 1) <= 32 and not value.dtype.hasobject  # noqa: PLR2004  # a scalar
-    if module.partition(".")[0] == "pandas":
-        if kind.__name__ == "DataFrame":
-            plain = not any(dtype.kind == "O" for dtype in value.dtypes) and not value.attrs
-            return plain and value.size <= MOST_VALUES
-        if kind.__name__ == "Series":
-            return value.size <= MOST_VALUES and value.dtype != object and not value.attrs
-    return False

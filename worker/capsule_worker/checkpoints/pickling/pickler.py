@@ -28,14 +28,8 @@ from typing import Any, Protocol
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from capsule_worker.checkpoints.adapters.libraries import (
-    ARRAYS,
-    OF_MODULES,
-    REDUCERS,
-    keeps_account_of_sharing,
-    reduce_part_of_worker,
-    way_of_pandas,
-)
+from capsule_worker.checkpoints.adapters.known_libraries import IMMUTABLE_MODULES, MUTABLE_TYPES
+from capsule_worker.checkpoints.adapters.registry import ADAPTERS
 from capsule_worker.checkpoints.pickling import reconstruct
 from capsule_worker.checkpoints.pickling.reducers import (
     is_array_of_ctypes,
@@ -44,8 +38,8 @@ from capsule_worker.checkpoints.pickling.reducers import (
     reduce_exception,
     reduce_function,
     reduce_plain_class,
+    reducer_for_class,
     submodules_imported,
-    way_of_class,
 )
 
 #: Buffers below this many bytes stay within the pickle: they are not worth a file position of their own.
@@ -76,27 +70,6 @@ _ATOMS: frozenset[type] = frozenset(
         type(NotImplemented),
     }
 )
-#: And objects of the classes in these modules, which cannot be changed or are the same by their names.
-_IMMUTABLE_MODULES = (
-    "datetime",
-    "decimal",
-    "fractions",
-    "uuid",
-    "pathlib",
-    "re",
-    "zoneinfo",
-    "ipaddress",
-    "operator",
-    "dataclasses",
-    "numpy.dtypes",
-    "pyarrow.",
-    "pandas._libs.tslibs",
-    "pandas.core.dtypes",
-    "pandas.core.indexes",
-    "pandas.core.arrays",
-    "polars.datatypes",
-)
-
 #: Modules whose functions are in pickles because we put them there.
 _OURS = frozenset({"builtins", "capsule_worker", "cloudpickle", "ipykernel", "__main__"})
 
@@ -201,7 +174,7 @@ class NamespacePickler(cloudpickle.Pickler):
         self._definitions = definitions
         self._owned = frozenset(owned)
         #: How objects of the types that were met are reduced.
-        self._ways: dict[type, Callable[[Any], Any]] = {_Anchor: _anchor, types.CodeType: _reduce_code, **REDUCERS}
+        self._reducers: dict[type, Callable[[Any], Any]] = {_Anchor: _anchor, types.CodeType: _reduce_code}
         self._anchors = [_Anchor(number, value) for number, value in enumerate(_anchors(namespace))]
         #: Addresses of the dicts that are variables; None before anybody has asked.
         self._dicts: set[int] | None = None
@@ -236,25 +209,21 @@ class NamespacePickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Reduce what is special here; leave the rest to cloudpickle."""
         kind = type(obj)
-        way = self._ways.get(kind)
-        if way is None:
-            way = self._ways[kind] = self._way(kind)
-        return self._own(obj) if way is _ours else way(obj)
+        reducer = self._reducers.get(kind)
+        if reducer is None:
+            reducer = self._reducers[kind] = self._reducer_for(kind)
+        return self._own(obj) if reducer is _ours else reducer(obj)
 
-    def _way(self, kind: type) -> Callable[[Any], Any]:
-        """Return how objects of a type that is met for the first time are reduced."""
-        module = str(kind.__module__)
+    def _reducer_for(self, kind: type) -> Callable[[Any], Any]:
+        """Return what reduces objects of a type that is seen for the first time."""
         if issubclass(kind, type) or kind in {types.FunctionType, types.ModuleType, _Settled}:
             return _ours
-        if module == "numpy":
-            return ARRAYS.get(kind.__name__, leave)
-        if module.startswith(("capsule_worker.", "ipykernel.")):
-            return reduce_part_of_worker
-        if issubclass(kind, BaseException):
-            return reduce_exception
-        if module.partition(".")[0] == "pandas" and keeps_account_of_sharing():
-            return way_of_pandas(kind)
-        return OF_MODULES.get(module) or way_of_class(kind)
+        reducer = ADAPTERS.reducer_for(kind)
+        if reducer is not None:
+            return reducer
+        if str(kind.__module__).startswith(("capsule_worker.", "ipykernel.")):
+            return leave
+        return reduce_exception if issubclass(kind, BaseException) else reducer_for_class(kind)
 
     def _own(self, obj: Any) -> Any:
         """Reduce what it takes the pickler for."""
@@ -350,9 +319,9 @@ def _matters(kind: type) -> bool:
     if kind in _ATOMS or issubclass(kind, (type, enum.Enum, re.Pattern)):
         return False
     module = str(kind.__module__)
-    if module.startswith(_IMMUTABLE_MODULES):
+    if module.startswith(IMMUTABLE_MODULES):
         return False
-    return module != "numpy" or kind.__name__ in {"ndarray", "recarray", "matrix", "MaskedArray"}
+    return module not in MUTABLE_TYPES or kind.__name__ in MUTABLE_TYPES[module]
 
 
 class PlainPickler(pickle.Pickler):

@@ -30,6 +30,8 @@ class Placeholder:
         raise NotRestoredError(message_for(object.__getattribute__(self, "_capsule_variable")))
 
     def __reduce__(self) -> Any:
+        from capsule_worker.checkpoints.pickling.reconstruct import make_placeholder
+
         variable: Variable = object.__getattribute__(self, "_capsule_variable")
         return make_placeholder, (variable.model_dump(),)
 
@@ -45,11 +47,6 @@ for _operation in (
     "lt le gt ge iadd isub imul round trunc floor ceil reversed fspath aenter aexit"
 ).split():
     setattr(Placeholder, f"__{_operation}__", _refuse)
-
-
-def make_placeholder(fields: dict[str, Any]) -> Placeholder:
-    """Make the placeholder of a variable."""
-    return Placeholder(Variable.model_validate(fields))
 
 
 def variable_of(value: Any) -> Variable | None:

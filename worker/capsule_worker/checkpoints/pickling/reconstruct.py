@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 import importlib
-import io
-import json
-import os
 import pickle
-import re
 import sys
-import threading
 import types
 import typing
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from capsule_worker.checkpoints.pickling.placeholder import Placeholder
+from capsule_worker.protocol.manifest import Variable
 
 
 def make_function(*_: Any) -> Any:
@@ -119,12 +115,6 @@ def fill_object(obj: Any, attributes: Any) -> None:
             own[sys.intern(name)] = value
 
 
-def fill_bokeh_document(document: Any, attributes: dict[str, Any]) -> None:
-    """Give a document of bokeh its attributes, and make it the one in which bokeh keeps what is shown."""
-    fill_object(document, attributes)
-    importlib.import_module("bokeh.io.state").curstate().document = document
-
-
 def fill_container(obj: Any, state: tuple[Any, Any, Any]) -> None:
     """Give an object its attributes and items without asking its class."""
     attributes, items, pairs = state
@@ -151,16 +141,6 @@ def fill_exception(error: Any, state: tuple[Any, Any, Any, bool]) -> None:
     error.__cause__, error.__context__, error.__suppress_context__ = cause, context, suppressed
 
 
-def make_cell() -> types.CellType:
-    """Make the cell of a variable that functions share."""
-    return types.CellType()
-
-
-def fill_cell(cell: types.CellType, state: tuple[Any]) -> None:
-    """Give it its value."""
-    (cell.cell_contents,) = state
-
-
 def import_with(name: str, submodules: list[str]) -> Any:
     """Import a module, and those below it that are used by way of it."""
     module = importlib.import_module(name)
@@ -170,112 +150,14 @@ def import_with(name: str, submodules: list[str]) -> Any:
     return module
 
 
-def fill_block(block: Any, state: tuple[Any]) -> None:
-    """Have pandas know what shares memory with a block."""
-    (block.refs,) = state
-    block.refs.add_reference(block)
+def find_namespace() -> dict[str, Any]:
+    """Return the notebook's globals, as the value of a variable."""
+    return sys.modules["__main__"].__dict__
 
 
-def make_lock(kind: str) -> Any:
-    """Make a lock that nobody holds."""
-    return threading.RLock() if kind == "RLock" else threading.Lock()
-
-
-def open_again(path: str, arguments: dict[str, Any], position: int) -> Any:
-    """Open a file that was being read, at its position."""
-    file = open(path, **arguments)  # noqa: SIM115, PTH123  # the user's file, which stays open
-    file.seek(position)
-    return file
-
-
-def closed_file(name: Any, mode: str, arguments: dict[str, Any]) -> Any:
-    """Make a file that is closed."""
-    file: Any = open(os.devnull, mode.replace("x", "w"), **arguments)  # noqa: SIM115, PTH123  # closed below
-    raw = file if isinstance(file, io.FileIO) else file.raw if "b" in mode else file.buffer.raw
-    file.close()
-    raw.name = name
-    if "b" not in mode:
-        file.mode = mode
-    return file
-
-
-def match_again(pattern: re.Pattern[Any], how: str, text: Any, start: int, end: int) -> Any:
-    """Find a match again."""
-    return getattr(pattern, how)(text, start, end)
-
-
-def view_of(mapping: Any, what: str) -> Any:
-    """Return the ``keys``, ``values`` or ``items`` of a dict."""
-    return getattr(mapping, what)()
-
-
-def dead_reference() -> Any:
-    """Make a weak reference to something that is gone."""
-    return weakref.ref(type("gone", (), {})())
-
-
-def make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """Give a function a cache, which is empty."""
-    return functools.lru_cache(maxsize, typed)(function)
-
-
-def make_new_type(name: str, supertype: Any, module: str) -> Any:
-    """Make a type for type checkers."""
-    made: Any = typing.NewType(name, supertype)  # type: ignore[misc]  # the name is not known before
-    made.__module__ = module
-    return made
-
-
-def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
-    """Make what a ``type`` statement makes."""
-    module: Any = typing  # Python 3.12 has it, and so does whatever reads what a newer one wrote
-    return module.TypeAliasType(name, value, type_params=parameters)
-
-
-def make_type_variable(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Make a ``TypeVar`` or a ``ParamSpec``."""
-    variable = kind(name, *constraints, **options)
-    variable.__module__ = "__main__"
-    return variable
-
-
-def make_scanner(options: dict[str, Any]) -> Any:
-    """Make what a JSON decoder reads with."""
-    return json.scanner.make_scanner(types.SimpleNamespace(**options))  # type: ignore[attr-defined]  # not in stubs
-
-
-def open_memmap(path: str, dtype: Any, mode: str, offset: int, shape: tuple[int, ...], order: str) -> Any:
-    """Make an array on a file again."""
-    numpy = importlib.import_module("numpy")
-    return numpy.memmap(path, dtype=dtype, mode=mode, offset=offset, shape=shape, order=order)
-
-
-def make_part(*view: Any) -> Any:
-    """Make an array on the memory of another, of the same class."""
-    return make_view(*view).view(type(view[0]))
-
-
-def make_view(root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], start: int, write: bool) -> Any:
-    """Make an array on the memory of another."""
-    numpy = importlib.import_module("numpy")
-    if dtype.hasobject:
-        items = root.ravel(order="K")[start // dtype.itemsize :]
-        view = numpy.lib.stride_tricks.as_strided(items, shape, strides)
-    else:
-        view = numpy.ndarray(shape, dtype, _bytes_of(root), start, strides)
-    if not write:
-        view.flags.writeable = False
-    return view
-
-
-def make_array_on(owner: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], start: int) -> Any:
-    """Make an array on the memory of a bytearray or the like."""
-    return importlib.import_module("numpy").ndarray(shape, dtype, owner, start, strides)
-
-
-def same(value: Any) -> Any:
-    """Return ``value``."""
-    return value
+def make_placeholder(fields: dict[str, Any]) -> Placeholder:
+    """Make the placeholder of a variable."""
+    return Placeholder(Variable.model_validate(fields))
 
 
 # -- helpers of these, which no pickle refers to --------------------------------------------------------------------
@@ -311,8 +193,3 @@ def _without_hooks(bases: Iterable[type], *, everywhere: bool) -> Iterator[None]
     finally:
         for setter, cls, hook in hooks:
             setter.__setattr__(cls, "__init_subclass__", hook)
-
-
-def _bytes_of(array: Any) -> Any:
-    """Return an array as the flat buffer that a view is made on."""
-    return array if array.flags.c_contiguous else array.T

@@ -16,12 +16,25 @@ from capsule_worker.checkpoints.pickling.reconstruct import (
     fill_exception,
     fill_function,
     fill_object,
+    find_namespace,
     make_enum,
     make_exception,
     make_function,
     make_plain_class,
     metaclass_of,
 )
+
+
+class _NamespaceItself:
+    """Stands for ``globals()`` as the value of a variable."""
+
+    def __reduce__(self) -> Any:
+        return find_namespace, ()
+
+
+def stand_in(value: Any, namespace: dict[str, Any]) -> Any:
+    """Return what is pickled as the value of a variable: the value, unless it is the namespace itself."""
+    return _NamespaceItself() if value is namespace else value
 
 
 def leave(_: Any) -> Any:
@@ -119,7 +132,7 @@ def _owner(kind: type, name: str) -> Any:
     return next((base for base in kind.__mro__ if name in vars(base)), None)
 
 
-def way_of_class(kind: type) -> Callable[[Any], Any]:
+def reducer_for_class(kind: type) -> Callable[[Any], Any]:
     """Return how objects of a class are reduced of which nothing else is known."""
     if _is_made_with_arguments(kind):
         return _reduce_bare

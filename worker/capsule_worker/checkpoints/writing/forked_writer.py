@@ -101,7 +101,7 @@ def fork_guardian(guard: Callable[[], NoReturn]) -> None:
     sys.stdout.flush()
     pid = orphan_cleanup.fork_writer()
     if pid:
-        children.expect(pid)
+        children.register(pid)
         return
     try:
         if os.fork():

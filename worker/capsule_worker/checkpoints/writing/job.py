@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from capsule_worker.checkpoints.pickling.class_registry import ClassRegistry
 from capsule_worker.checkpoints.pickling.prepickled import Prepickled
-from capsule_worker.checkpoints.storage.packs import Chunk, digest_of, unpack_chunks
+from capsule_worker.checkpoints.storage.pack_format import Chunk, digest_of, unpack_chunks
 from capsule_worker.protocol import manifest as mf
 
 #: Stands for the interpreter's own state where names of variables stand; it is not one.
@@ -52,9 +53,10 @@ class CheckpointJob:
         definitions: the classes.
         plain: names whose values share nothing with others and are told apart by themselves, though saved together.
         same: those of them that are what they were, as they were described then.
-        gone: variables that are known to be unsaveable.
+        unsaveable: variables that are known to be unsaveable.
         required: classes that kept groups refer to and that are to be saved again, by id.
         ready: what stands for values that are pickled already, by their addresses.
+        reachable: names that the cells since the checkpoint before could reach.
     """
 
     directory: Path
@@ -71,6 +73,7 @@ class CheckpointJob:
     unsaveable: dict[str, mf.Variable] = field(default_factory=dict)
     required: dict[str, type] = field(default_factory=dict)
     ready: dict[int, Prepickled] = field(default_factory=dict)
+    reachable: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Outcome:
 
 def content_digest(chunks: Iterable[Chunk]) -> bytes:
     """Return what identifies the content that ``chunks`` make up."""
-    return digest_of(b"".join(chunk.digest for chunk in chunks))
+    return digest_of(b"".join([chunk.digest for chunk in chunks]))
 
 
 def chunks_of(record: bytes) -> Iterable[Chunk]:
@@ -159,3 +162,17 @@ def _kept(fields: dict[str, Any]) -> SavedGroup:
 
 def _variable(fields: dict[str, Any]) -> mf.Variable:
     return mf.Variable.model_validate(fields)
+
+
+def describe(error: BaseException) -> str:
+    """Return why something could not be saved, in one line."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, pickle.PicklingError) and text else f"{type(error).__name__}: {text}"
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's class, as a person would write it."""
+    kind = type(value)
+    module = getattr(kind, "__module__", "")
+    name = getattr(kind, "__qualname__", str(kind))
+    return name if module in ("builtins", "__main__", None) else f"{str(module).split('.', maxsplit=1)[0]}.{name}"

@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from capsule_worker.checkpoints.storage.packs import StorageError, pack_path, sync_directory, sync_file, write_all
+from capsule_worker.checkpoints.storage.pack_format import StorageError, pack_path
+from capsule_worker.checkpoints.storage.pack_writer import fsync, write_all
 from capsule_worker.checkpoints.writing.job import CheckpointJob
 from capsule_worker.protocol import manifest as mf
 
@@ -29,10 +30,10 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
         StorageError: the disk is full, or cannot be written.
     """
     try:
-        sync_file(draft)
+        fsync(draft)
         draft.rename(draft.with_suffix(mf.MANIFEST_SUFFIX))
         counts()
-        sync_directory(draft.parent)
+        fsync(draft.parent)
     except FileNotFoundError as error:
         if draft.with_name(draft.name + mf.DAMAGED_SUFFIX).exists():
             raise StorageError(f"{draft}: a front has taken its writer for dead") from error
@@ -75,8 +76,8 @@ def finish_staged(job: CheckpointJob) -> None:
     pack = pack_path(job.directory, pack_name(job.head))
     try:
         with contextlib.suppress(FileNotFoundError):  # there was nothing new
-            sync_file(pack)
-        sync_directory(pack.parent)
+            fsync(pack)
+        fsync(pack.parent)
     except OSError as error:
         raise StorageError(f"{pack}: {error.strerror}") from error
     publish(draft_of(job.directory, job.head))

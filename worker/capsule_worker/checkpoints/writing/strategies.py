@@ -16,11 +16,18 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from capsule_worker.checkpoints.analysis.name_usage import NameUsage
-from capsule_worker.checkpoints.storage.packs import StorageError
+from capsule_worker.checkpoints.storage.pack_format import StorageError
 from capsule_worker.checkpoints.writing import forked_writer
-from capsule_worker.checkpoints.writing.job import CheckpointJob, Outcome, SavedGroup, dump_outcome, load_outcome
+from capsule_worker.checkpoints.writing.job import (
+    CheckpointJob,
+    Outcome,
+    SavedGroup,
+    describe,
+    dump_outcome,
+    load_outcome,
+)
 from capsule_worker.checkpoints.writing.publish import finish_staged, lease_packs
-from capsule_worker.checkpoints.writing.writer import Writer, describe
+from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.checkpoints.writing.writer_threads import WriterThreads
 from capsule_worker.protocol import manifest as mf
 
@@ -41,14 +48,12 @@ class PendingWrite(ABC):
 
     Args:
         job: what is to be written.
-        touches: what the cells since the checkpoint before may have touched.
-        near: what these cells could reach.
+        usages: what the code of the cells since the checkpoint before uses.
     """
 
-    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage]) -> None:
         self.job = job
-        self.touches = touches
-        self.near = near
+        self.usages = usages
         self.started = time.time()
         #: What comes of it if it does not fail.
         self.outcome: Outcome | None = None
@@ -91,17 +96,16 @@ class InProcessWrite(PendingWrite):
     """One that is pickled at once, and written by threads.
 
     Args:
-        job: see ``Write``; so are ``touches`` and ``near``.
+        job: see `PendingWrite`; so is ``usages``.
         previous: the one that it builds on, if that may still fail.
     """
 
-    def __init__(
-        self, job: CheckpointJob, touches: list[NameUsage], near: set[str], previous: InProcessWrite | None
-    ) -> None:
-        super().__init__(job, touches, near)
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage], previous: InProcessWrite | None) -> None:
+        super().__init__(job, usages)
         self._writer = Writer(job, everywhere=False)
         self._previous = previous
-        self._tell: Callable[[], object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tell: Callable[[PendingWrite], None] | None = None
         #: Set when the end of this process does not matter to it any more.
         self.staged = threading.Event()
         self._done = threading.Event()
@@ -143,16 +147,17 @@ class InProcessWrite(PendingWrite):
 
     def _end(self) -> None:
         self._done.set()
-        tell = self._tell
-        if tell is not None:
-            tell()
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._report)
+
+    def _report(self) -> None:
+        """Report the end, unless `unwatch` was called meanwhile. Runs on the loop."""
+        if self._tell is not None:
+            self._tell(self)
 
     def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
-        def told() -> None:
-            if self._tell is not None:
-                tell(self)
-
-        self._tell = lambda: loop.call_soon_threadsafe(told)
+        self._loop, self._tell = loop, tell
 
     def wait(self, seconds: float | None) -> bool:
         return self._done.wait(seconds)
@@ -164,21 +169,21 @@ class InProcessWrite(PendingWrite):
         return self.outcome
 
     def unwatch(self) -> None:
-        self._tell = None
+        self._loop = self._tell = None
 
 
 class ForkedWrite(PendingWrite):
     """One that a copy of this process pickles and writes.
 
     Args:
-        job: see ``Write``; so are ``touches`` and ``near``.
+        job: see `PendingWrite`; so is ``usages``.
 
     Raises:
         OSError: no process can be started.
     """
 
-    def __init__(self, job: CheckpointJob, touches: list[NameUsage], near: set[str]) -> None:
-        super().__init__(job, touches, near)
+    def __init__(self, job: CheckpointJob, usages: list[NameUsage]) -> None:
+        super().__init__(job, usages)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = forked_writer.Progress()
         self._result = os.memfd_create("capsule-outcome")

@@ -6,47 +6,42 @@ import contextlib
 import os
 import pickle
 import platform
-import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from capsule_worker.checkpoints.analysis.name_usage import names_used
 from capsule_worker.checkpoints.analysis.sharing import partition
 from capsule_worker.checkpoints.pickling.pickler import NamespacePickler, PlainPickler, Unit
-from capsule_worker.checkpoints.storage.chunking import cuts
-from capsule_worker.checkpoints.storage.packs import (
+from capsule_worker.checkpoints.pickling.reducers import stand_in
+from capsule_worker.checkpoints.storage.pack_format import (
     Chunk,
-    DamagedError,
-    PackReader,
-    PackWriter,
     StorageError,
     digest_of,
-    only_in,
     pack_chunks,
-    pack_path,
-    unpack_chunks,
-    write_file,
 )
+from capsule_worker.checkpoints.storage.pack_writer import PackWriter, only_in, write_file
+from capsule_worker.checkpoints.writing.compaction import compact
 from capsule_worker.checkpoints.writing.forked_writer import HANGS
-from capsule_worker.checkpoints.writing.job import SHELL, CheckpointJob, Outcome, SavedGroup, chunks_of, content_digest
+from capsule_worker.checkpoints.writing.job import (
+    SHELL,
+    CheckpointJob,
+    Outcome,
+    SavedGroup,
+    chunks_of,
+    content_digest,
+    describe,
+    type_name,
+)
+from capsule_worker.checkpoints.writing.pickle_stream import PickleStream, Progress
 from capsule_worker.checkpoints.writing.publish import draft_of, pack_name, publish
 from capsule_worker.protocol import manifest as mf
 
 _PYTHON = platform.python_version()
-#: How a pickle begins, and the head of a frame in it.
-_PROTOCOL, _FRAME = pickle.PROTO + b"\x05", struct.Struct("<cQ")
-#: Bytes of a pickle that are collected before they are cut.
-_COLLECT = 1 << 20
-#: Part of a pack that must still be of use; of what is below it the useful part is written again.
-_USEFUL = 0.5
-#: Bytes of old packs that one checkpoint writes again, at most.
-_REWRITE = 64 << 20
 
 
 @dataclass
@@ -61,7 +56,7 @@ class Writer:
 
     Args:
         job: what is to be done.
-        progress: called with the number of bytes written so far and, before it is pickled, what comes next.
+        progress: called while it is written; None if nothing watches.
         blamed: what is not to be tried, as ``progress`` was told, and why.
         everywhere: whether chunks are looked for in all groups, which takes milliseconds a gigabyte.
     """
@@ -69,7 +64,7 @@ class Writer:
     def __init__(
         self,
         job: CheckpointJob,
-        progress: Callable[[int, str | None], None] = lambda _written, _unit: None,
+        progress: Progress | None = None,
         blamed: Mapping[str, str] = MappingProxyType({}),
         *,
         everywhere: bool = True,
@@ -82,7 +77,8 @@ class Writer:
             for chunk in chunks_of(kept.record):
                 known[chunk.digest] = chunk
         self._known = known
-        self._pack = PackWriter(job.directory, pack_name(job.head), known, lambda written: progress(written, None))
+        report = None if progress is None else lambda written: progress(written, None)
+        self._pack = PackWriter(job.directory, pack_name(job.head), known, report)
         self._process = os.getpid()
         self._published = False
         self._draft: Path | None = None
@@ -107,11 +103,12 @@ class Writer:
             StorageError: the disk is full, or cannot be written.
         """
         pieces, kept = self._without_broken_classes(self._pickle_all())
-        kept = [*kept, *(self._keep(piece) for piece in pieces)]
+        kept = [*kept, *[self._keep(piece) for piece in pieces]]
         kept.append(self._keep(self._pickle(Unit({SHELL: self._job.shell}))))
-        self._progress(self._pack.written, "")  # what follows is nobody's fault
+        if self._progress is not None:
+            self._progress(self._pack.written, "")  # no variable is to blame for what follows
         if rewrite:
-            kept = self._rewrite(kept)
+            kept = compact(kept, self._job.directory, self._pack)
         self._shell = kept.pop()
         self._kept = kept
 
@@ -126,12 +123,12 @@ class Writer:
         self._pack.stage()
         only_in(self._process)
         kept, shell, unsaved = self._kept, self._shell, self._unsaved
-        size = sum(one.group.size for one in kept) + shell.group.size
+        size = sum([one.group.size for one in kept]) + shell.group.size
         written, duration = self._pack.written, time.time() - self._job.head.time
         head = self._job.head.model_copy(update={"bytes_written": written, "duration": duration, "python": _PYTHON})
         data = mf.assemble(
             head,
-            [*(variable for one in kept for variable in one.packed[1]), *map(mf.pack, unsaved.values())],
+            [*[variable for one in kept for variable in one.packed[1]], *map(mf.pack, unsaved.values())],
             [one.packed[0] for one in kept],
             shell.packed[0],
         )
@@ -219,14 +216,15 @@ class Writer:
         """Pickle a unit; where that fails, its parts one by one, and note why one cannot be."""
         if not unit.values and not unit.classes:
             return []
-        label = label_of(unit)
+        label = label_of(unit) if self._blamed or self._progress is not None else ""
         try:
             fault = self._blamed.get(label) or self._suspicion(unit)
             if fault is not None:
                 if HANGS in fault:
                     self._hanging.update((type(value), fault) for value in unit.values.values())
                 raise pickle.PicklingError(fault)
-            self._progress(self._pack.written, label)
+            if self._progress is not None:
+                self._progress(self._pack.written, label)
             return [self._pickle(unit)]
         except StorageError:
             raise
@@ -278,7 +276,7 @@ class Writer:
         return False
 
     def _pickle(self, unit: Unit) -> _Pickled:
-        stream = _Stream(self._pack, self._progress)
+        stream = PickleStream(self._pack, self._progress)
         if self._is_plain(unit):
             plain = PlainPickler(stream)
             plain.dump((unit.values, {}))
@@ -286,7 +284,7 @@ class Writer:
         pickler = NamespacePickler(stream, self._job.namespace, self._job.definitions, unit.classes)
         ready = self._job.ready
         values = {
-            name: ready.get(id(value)) or _stand_in(value, self._job.namespace) for name, value in unit.values.items()
+            name: ready.get(id(value)) or stand_in(value, self._job.namespace) for name, value in unit.values.items()
         }
         pickler.dump((values, unit.classes))
         only_in(self._process)
@@ -294,7 +292,7 @@ class Writer:
 
     def _is_plain(self, unit: Unit) -> bool:
         """Whether there is nothing in a unit that a pickler would have to be told about."""
-        if unit.classes or any(type(value) is ModuleType for value in unit.values.values()):
+        if unit.classes or ModuleType in map(type, unit.values.values()):
             return False
         return SHELL in unit.values or self._job.plain.issuperset(unit.values)
 
@@ -303,14 +301,15 @@ class Writer:
     def _keep(self, piece: _Pickled) -> SavedGroup:
         """Write a group's buffers and record, unless all of it is there already."""
         pickler, unit = piece.pickler, piece.unit
-        self._progress(self._pack.written, label_of(unit))  # a file that an array is mapped from may be gone
+        if self._progress is not None:
+            self._progress(self._pack.written, label_of(unit))  # a file that an array is mapped from may be gone
         buffers = []
         for buffer in pickler.buffers:
             with buffer.raw() as raw:
                 buffers.append((raw.nbytes, raw.readonly, self._pack.buffer(raw)))
-        chunks = [*piece.stream, *(chunk for _, _, several in buffers for chunk in several)]
+        chunks = [*piece.stream, *[chunk for _, _, several in buffers for chunk in several]]
         digest = content_digest(chunks)
-        size = sum(chunk.size for chunk in chunks)
+        size = sum([chunk.size for chunk in chunks])
         before = self._job.before.get(unit.key)
         variables = self._variables(unit, size, digest)
         if before is not None and before.digest == digest:
@@ -360,151 +359,8 @@ class Writer:
             digest=digest,
         )
 
-    def _rewrite(self, kept: list[SavedGroup]) -> list[SavedGroup]:
-        """Write again what is useful of packs that are mostly of no use, so that they can be removed."""
-        useful: dict[str, int] = {}
-        for one in kept:
-            useful[one.group.record.pack] = useful.get(one.group.record.pack, 0) + one.group.record.size
-            for chunk in chunks_of(one.record):
-                useful[chunk.pack] = useful.get(chunk.pack, 0) + chunk.stored
-        wasted = []
-        budget = _REWRITE
-        for pack, size in sorted(useful.items()):
-            if pack == self._pack.name or not pack:
-                continue
-            try:
-                total = pack_path(self._job.directory, pack).stat().st_size
-            except OSError:
-                continue
-            if size < total * _USEFUL and size <= budget:
-                budget -= size
-                wasted.append(pack)
-        if not wasted:
-            return kept
-        reader = PackReader(self._job.directory)
-        try:
-            return [self._move(one, set(wasted), reader) for one in kept]
-        finally:
-            reader.close()
-
-    def _move(self, one: SavedGroup, wasted: set[str], reader: PackReader) -> SavedGroup:
-        """Return a group none of whose parts lie in ``wasted`` packs."""
-        if not wasted & {one.group.record.pack, *one.group.packs}:
-            return one
-        record = msgpack.unpackb(one.record)
-        packs: list[str] = []
-
-        def moved(references: bytes) -> bytes:
-            chunks = []
-            for chunk in unpack_chunks(references, record["packs"]):
-                if chunk.pack in wasted and chunk.stored:
-                    # What cannot be read stays where it is: which variables it costs is for a restore to say.
-                    with contextlib.suppress(DamagedError):
-                        chunk = self._pack.copy(chunk, reader.stored(chunk))  # noqa: PLW2901  # it moved
-                chunks.append(chunk)
-            return pack_chunks(chunks, packs)
-
-        fresh = {
-            "stream": moved(record["stream"]),
-            "buffers": [[size, readonly, moved(refs)] for size, readonly, refs in record["buffers"]],
-            "packs": packs,
-        }
-        data = msgpack.packb(fresh)
-        group = one.group.model_copy(
-            update={
-                "record": self._pack.blob(data),
-                "packs": sorted({chunk.pack for chunk in chunks_of(data) if chunk.stored}),
-            }
-        )
-        return replace(one, group=group, record=data)
-
-
-class _Stream:
-    """A file for a pickler: cuts what is written into chunks, and keeps them.
-
-    Frames are left out: they only tell a reader how much to fetch at a time, and where they begin shifts with
-    everything that comes before them, so that one longer number would make all that follows look different.
-    """
-
-    def __init__(self, pack: PackWriter, progress: Callable[[int, str | None], None]) -> None:
-        self._pack = pack
-        self._progress = progress
-        self._data = bytearray()
-        self._chunks: list[Chunk] = []
-        self._begun = False
-        #: How the piece before ended.
-        self._end = b""
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        for part in self._unframed(view):
-            # Piece by piece: a long text is in memory once already.
-            for start in range(0, len(part), _COLLECT):
-                self._data += part[start : start + _COLLECT]
-                if len(self._data) > _COLLECT:
-                    self._progress(self._pack.written, None)
-                    self._cut(last=False)
-        return len(view)
-
-    def _unframed(self, view: memoryview) -> list[memoryview]:
-        """Return a piece in parts, without the frame with which it may begin."""
-        size = len(view)
-        # A text or bytes that make a piece of their own are announced by their length, and are not to be looked into.
-        announced = self._end.endswith(size.to_bytes(8, "little")[:4]) or self._end == size.to_bytes(8, "little")
-        at = 0 if self._begun else len(_PROTOCOL)
-        head = bytes(view[at : at + _FRAME.size])
-        self._begun, self._end = True, bytes(view[-8:])
-        if announced or len(head) < _FRAME.size:
-            return [view]
-        opcode, length = _FRAME.unpack(head)
-        if opcode != pickle.FRAME or length > size - at - _FRAME.size:
-            return [view]
-        return [view[:at], view[at + _FRAME.size :]]
-
-    def finish(self) -> list[Chunk]:
-        self._cut(last=True)
-        return self._chunks
-
-    def _cut(self, *, last: bool) -> None:
-        data = bytes(self._data)
-        end = 0
-        for start, end in cuts(data, last=last):
-            self._chunks.append(self._pack.chunk(data[start:end], compress=True))
-        del self._data[:end]
-
-
-class NamespaceItself:
-    """Stands for ``globals()`` in a variable."""
-
-    def __reduce__(self) -> Any:
-        return _globals_of_main, ()
-
-
-def _globals_of_main() -> Any:
-    import sys
-
-    return sys.modules["__main__"].__dict__
-
-
-def _stand_in(value: Any, namespace: dict[str, Any]) -> Any:
-    return NamespaceItself() if value is namespace else value
-
 
 def label_of(unit: Unit) -> str:
     """Return by what a unit is known where its progress is told: a hash, and its names as far as they fit."""
     names = [*sorted(unit.values), *sorted(unit.classes)]
     return f"{digest_of(chr(0).join(names).encode('utf-8', 'replace')).hex()} {', '.join(names)}"[:1000]
-
-
-def describe(error: BaseException) -> str:
-    """Return why something could not be saved, in one line."""
-    text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, pickle.PicklingError) and text else f"{type(error).__name__}: {text}"
-
-
-def type_name(value: Any) -> str:
-    """Return the name of a value's class, as a person would write it."""
-    kind = type(value)
-    module = getattr(kind, "__module__", "")
-    name = getattr(kind, "__qualname__", str(kind))
-    return name if module in ("builtins", "__main__", None) else f"{str(module).split('.', maxsplit=1)[0]}.{name}"

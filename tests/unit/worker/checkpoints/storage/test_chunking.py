@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule_worker.checkpoints.storage.chunking import BLOCK, LONGEST, SHORTEST, blocks, cuts
-from capsule_worker.checkpoints.storage.packs import ALIGNMENT
+from capsule_worker.checkpoints.storage.pack_format import ALIGNMENT
 
 #: Sizes around everything that matters: nothing, one byte, the shortest and the longest chunk, several of them.
 SIZES = st.one_of(

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage import pack_reader, pack_writer
 from capsule_worker.checkpoints.storage.chunking import BLOCK
-from capsule_worker.checkpoints.storage.packs import (
+from capsule_worker.checkpoints.storage.pack_format import (
     ALIGNMENT,
     Chunk,
     DamagedError,
-    PackReader,
-    PackWriter,
     StorageError,
     pack_chunks,
     pack_path,
     unpack_chunks,
 )
+from capsule_worker.checkpoints.storage.pack_reader import PackReader
+from capsule_worker.checkpoints.storage.pack_writer import PackWriter
 from capsule_worker.protocol.manifest import PACKS
 
 
@@ -104,7 +104,7 @@ def test_a_pack_is_for_its_owner_alone(session):
 
 
 def test_the_bytes_that_were_written_are_those_of_the_file(session, monkeypatch):
-    monkeypatch.setattr(packs, "_COLLECT", 100_000)
+    monkeypatch.setattr(pack_writer, "_COLLECT", 100_000)
     told: list[int] = []
     pack = PackWriter(session, "one", {}, told.append)
     for number in range(20):
@@ -172,7 +172,7 @@ def test_what_is_mapped_outlives_its_reader_and_its_file(session):
 
 
 def test_a_buffer_that_is_scattered_too_much_is_read(session, monkeypatch):
-    monkeypatch.setattr(packs, "MAX_RUNS", 3)
+    monkeypatch.setattr(pack_reader, "MAX_RUNS", 3)
     pack = writer(session)
     content = b""
     chunks = []
@@ -347,7 +347,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, number: int, code: int) 
     ],
 )
 def test_trouble_with_the_disk_is_told_and_nothing_is_left(session, monkeypatch, name, number, code, text):
-    monkeypatch.setattr(packs, "_COLLECT", 10_000)
+    monkeypatch.setattr(pack_writer, "_COLLECT", 10_000)
     before = open_files()
     with monkeypatch.context() as patched:
         fail_at(patched, name, number, code)

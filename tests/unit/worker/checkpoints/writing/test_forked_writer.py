@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
-from capsule_worker.checkpoints.storage import packs
+from capsule_worker.checkpoints.storage import pack_writer
 from capsule_worker.checkpoints.writing import forked_writer
 from capsule_worker.checkpoints.writing.publish import lease_packs
 from capsule_worker.checkpoints.writing.strategies import ForkedWrite
@@ -51,7 +51,7 @@ def wait_for_end(reading: int) -> None:
     poller.register(reading, select.POLLHUP)
     assert poller.poll(60_000), "a copy of the process is still there"
     os.close(reading)
-    while children.expected():
+    while children.has_registered():
         children.reap()
 
 
@@ -256,7 +256,7 @@ def test_large_data_is_progress_however_long_it_takes(notebook, monkeypatch):
         fsync(file)
 
     notebook.run("import random\nnoise = random.Random(1).randbytes(4_000_000)")
-    monkeypatch.setattr(packs, "_COLLECT", MB // 2)
+    monkeypatch.setattr(pack_writer, "_COLLECT", MB // 2)
     monkeypatch.setattr(os, "write", slow_write)
     monkeypatch.setattr(os, "fsync", slow_fsync)
     assert save_apart(notebook) == []
@@ -310,8 +310,8 @@ def test_the_guardian_is_not_this_process_s_child():
     reading, writing = os.pipe()
     forked_writer.fork_guardian(lambda: pass_time(0.5) or os._exit(0))  # type: ignore[func-returns-value]
     os.close(writing)
-    assert not children.others()
-    while children.expected():
+    assert not children.has_others()
+    while children.has_registered():
         children.reap()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, 0)
@@ -348,7 +348,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
 
     monkeypatch.setattr(Writer, "commit", end)
     job = notebook.job()
-    write = ForkedWrite(job, [], set())
+    write = ForkedWrite(job, [])
     assert write.wait(60)
     assert set(write.collect().unsaved) == set()
     write.close()
@@ -357,7 +357,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
         assert told.read() == b"x"
     names = sorted(path.name for path in (notebook.directory / mf.INCOMING).iterdir())
     assert names == [f"{job.head.number:08d}-{job.head.id}{mf.MANIFEST_SUFFIX}"]
-    while children.expected():
+    while children.has_registered():
         children.reap()
 
 

@@ -20,9 +20,9 @@ from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.storage.process_identity import this_process
 from capsule_worker.checkpoints.pickling.placeholder import variable_of
-from capsule_worker.checkpoints.storage import packs
-from capsule_worker.checkpoints.storage.packs import StorageError
-from capsule_worker.checkpoints.writing import writer
+from capsule_worker.checkpoints.storage import pack_writer
+from capsule_worker.checkpoints.storage.pack_format import StorageError
+from capsule_worker.checkpoints.writing import compaction, pickle_stream
 from capsule_worker.checkpoints.writing.job import CheckpointJob, dump_outcome, load_outcome
 from capsule_worker.checkpoints.writing.writer import Writer
 from capsule_worker.protocol import manifest as mf
@@ -162,15 +162,15 @@ def test_long_bytes_and_texts_come_back_whatever_they_look_like(notebook, data):
 
 def test_a_long_text_is_not_copied_as_a_whole(notebook, monkeypatch):
     """What a checkpoint needs beside the namespace is bounded."""
-    monkeypatch.setattr(writer, "_COLLECT", 100_000)
+    monkeypatch.setattr(pickle_stream, "_COLLECT", 100_000)
     longest = []
-    cuts = writer.cuts
+    cuts = pickle_stream.cuts
 
     def watched(data, *, last):
         longest.append(len(data))
         return cuts(data, last=last)
 
-    monkeypatch.setattr(writer, "cuts", watched)
+    monkeypatch.setattr(pickle_stream, "cuts", watched)
     notebook.run("text = 'long' * 1_000_000")
     notebook.save()
     assert max(longest) < 0.5 * MB
@@ -349,7 +349,7 @@ def test_what_is_useful_of_a_pack_that_is_not_is_written_again(notebook):
 
 
 def test_a_pack_is_not_written_again_when_that_would_take_time(notebook, monkeypatch):
-    monkeypatch.setattr(writer, "_REWRITE", 50_000)
+    monkeypatch.setattr(compaction, "_MAX_BYTES", 50_000)
     fill(notebook)
     assert pack_paths(notebook.directory)[0].stem in notebook.manifest.packs
 
@@ -392,7 +392,7 @@ def open_files() -> list[str]:
 @pytest.mark.process
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_no_trouble_at_any_call_leaves_anything_half_done(notebook, monkeypatch, code):
-    monkeypatch.setattr(packs, "_COLLECT", 64 * 1024)
+    monkeypatch.setattr(pack_writer, "_COLLECT", 64 * 1024)
     notebook.run(MAKE.format(version=1))
     notebook.save()
     before = sorted(path for path in notebook.directory.rglob("*"))
@@ -584,11 +584,11 @@ def home(tmp_path: Path) -> tuple[Path, Notebook]:
     """Return a home with a session, one checkpoint in its catalogue, and a namespace that has changed since."""
     home = tmp_path / "home"
     with Catalogue(home) as catalogue:
-        session = catalogue.begin_session("kernel", "a.ipynb", this_process()).id
-        notebook = Notebook(catalogue.directory(session), session)
+        session = catalogue.sessions.begin("kernel", "a.ipynb", this_process()).id
+        notebook = Notebook(catalogue.sessions.directory(session), session)
         notebook.run(MAKE.format(version=1))
         notebook.save()
-        assert len(catalogue.import_incoming(session)) == 1
+        assert len(catalogue.incoming.import_session(session)) == 1
     notebook.run(MAKE.format(version=2))
     return home, notebook
 
@@ -627,7 +627,7 @@ def latest(catalogue: Catalogue, notebook: Notebook) -> mf.Manifest:
 def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_the_new_one(
     home, tmp_path, monkeypatch, loses, goes_on
 ):
-    monkeypatch.setattr(packs, "_COLLECT", 128 * 1024)
+    monkeypatch.setattr(pack_writer, "_COLLECT", 128 * 1024)
     original, notebook = home
     job, next_job = notebook.job(), notebook.job()
 
@@ -647,8 +647,8 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
         assert carry_out_until(notebook, replace(job, directory=place.directory), crash) == (number == len(calls))
         with Catalogue(tmp_path / "copy") as catalogue:
             if goes_on:
-                catalogue.finish(notebook.session)
-            new = catalogue.import_incoming(notebook.session)
+                catalogue.incoming.finish(notebook.session)
+            new = catalogue.incoming.import_session(notebook.session)
             if goes_on:
                 # The data was handed over before the draft, so the front can do the rest once that is whole.
                 assert len(new) == (number > drafted)
@@ -658,10 +658,10 @@ def test_a_crash_at_any_call_leaves_the_checkpoint_before_and_all_or_nothing_of_
             assert version_of(place, catalogue.manifest(catalogue.checkpoints()[-1].id)) == 1
             # The next one is made from what its process knows: that the one before did not come to anything.
             notebook.carry_out(Writer(replace(next_job, directory=place.directory)))
-            assert len(catalogue.import_incoming(notebook.session)) == 1
+            assert len(catalogue.incoming.import_session(notebook.session)) == 1
             assert version_of(place, latest(catalogue, notebook)) == 2
-            catalogue.collect(notebook.session, LATEST_ONLY, 0.0, writing=True)
+            catalogue.garbage.collect(notebook.session, LATEST_ONLY, 0.0, has_writers=True)
             assert {path.stem for path in pack_paths(place.directory)} == latest(catalogue, notebook).packs
             assert version_of(place, latest(catalogue, notebook)) == 2
-            catalogue.collect(notebook.session, LATEST_ONLY, 0.0, writing=False)
+            catalogue.garbage.collect(notebook.session, LATEST_ONLY, 0.0, has_writers=False)
             assert not list((place.directory / mf.INCOMING).iterdir())
