@@ -233,7 +233,7 @@ def test_names_and_labels_are_shown_as_text(tmp_path: Path) -> None:
         assert "&lt;img src=x&gt;" in html
         assert "<script" not in html
         assert "<img" not in html
-        of = [[word, one.session] for word in ("cells", "log", "tree", "outputs")]
+        of = [[word, one.session] for word in ("cells", "log", "trace", "outputs")]
         for words in (["checkpoints"], ["sessions"], *of):
             done = capsule(one.home, *words, NO_COLOR="1", TERM="xterm")
             assert done.status == 0, done.err

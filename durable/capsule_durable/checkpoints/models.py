@@ -95,8 +95,8 @@ class UnknownSession(CapsuleError):
     """A reference stands for no session, or for more than one.
 
     Args:
-        session_id: what was asked for.
-        message: what is wrong with it.
+        session_id: the reference.
+        message: what is wrong with it; empty if no session has it.
         is_ambiguous: whether it stands for more than one.
     """
 
@@ -112,7 +112,7 @@ class UnknownCheckpoint(CapsuleError):
     Args:
         reference: the reference.
         message: what is wrong with it.
-        closest: names and ids that may have been meant.
+        closest: similar names and ids.
         is_ambiguous: whether it stands for more than one.
     """
 

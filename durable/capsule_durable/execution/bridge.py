@@ -149,7 +149,7 @@ class Bridge:
         #: Executions that wait for their results.
         self._pending = PendingRequests(asyncio.get_running_loop().call_later)
         self._tasks = BackgroundTasks()
-        #: Wait for the deaths of the workers that got executions.
+        #: One task for each worker that got executions, which waits until it has died.
         self._watches: dict[Worker, asyncio.Task[None]] = {}
         #: Executions of earlier processes that were reported.
         self._reported: set[str] = set()

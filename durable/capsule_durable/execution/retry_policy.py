@@ -1,4 +1,4 @@
-"""What becomes of a cell that fails: it fails (``never``, the default), or is tried again. Pure."""
+"""The retry policy of a cell: it fails (the default), or it is tried again. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from capsule_worker.protocol.model import Model
 
-#: Errors of a cell's code that another attempt would meet again, by name.
+#: Errors of a cell's code that another attempt would raise again, by name.
 NON_RETRYABLE = frozenset(
     {
         "AttributeError",
@@ -39,7 +39,7 @@ class RetryPolicy:
 
     Args:
         retries: how often; 0 for never.
-        pause: seconds before the first of these attempts; before each further one twice as long.
+        delay: seconds before the first of these attempts; doubled before each further one.
     """
 
     retries: int
@@ -47,51 +47,51 @@ class RetryPolicy:
 
 
 class _CellOptions(Model):
-    """What a cell's metadata may say, beside what is of no interest here."""
+    """The options in a cell's metadata that this module reads."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     retry: int | None = Field(default=None, ge=0, le=9999)
     delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
-def from_metadata(said: Any, usual: RetryPolicy) -> RetryPolicy:
-    """Return the policy that a cell's metadata says, as ``{"retry": 3, "delay": 0.5}``.
+def from_metadata(options: Any, default: RetryPolicy) -> RetryPolicy:
+    """Return the policy in a cell's metadata, for example ``{"retry": 3, "delay": 0.5}``.
 
     Args:
-        said: what the metadata has under ``capsule``; None for nothing.
-        usual: what holds where it says nothing.
+        options: the value of ``capsule`` in the metadata; None for none.
+        default: the policy for what the metadata leaves open.
 
     Raises:
-        ValueError: it makes no sense. The message says why.
+        ValueError: an option is invalid. The message says why.
     """
-    if said is None:
-        return usual
+    if options is None:
+        return default
     try:
-        wish = _CellOptions.model_validate(said)
+        found = _CellOptions.model_validate(options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(["capsule", *map(str, first["loc"])])
         raise ValueError(f"{where}: {first['msg']}") from error
     return RetryPolicy(
-        usual.retries if wish.retry is None else wish.retry, usual.delay if wish.delay is None else wish.delay
+        default.retries if found.retry is None else found.retry, default.delay if found.delay is None else found.delay
     )
 
 
-def split(code: str, usual: RetryPolicy) -> tuple[RetryPolicy, str]:
-    """Return the policy of a cell, and its code without the line that says it (``%%capsule retry=3 delay=0.5``).
+def split(code: str, default: RetryPolicy) -> tuple[RetryPolicy, str]:
+    """Return the policy of a cell, and its code without the line that sets it (``%%capsule retry=3 delay=0.5``).
 
     Args:
-        code: the cell's.
-        usual: what holds where the cell says nothing.
+        code: the code of the cell.
+        default: the policy for what the line leaves open.
     """
     match = _LINE.match(code)
     if match is None:
-        return usual, code
-    pause = float(match[2]) if match[2] is not None else usual.delay
-    # A comment in its place: the numbers of lines stay.
-    return RetryPolicy(int(match[1]), pause), f"# {match[0]}{code[match.end() :]}"
+        return default, code
+    delay = float(match[2]) if match[2] is not None else default.delay
+    # A comment replaces it: line numbers stay the same.
+    return RetryPolicy(int(match[1]), delay), f"# {match[0]}{code[match.end() :]}"
 
 
 def is_permanent(ename: str | None) -> bool:
-    """Whether a cell that failed with this error would fail again."""
+    """Return whether a cell that failed with this error would fail again."""
     return ename in NON_RETRYABLE

@@ -1,7 +1,7 @@
-"""A run: a notebook that is executed from its beginning under an id, by one process after the other if need be.
+"""A run: a notebook that is executed from its beginning under an id, by several processes if necessary.
 
-The next process with the same id is sent the same cells. Those that have succeeded come back from the record; at the
-first that has not, or that was changed, the variables are brought back and cells run again.
+The next process with the same id gets the same cells. Cells that have succeeded are replayed. At the first that has
+not, or that was changed, the variables are restored and cells run again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ class RunCoordinator:
         self._live = False
 
     def next(self, code: str) -> CellRecord | RunStepStart:
-        """Return what becomes of the next cell: it comes back from the record, or is to run."""
+        """Return the recorded outcome of the next cell, or how it starts if it has none.
+
+        Args:
+            code: the code of the cell.
+        """
         number, source = self._number + 1, source_of(code)
         known = self._steps[number - 1] if number <= len(self._steps) else None
         if not self._live and known is not None and known.checkpoint is not None and known.source == source:
@@ -84,7 +88,7 @@ class RunCoordinator:
         return self._steps[number - 2].checkpoint if number > 1 else None
 
     def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:
-        """Take notice of a cell that has succeeded, and of the checkpoint that has the state behind it."""
+        """Record a cell that has succeeded, and the checkpoint of the state after it."""
         step = begin.step
         self._runs.finish(self.id, step.number, checkpoint)
         self._steps[step.number - 1] = replace(step, checkpoint=checkpoint)
@@ -95,7 +99,7 @@ class RunCoordinator:
         self._runs.renew(self.id, self._owner)
 
     def close(self) -> None:
-        """Let another process go on."""
+        """Let another process continue the run."""
         self._runs.release(self.id, self._owner)
 
     def _begin(self, number: int, source: bytes) -> RunCell:
@@ -108,9 +112,9 @@ class RunCoordinator:
 
     def _notice(self, number: int, known: RunCell | None, source: bytes) -> str | None:
         if known is None:
-            return None if number == 1 else f"run {self.id!r} goes on at cell {number}"
+            return None if number == 1 else f"run {self.id!r} continues at cell {number}"
         if known.source != source:
             behind = len(self._steps) - number
             rest = f" and the {behind} behind it run" if behind else " runs"
             return f"cell {number} of run {self.id!r} was changed: it{rest} again"
-        return f"run {self.id!r} goes on at cell {number}, which was not finished"
+        return f"run {self.id!r} continues at cell {number}, which was not finished"

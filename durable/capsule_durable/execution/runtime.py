@@ -66,14 +66,14 @@ class Runtime:
 
     def __init__(self, kernel: str, settings: Settings, capabilities: Capabilities, launcher: Launcher) -> None:
         self.settings = settings
-        self._kernel = kernel
         self._launcher = launcher
-        self._notebook = os.environ.get("JPY_SESSION_NAME") or None
+        notebook = os.environ.get("JPY_SESSION_NAME") or None
         #: The id of the session in the catalogue, the history and events.
         self.session_id = kernel
         if settings.checkpoints != "off":
             self.session_id = launcher.session or ids.new_session_id(time.time())
         self.bus = EventBus()
+        publishing = self.bus, self.session_id
         LogObserver(self.bus)
         self.notices = Notices()
         history = Path(settings.home) / HISTORY_FILE if settings.history_days else None
@@ -83,13 +83,12 @@ class Runtime:
         self._engine = FailoverEngine(
             partial(open_engine, settings.engine, EngineContext(Path(settings.home), ids.slug(kernel))),
             self.notices,
-            self.bus,
-            self.session_id,
+            *publishing,
             settings.shutdown_timeout,
         )
         #: The inputs that cells wait for.
         self.inputs = InputBroker(
-            self._engine, capabilities.prompt, self.bus, self.session_id, timedelta(seconds=settings.input_timeout)
+            self._engine, capabilities.prompt, *publishing, timedelta(seconds=settings.input_timeout)
         )
         #: The open comms.
         self.comms = CommRegistry(capabilities.display)
@@ -99,9 +98,9 @@ class Runtime:
         self.session = Session(kernel, capabilities, self.inputs.ask)
         for part in (self.comms, self.debug):
             part.connect(self.session)
-        self.checkpoints = CheckpointService(settings, kernel, self._notebook, self.notices.add, self.session_id)
+        self.checkpoints = CheckpointService(settings, kernel, notebook, self.notices.add, self.session_id)
         self._recovery = Recovery(self.checkpoints)
-        variables = WorkerVariables(self.session, self.checkpoints, self.notices, self.bus, self.session_id)
+        variables = WorkerVariables(self.session, self.checkpoints, self.notices, *publishing)
         self._setup = WorkerSetup(
             self.session,
             self.checkpoints,
@@ -110,8 +109,7 @@ class Runtime:
             self.comms,
             self.debug,
             self.notices,
-            self.bus,
-            self.session_id,
+            *publishing,
         )
         self.workers = WorkerSupervisor(
             self.session,
@@ -120,8 +118,7 @@ class Runtime:
             self._recovery,
             capabilities,
             self.notices,
-            self.bus,
-            self.session_id,
+            *publishing,
             spare=settings.spare_worker,
         )
         self.bridge = Bridge(self._engine, self.workers, self.inputs, capabilities, self.notices)
@@ -142,10 +139,9 @@ class Runtime:
             self.checkpoints,
             self._recorder,
             self.notices,
-            self.bus,
-            self.session_id,
+            *publishing,
         )
-        self._requests: RequestDispatcher | None = None
+        self._requests = RequestDispatcher(self.session.send, capabilities.render, self._load_handlers)
         self._starting: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -181,9 +177,11 @@ class Runtime:
                 await self.bridge.settle_abandoned()
         except ResonateError as error:
             logger.warning("the work of an earlier process of this kernel stays unsettled: %s", error)
-        await self.checkpoints.configure()
+        await self.checkpoints.is_enabled()
         self.bus.publish(
-            events.KernelSessionStarted(session_id=self.session_id, notebook=self._notebook, kernel=self._kernel)
+            events.KernelSessionStarted(
+                session_id=self.session_id, notebook=self.checkpoints.notebook, kernel=self.session.id
+            )
         )
         recovered = await self._setup.inherit(wanted=self.settings.run_id is None)
         if recovered is not None and recovered.manifest is not None:
@@ -244,19 +242,16 @@ class Runtime:
                     )
                 )
             case m.RequestMessage():
-                self._get_requests().dispatch(message)
+                self._requests.dispatch(message)
 
-    def _get_requests(self) -> RequestDispatcher:
-        """Return the dispatcher of requests. Most of what it needs is imported with the first request."""
-        if self._requests is None:
-            from capsule_durable.execution import checkpoint_requests
+    def _load_handlers(self, dispatcher: RequestDispatcher) -> None:
+        """Register the handlers of requests, which need more modules than a kernel that starts."""
+        from capsule_durable.execution import checkpoint_requests
 
-            context = checkpoint_requests.RequestContext(
-                self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
-            )
-            self._requests = RequestDispatcher(self.session.send, self._capabilities.render)
-            checkpoint_requests.register(self._requests, context)
-        return self._requests
+        context = checkpoint_requests.RequestContext(
+            self.checkpoints, self._recovery, self.workers, self._launcher, self._capabilities
+        )
+        checkpoint_requests.register(dispatcher, context)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -282,8 +277,7 @@ class Runtime:
         with contextlib.suppress(CapsuleError):
             await self.cells.close()
         await self._recorder.close()
-        if self._requests is not None:
-            await self._requests.close()
+        await self._requests.close()
         await self.session.close()
         await self.checkpoints.close()
         await self._engine.close()

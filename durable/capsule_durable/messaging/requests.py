@@ -41,10 +41,16 @@ class RequestDispatcher:
     Args:
         send: sends a message to the worker; it may raise TransportClosed.
         render: returns how an answer is displayed, as a MIME bundle.
+        load: registers handlers when the first request comes; None if they are registered before.
     """
 
-    def __init__(self, send: Callable[[Message], None], render: Callable[[m.Answer], m.MimeBundle]) -> None:
-        self._send, self._render = send, render
+    def __init__(
+        self,
+        send: Callable[[Message], None],
+        render: Callable[[m.Answer], m.MimeBundle],
+        load: Callable[[RequestDispatcher], None] | None = None,
+    ) -> None:
+        self._send, self._render, self._load = send, render, load
         self._handlers: dict[type, Handler[Any]] = {}
         #: The tasks that answer the requests that are open.
         self._open: set[asyncio.Task[Any] | None] = set()
@@ -80,6 +86,9 @@ class RequestDispatcher:
 
     async def _answer(self, message: m.RequestMessage) -> None:
         try:
+            load, self._load = self._load, None
+            if load is not None:
+                load(self)
             answer = await self._handlers[type(message.request)](message.request)
             self._reply(m.AnswerMessage(request_id=message.id, answer=answer, display=self._render(answer)))
         except RequestError as error:

@@ -24,7 +24,7 @@ class Transport(Protocol):
 
         Raises:
             TransportClosed: the other end is gone and everything it sent has been received.
-            ProtocolError: the other end sent something that is no message; nothing more can be received.
+            ProtocolError: the other end sent something that is not a message; nothing more can be received.
         """
 
     def close(self) -> None:

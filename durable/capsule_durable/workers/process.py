@@ -38,7 +38,7 @@ class Exit:
         returncode: exit status, or minus the number of the signal.
         peak_memory: the largest resident size that the process had, in bytes.
         last_words: stream and text of what was printed and could not be sent any more, in order.
-        stack: Python's stack at a crash, as ``faulthandler`` wrote it.
+        stack: Python's stack at a crash; ``faulthandler`` wrote it.
     """
 
     returncode: int
@@ -59,7 +59,7 @@ class WorkerDeath:
     Args:
         exit: how it ended.
         reason: why, for the user.
-        recovery: the result for the variables, for the user, in whole sentences.
+        recovery: what is restored and what is lost, for the user, in whole sentences.
         execution_id: the execution that it ran, if it ran any.
     """
 

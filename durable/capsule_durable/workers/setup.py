@@ -27,7 +27,7 @@ class WorkerSetup:
     Args:
         session: sends to the worker.
         checkpoints: the checkpoints of the kernel.
-        recovery: decides what the first worker gets.
+        recovery: determines the variables of the first worker.
         variables: restores variables.
         comms: the comms that the client knows.
         debug: the client's debugger.

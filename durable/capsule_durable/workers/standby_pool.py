@@ -1,4 +1,4 @@
-"""Copies of workers that wait to take their place: what the front knows of them."""
+"""Standbys: paused forks of the worker that can replace it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from capsule_worker.protocol.model import Model
 
 logger = logging.getLogger(__name__)
 
-#: Copies that wait at most: of the state now, for a death; and of the one before, for an undo.
-_MOST = 2
-#: Seconds that a copy may take to be there.
-_ARRIVAL = 5.0
+#: The most standbys: one of the current state, for a crash, and one of the state before, for an undo.
+_MAX_STANDBYS = 2
+#: Seconds that a standby may take to arrive.
+_ARRIVAL_SECONDS = 5.0
 
 
 class Note(Model):
-    """What is told of a copy; see ``Standby``."""
+    """The announcement of a standby; see ``Standby``."""
 
     execution_id: str
     execution_count: int
@@ -33,15 +33,15 @@ class Note(Model):
 
 @dataclass
 class Standby:
-    """A copy of a worker that waits.
+    """A paused fork of a worker.
 
     Args:
-        sock: connected to it; it ends when this is closed.
-        execution_id: the last cell that had ended when it was made.
+        sock: connected to it; it ends when the socket is closed.
+        execution_id: the last cell that had ended when it was forked.
         execution_count: its number.
         checkpoint: the latest checkpoint then.
-        current: whether that checkpoint has all that cells had changed.
-        there: becomes its process when it is there, or None when it has gone.
+        current: whether that checkpoint has all changes of the cells.
+        there: becomes its process when it has arrived, or None when it has ended.
     """
 
     sock: socket.socket
@@ -53,7 +53,7 @@ class Standby:
 
 
 class StandbyPool:
-    """The copies of the worker that runs cells."""
+    """The standbys of the worker that runs cells."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,10 +62,10 @@ class StandbyPool:
         self._waiting: list[Standby] = []
 
     def follow(self, front: socket.socket, ancestor: int) -> None:
-        """Take notice of the copies that a worker leaves.
+        """Record the standbys that a worker announces.
 
         Args:
-            front: where it tells of them; it may be closed before all was read.
+            front: the socket for announcements; the worker may close it before all were read.
             ancestor: the process that they descend from.
         """
         self.clear()
@@ -75,7 +75,7 @@ class StandbyPool:
         self._loop.add_reader(self._front, self._announced, self._front)
 
     def clear(self) -> None:
-        """Let all copies go; none is expected any more."""
+        """Drop all standbys and expect no more."""
         if self._front is not None:
             self._loop.remove_reader(self._front)
             self._front.close()
@@ -85,9 +85,14 @@ class StandbyPool:
         self._waiting = []
 
     async def take(self, *, execution_id: str | None = None, checkpoint: str | None = None) -> Standby | None:
-        """Return the copy that has the state after an execution, or that of a checkpoint; it is the caller's now."""
+        """Remove and return the standby that has the state after an execution, or that of a checkpoint.
+
+        Args:
+            execution_id: the execution.
+            checkpoint: the id of the checkpoint.
+        """
         while self._front is not None and self._announced(self._front):
-            pass  # what a worker told before it died
+            pass  # the announcements before the worker died
         for standby in reversed(self._waiting):
             has_checkpoint = standby.current and standby.checkpoint is not None and standby.checkpoint == checkpoint
             if standby.execution_id == execution_id or has_checkpoint:
@@ -99,18 +104,18 @@ class StandbyPool:
         return None
 
     async def _arrived(self, standby: Standby) -> bool:
-        """Wait until a copy is there; let it go if it does not come, or if nobody waits for it any more."""
+        """Wait until a standby has arrived; drop it if it does not arrive, or if the caller is cancelled."""
         arrived = False
         try:
             with contextlib.suppress(TimeoutError):
-                arrived = await asyncio.wait_for(asyncio.shield(standby.there), _ARRIVAL) is not None
+                arrived = await asyncio.wait_for(asyncio.shield(standby.there), _ARRIVAL_SECONDS) is not None
         finally:
             if not arrived:
                 self._drop(standby)
         return arrived
 
     def _announced(self, front: socket.socket) -> bool:
-        """Take notice of a copy; return whether there was one."""
+        """Read the announcement of a standby; return whether there was one."""
         try:
             data, fds, *_ = socket.recv_fds(front, 4096, 1)
         except BlockingIOError:
@@ -125,23 +130,23 @@ class StandbyPool:
             sock = socket.socket(fileno=fds.pop())
         # A cell can reach this socket, too. msgpack reports nonsense by many types.
         except Exception as error:
-            logger.warning("what a worker tells of its copies makes no sense: %s", error)
+            logger.warning("a worker announced a standby with an invalid message: %s", error)
             _close(fds)
             self._loop.remove_reader(front)
             return False
         sock.setblocking(False)
         standby = Standby(sock, there=self._loop.create_future(), **note.model_dump())
-        # One of the state now, and one of the state before the latest cell that changed something.
+        # One of the current state, and one of the state before the latest cell that changed something.
         self._waiting.append(standby)
         for older in self._waiting[:-1]:
-            if older.checkpoint == standby.checkpoint or len(self._waiting) > _MOST:
+            if older.checkpoint == standby.checkpoint or len(self._waiting) > _MAX_STANDBYS:
                 self._waiting.remove(older)
                 self._drop(older)
         self._loop.add_reader(sock, self._heard, standby)
         return True
 
     def _heard(self, standby: Standby) -> None:
-        """Take notice that a copy is there, or that it has gone."""
+        """Record that a standby has arrived, or that it has ended."""
         try:
             data, fds, *_ = socket.recv_fds(standby.sock, 64, 1)
         except BlockingIOError:
@@ -152,7 +157,7 @@ class StandbyPool:
             try:
                 standby.there.set_result(Process.from_record(fds.pop(), int(data), self._ancestor))
             except (OSError, ValueError, IndexError) as error:
-                logger.warning("what tells of a copy makes no sense: %s", error)
+                logger.warning("a standby has sent an invalid message: %s", error)
             else:
                 return
         _close(fds)

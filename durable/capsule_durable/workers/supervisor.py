@@ -47,7 +47,7 @@ class WorkerSupervisor:
         session: reads from one worker after the other.
         launcher: starts them.
         setup: prepares each of them.
-        recovery: recovers the variables of a worker that died.
+        recovery: determines the variables of the next worker.
         capabilities: show the output of an unresponsive worker.
         notices: tells the user about a worker that died while it ran no cell.
         bus: gets ``WorkerExited`` and ``StandbyTookOver``.

@@ -82,7 +82,7 @@ class WorkerVariables:
         )
         announced = {each.name for each in manifest.variables if each.reason is not None}
         failed = {name: reason for name, reason in reply.failed.items() if name not in announced}
-        if failed or reply.notes:
-            problem = not_restored(manifest, failed, self._checkpoints.session_id or "")
-            texts = [*([problem] if problem else []), *(f"Not restored: {note}." for note in reply.notes)]
-            self._notices.add(" ".join(texts))
+        problem = not_restored(manifest, failed, self._checkpoints.session_id or "")
+        problems = [*([problem] if problem else []), *(f"Not restored: {note}." for note in reply.notes)]
+        if problems:
+            self._notices.add(" ".join(problems))

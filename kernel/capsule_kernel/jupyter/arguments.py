@@ -66,7 +66,7 @@ _INSTEAD_OF_TRAITS = {
     **dict.fromkeys(("parent_handle", "interrupt"), _PARENT),
     "trio_loop": _ASYNCIO,
 }
-#: A trait of a class, as ``--HistoryManager.hist_file=:memory:``.
+#: A trait of a class, for example ``--HistoryManager.hist_file=:memory:``.
 _TRAIT = re.compile(r"--([A-Z]\w*)\.(\w+)(?:=(.*))?", re.DOTALL)
 _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "ERROR"}
 
@@ -205,7 +205,7 @@ def _level(parser: argparse.ArgumentParser, word: str | None) -> str | None:
         return None
     level = _LEVELS.get(int(word)) if word.isdigit() else {"CRITICAL": "ERROR"}.get(word.upper(), word.upper())
     if level not in _LEVELS.values():
-        parser.error(f"{word!r} is no level of logging: there are DEBUG, INFO, WARNING and ERROR")
+        parser.error(f"{word!r} is not a logging level (choose from DEBUG, INFO, WARNING, ERROR)")
     return level
 
 
@@ -213,4 +213,4 @@ def _number(parser: argparse.ArgumentParser, value: str) -> Any:
     try:
         return int(value)
     except ValueError:
-        parser.error(f"{value!r} is no port")
+        parser.error(f"{value!r} is not a port")

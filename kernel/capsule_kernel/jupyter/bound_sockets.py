@@ -1,7 +1,7 @@
 """The addresses at which clients reach the kernel.
 
-Nothing but ZMQ is imported here: they are bound while the rest is still being imported, so that clients, who try to
-connect every tenth of a second or so, are there when the kernel is. What they send until then waits.
+This module imports only ZMQ: the sockets are bound while the rest is being imported. Clients try to connect about every
+tenth of a second, and are connected by the time that the kernel is ready. What they send until then waits.
 """
 
 from __future__ import annotations

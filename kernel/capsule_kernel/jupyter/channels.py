@@ -63,7 +63,7 @@ class Channels:
 def watch_parent(on_lost: Any) -> None:
     """Call ``on_lost`` on the loop when the process that started this kernel is gone (``JPY_PARENT_PID``).
 
-    A process that was started for a client which has died has nobody left to talk to.
+    A process that was started for a client which has died serves no client any more.
     """
     if int(os.environ.get("JPY_PARENT_PID") or 0) <= 1:
         return

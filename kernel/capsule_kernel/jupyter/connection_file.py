@@ -23,16 +23,16 @@ class ConnectionFile:
     """A connection file.
 
     Args:
-        path: where it is, or will be.
-        values: what is in it. Ports of 0 are to be chosen by who binds them.
-        written: whether all of it is there.
+        path: its path, whether it exists yet or not.
+        values: its content. A port of 0 is chosen when it is bound.
+        written: whether the file is complete.
     """
 
     def __init__(self, path: Path, values: dict[str, Any], *, written: bool = True) -> None:
         self.path = path
         self.values = values
         self.written = written
-        #: Files of ours, which are removed in the end.
+        #: Files that this process has made and removes in the end.
         self.made: list[Path] = []
 
     def publish(self) -> None:
@@ -55,7 +55,7 @@ class ConnectionFile:
         self.written = True
 
     def _make(self, path: Path, text: str) -> None:
-        """Write a file that nobody else can read, and that nobody sees half of."""
+        """Write a file that only this user can read, and that no process sees half of."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}")
         staging.unlink(missing_ok=True)

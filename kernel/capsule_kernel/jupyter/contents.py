@@ -16,7 +16,7 @@ from capsule_worker.protocol import messages as m
 #: The version of the Jupyter messaging specification that the kernel speaks.
 MESSAGING_VERSION = "5.4"
 
-#: Bytes of a cell's metadata, as JSON, beyond which the cell does not get them: they are kept with its promise.
+#: The most bytes of JSON of a cell's metadata that the cell gets: they are stored with its promise.
 MOST_METADATA = 64 << 10
 _BEYOND = 1 << 63
 
@@ -215,7 +215,7 @@ def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
 
 
 def debug_failure(request: dict[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the response to a debugger's request that nobody can answer."""
+    """Return the response to a debugger's request that cannot be answered."""
     return {
         "type": "response",
         "request_seq": request.get("seq"),

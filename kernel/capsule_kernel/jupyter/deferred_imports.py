@@ -9,7 +9,7 @@ from typing import Any
 
 
 def defer(*packages: str) -> None:
-    """Import packages when an attribute of theirs is used. Modules in them can be imported without that.
+    """Import packages when one of their attributes is used. Modules in them can be imported without that.
 
     The SDK imports its HTTP client (70 ms) for engines on servers; the embedded one needs none. ipykernel imports an
     error class of IPython's, and with it all of IPython (100 ms), which only the workers need. The modules of ipykernel

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_durable.checkpoints import session_locks
+from capsule_durable.checkpoints import removal, session_locks
 from capsule_durable.checkpoints.catalogue import Catalogue
 from capsule_durable.checkpoints.models import UnknownSession
-from capsule_durable.checkpoints.removal import collect_all
 from capsule_durable.checkpoints.retention import Retention
 from capsule_durable.checkpoints.session_locks import SESSION_LOCK
 from capsule_durable.storage.process_identity import ProcessIdentity, this_process
@@ -107,13 +106,13 @@ def test_a_running_session_is_left_alone_wherever_it_runs(
     clock.now += 1
     assert catalogue.sessions.killed(catalogue.sessions.begin("k", "a.ipynb", this_process()).id) is None
     assert catalogue.sessions.is_running(session)
-    assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
+    assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
     assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
     assert catalogue.garbage.in_use() == {identity}
     assert catalogue.garbage.delete([identity]) == 0
     # It says that it ends, and is not done yet.
     other.sessions.end(session.id)
-    assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
+    assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
     assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
     assert draft.exists()
     assert packs_of(catalogue, session.id) == [1, 9]
@@ -130,7 +129,7 @@ def test_a_session_in_another_place_has_ended_when_its_locks_are_free(
     other.close()
     with writer(catalogue.sessions.directory(session.id)):
         # Its last writer may write on.
-        assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
+        assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
         assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
         with catalogue.sessions.access(session) as access:
             assert not access.allows("recover")
@@ -142,7 +141,7 @@ def test_a_session_in_another_place_has_ended_when_its_locks_are_free(
     assert killed.id == session.id
     with catalogue.sessions.access(session) as access:
         assert access.allows("recover")
-    assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 104
+    assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 104
     assert not draft.exists()
     assert catalogue.garbage.delete([identity]) == 1
     assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == [session.id]
@@ -154,11 +153,11 @@ def test_the_writers_of_a_front_that_has_ended_are_left_alone(catalogue: Catalog
     draft = leave_draft(catalogue, session.id)
     write_pack(catalogue.sessions.directory(session.id), 0)
     with writer(catalogue.sessions.directory(session.id)):
-        assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 100
+        assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 100
         assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
         assert draft.exists()
         assert packs_of(catalogue, session.id) == [1, 9]
-    assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 104
+    assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 104
     assert not draft.exists()
 
 
@@ -175,7 +174,7 @@ def test_a_session_in_another_place_without_lock_file_is_left_alone(catalogue: C
     session = other.sessions.begin("k", None, ELSEWHERE)
     draft = leave_draft(other, session.id)
     (other.sessions.directory(session.id) / SESSION_LOCK).unlink()
-    assert collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
+    assert removal.collect_all(catalogue, KEEP_FEW, time.time()).freed == 0
     assert catalogue.garbage.remove_sessions(Retention(age=0.0), 1e12) == []
     assert draft.exists()
 

@@ -138,7 +138,7 @@ def test_a_run_continues_from_the_history(stores: HistoryStores) -> None:
     assert again.restore == "c2"
     assert again.inputs == third.inputs
     assert again.step.execution_id != third.step.execution_id
-    assert "goes on at cell 3" in str(again.notice)
+    assert "continues at cell 3" in str(again.notice)
 
 
 def test_a_changed_cell_and_what_is_behind_it_run_again(stores: HistoryStores) -> None:
