@@ -442,7 +442,9 @@ def test_a_full_disk_is_told_once_and_cells_go_on(small_disk: Path) -> None:
         assert "No space left on device" in one.wait_for_warning("Saving failed")
         for number in range(5):
             assert one.text(f"y = {number}\nprint(y)") == f"{number}\n"
-            assert "not written" in one.refused(f"%capsule checkpoint more{number}")
+            refused = one.refused(f"%capsule checkpoint more{number}")
+            assert f'Could not save checkpoint "more{number}": ' in refused
+            assert "No space left on device" in refused
         assert len(one.warnings()) == 1
         one.ok("del large")
         one.ok("%capsule checkpoint again")
