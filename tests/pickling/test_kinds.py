@@ -1,7 +1,7 @@
 """Objects of every kind come back after the process that made them is killed: as they were, and alive.
 
-Each kind has a test of its own for each way. One kernel runs the cells of many kinds, and the tests read what became of
-theirs: that is a matter of seconds, of which most are spent once for all.
+Each kind has a test of its own for each way. One kernel runs the cells of many kinds, and the tests read the results:
+that is a matter of seconds, most of which are spent once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ONCE, TWICE = "changed", "changed after it came back"
 ALONE = "import socket\nsocket.kept = socket.socket()"
 EXPECT_GONE = '''
 def expect_gone(name):
-    """Show that a variable says why it is not there, and refuses everything else."""
+    """Show that a variable says why it was not restored, and refuses everything else."""
     value = globals()[name]
     assert repr(value).startswith(f"<{name!r} (") and " did not come back: " in repr(value), f"{name} is {value!r}"
     for use in (lambda: value(), lambda: value.attribute, lambda: len(value), lambda: value == 1, lambda: [*value]):

@@ -271,7 +271,7 @@ class Workers:
         worker.worker.transport.close()
 
     async def close(self) -> None:
-        """End the one that nobody took."""
+        """End the one that no test took."""
         if self._next is not None:
             await self.end(self._next)
             end(self._launcher)

@@ -247,7 +247,8 @@ class Checkpointer:
         self.writes.start(job)
         self.writes.wait(tell)
         if self.changes.last.head != job.head.id:
-            raise StorageError(f"Could not save the checkpoint: {self.writes.failure}.")
+            which = "the checkpoint" if name is None else f'checkpoint "{name}"'
+            raise StorageError(f"Could not save {which}: {self.writes.failure}.")
         return job.head.model_copy(
             update={
                 "variables": list(self.changes.variables().values()),

@@ -85,7 +85,7 @@ def saved(notebook: Notebook) -> Notebook:
 
 
 def come_back(notebook: Notebook) -> dict[str, str]:
-    """Bring the latest checkpoint back; return what did not come. All else must be what it was."""
+    """Restore the latest checkpoint; return what could not be restored. All else must be what it was."""
     fresh = Notebook(notebook.directory)
     forget_classes()
     lost = fresh.restore(notebook.manifest)
@@ -123,7 +123,7 @@ def used_by(notebook: Notebook) -> dict[tuple[str, int, int], set[str]]:
 
 
 def flip(path: Path, offset: int) -> None:
-    """Damage one bit; the second time mends it."""
+    """Damage one bit; a second call restores it."""
     with path.open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
@@ -509,7 +509,7 @@ def test_an_instance_brings_its_class_along_if_that_is_gone(notebook):
 
 
 @pytest.mark.parametrize("sizes", list(itertools.permutations(range(3))))
-def test_names_that_lie_beside_a_class_come_too(notebook, sizes):
+def test_names_in_the_group_of_a_class_are_restored_too(notebook, sizes):
     notebook.run("log = []\nclass Thing:\n    log = log\nthing = Thing()")
     notebook.save()
     manifest = notebook.manifest
@@ -589,7 +589,7 @@ USES: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_whoever_uses_a_placeholder_is_told_which_cell_to_run_again(use):
+def test_code_that_uses_a_placeholder_is_told_which_cell_to_run_again(use):
     cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
     told = r"'sock' \(socket\) did not come back: it is open. Run In \[3\] again to make it anew: sock = connect\(\)"
@@ -602,7 +602,7 @@ async def enter(placeholder: Placeholder) -> None:
         pass
 
 
-def test_a_placeholder_is_no_context():
+def test_a_placeholder_is_not_a_context():
     placeholder = Placeholder(mf.Variable(name="sock", type="socket"))
     with pytest.raises(NotRestoredError), placeholder:  # type: ignore[attr-defined]  # it says so when it runs
         pass

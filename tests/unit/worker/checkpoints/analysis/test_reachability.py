@@ -390,7 +390,7 @@ def test_a_module_leads_to_those_that_it_can_call(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("root", ["numpy", "pandas", "json", "math", "os", "IPython", "torch", "_private", "capsule"])
-def test_a_module_that_keeps_nothing_is_no_link(root: str) -> None:
+def test_a_module_that_keeps_nothing_is_not_a_link(root: str) -> None:
     assert not can_retain(root)
     found = reached(f"import {root}", {"x": []}, links=linked(root, "x"))
     assert found.names == set()
@@ -430,7 +430,7 @@ def test_lists_are_not_held_together_by_what_kind_of_thing_they_are() -> None:
     assert reached("y", {"x": [], "y": []}, groups, links).names == {"y"}
 
 
-def test_plain_values_and_modules_are_held_by_nobody() -> None:
+def test_plain_values_and_modules_are_not_held() -> None:
     space = {"n": 5, "t": "text", "m": sys, "p": print, "x": []}
     assert reached("import hoard\nhoard.keep(n, t, p, x)", space).joins == {"hoard": {"x"}}
 
@@ -531,7 +531,7 @@ def test_two_cells_reach_what_each_of_them_reaches(state: Any) -> None:
 @given(states())
 @settings(max_examples=150, deadline=None)
 def test_what_is_reached_is_closed(state: Any) -> None:
-    """Whoever uses only what was reached reaches nothing else, whatever is linked with it meanwhile."""
+    """Code that uses only what was reached reaches nothing else, whatever is linked with it meanwhile."""
     groups, joins, unsaveable, touches = state
     first = found_in(state, touches)
     after = (groups, [*joins, *first.joins.items()], unsaveable, touches)

@@ -55,5 +55,5 @@ def test_a_chain_of_many_is_one_group():
     assert len(partition({number: {number, number + 1} for number in range(50_000)})) == 1
 
 
-def test_nothing_is_no_group():
+def test_nothing_is_not_a_group():
     assert partition({}) == []

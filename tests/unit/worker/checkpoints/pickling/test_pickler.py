@@ -119,7 +119,7 @@ TRIPS = (
         """,
     ),
     Trip(
-        "a function sees the names that are there",
+        "a function sees the names that exist",
         ("factor = 2\ndef times(x):\n    return x * factor", "factor = 3"),
         "assert times(2) == 6; factor = 10; assert times(2) == 20 and times.__globals__ is globals()",
     ),
@@ -575,7 +575,7 @@ TRIPS = (
         "assert large == 7 ** 100_000 and text == 'ü' * 200_000 + '\\ud800' and name == 'n' * 10",
     ),
     Trip(
-        "names that are no identifiers",
+        "names that are not identifiers",
         ("globals()['with space'] = [1]; globals()['ünïcode'] = [2]",),
         "assert globals()['with space'] == [1] and ünïcode == [2]",
     ),
@@ -648,7 +648,7 @@ def test_what_cannot_come_back_says_so_when_it_is_used(notebook, make, use, reas
     assert fresh["other"] == [1]
 
 
-def test_a_file_that_is_read_goes_on_where_it_was(notebook, tmp_path):
+def test_a_file_that_is_read_continues_where_it_was(notebook, tmp_path):
     (tmp_path / "text.txt").write_text("first\nsecond\nthird\n")
     (tmp_path / "data.bin").write_bytes(b"0123456789")
     notebook.run(f"""

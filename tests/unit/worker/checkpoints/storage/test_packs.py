@@ -79,7 +79,7 @@ def test_what_is_known_is_not_written_again(session):
     assert second.chunk(noise(50_000), compress=True) == chunk
     second.finish()
     assert second.written == 0
-    assert not pack_path(session, "two").exists(), "nothing to write is no file"
+    assert not pack_path(session, "two").exists(), "without data there is no file"
 
 
 def test_what_can_be_made_smaller_is_and_what_cannot_stays_as_it_is(session):
@@ -113,7 +113,7 @@ def test_the_bytes_that_were_written_are_those_of_the_file(session, monkeypatch)
     pack.finish()
     assert pack_path(session, "one").stat().st_size == pack.written == told[-1]
     assert told == sorted(told)
-    assert len(told) > 5, "whoever watches is told of progress"
+    assert len(told) > 5, "a watcher is told of progress"
 
 
 @given(sizes=st.lists(st.sampled_from([1, 500, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 0]), max_size=6), data=st.data())

@@ -49,7 +49,7 @@ def wait_for_end(reading: int) -> None:
     """Wait until the guardian and all that it started are gone."""
     poller = select.poll()
     poller.register(reading, select.POLLHUP)
-    assert poller.poll(60_000), "a copy of the process is still there"
+    assert poller.poll(60_000), "a copy of the process still exists"
     os.close(reading)
     while children.has_registered():
         children.reap()
@@ -130,7 +130,7 @@ def check_others(notebook: Notebook) -> Notebook:
 
 LOST: dict[str, tuple[str, str]] = {
     "raises": ("raise ValueError('no state')", "ValueError: no state"),
-    "raises what nobody catches": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "raises what is not caught": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "exits": ("sys.exit('enough')", "SystemExit: enough"),
     "ends the process": ("os._exit(3)", "ended the process that did it (status 3)"),
     "ends the process as if all were well": ("os._exit(0)", "ended the process that did it (status 0)"),
@@ -140,7 +140,7 @@ LOST: dict[str, tuple[str, str]] = {
     "sleeps": ("time.sleep(1000)", "made no progress for 1 s"),
     "works forever": ("while True: pass", "made no progress for 1 s"),
     "waits for a thread that is not here": ("threading.Event().wait()", "made no progress for 1 s"),
-    "asks": ("os.read(0, 1) or sys.exit('nobody answers')", "SystemExit: nobody answers"),
+    "asks": ("os.read(0, 1) or sys.exit('no answer')", "SystemExit: no answer"),
     "takes all memory at once": ("bytearray(1 << 45)", "MemoryError"),
     "never ends": ("return dict, (), {'deeper': type(self)()}", "excessively deep recursion"),
 }
@@ -376,7 +376,7 @@ def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
     assert not path.exists()
 
 
-def test_progress_is_seen_by_whoever_shares_it():
+def test_progress_is_seen_by_processes_that_share_it():
     progress = forked_writer.Progress()
     assert progress.look() == (0, 0, "")
     progress.step(5, "a name")
@@ -392,7 +392,7 @@ def test_progress_is_seen_by_whoever_shares_it():
 
 
 def test_writers_do_not_end_with_an_interrupt(notebook):
-    """Whoever interrupts a cell does not mean the checkpoint of the one before."""
+    """The interrupt of a cell is not meant for the checkpoint of the one before."""
     hostile(notebook, f"os.kill(os.getpid(), {int(signal.SIGINT)})")
     assert save_apart(notebook) == []
     assert not any(look(notebook).values())

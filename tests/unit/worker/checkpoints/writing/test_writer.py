@@ -66,7 +66,7 @@ def notebook(tmp_path: Path) -> Notebook:
 
 
 def version_of(notebook: Notebook, manifest: mf.Manifest) -> int:
-    """Bring a checkpoint back, see that all of it is there, and return its version."""
+    """Restore a checkpoint, check that it is complete, and return its version."""
     fresh = Notebook(notebook.directory)
     assert fresh.restore(manifest) == {}
     fresh.run(LOOK)
@@ -161,7 +161,7 @@ def test_long_bytes_and_texts_come_back_whatever_they_look_like(notebook, data):
 
 
 def test_a_long_text_is_not_copied_as_a_whole(notebook, monkeypatch):
-    """What a checkpoint needs beside the namespace is bounded."""
+    """What a checkpoint needs in addition to the namespace is bounded."""
     monkeypatch.setattr(pickle_stream, "_COLLECT", 100_000)
     longest = []
     cuts = pickle_stream.cuts
@@ -254,7 +254,7 @@ def test_what_cannot_be_saved_is_listed_and_the_rest_is_saved(notebook):
     assert {name for name, value in restored.values().items() if variable_of(value)} == reasons.keys()
 
 
-def test_what_is_shared_stays_shared_though_something_beside_it_cannot_be_saved(notebook):
+def test_what_is_shared_stays_shared_though_something_next_to_it_cannot_be_saved(notebook):
     notebook.run("shared = []\nfirst = [shared]\nsecond = {'s': shared}\nbad = [shared, (n for n in ())]")
     notebook.save()
     restored = notebook.restored()
@@ -318,7 +318,7 @@ def test_what_a_front_has_finished_is_not_removed_by_a_writer_that_fails(noteboo
     assert sorted((notebook.directory / mf.PACKS).iterdir()) == packs
 
 
-def test_what_nobody_has_finished_is_removed_by_a_writer_that_fails(notebook):
+def test_what_no_front_has_finished_is_removed_by_a_writer_that_fails(notebook):
     notebook.run("a = [1, 2, 3]")
     writer = Writer(notebook.job())
     writer.prepare(rewrite=False)
@@ -501,7 +501,7 @@ class Crash:
     Args:
         at: how many calls are made before.
         torn: whether half of the next one is done, too, where it writes.
-        loses: "nothing": the machine goes on; "data": files have their names, but not what was written to them;
+        loses: "nothing": the machine continues; "data": files have their names, but not what was written to them;
             "names": files are gone that were made, and have their old names, if their directory was not synced.
     """
 
@@ -618,7 +618,7 @@ def latest(catalogue: Catalogue, notebook: Notebook) -> mf.Manifest:
 @pytest.mark.parametrize(
     ("loses", "goes_on"),
     [
-        pytest.param("nothing", True, id="the worker ends and the front goes on"),
+        pytest.param("nothing", True, id="the worker ends and the front continues"),
         pytest.param("nothing", False, id="both end"),
         pytest.param("data", False, id="the machine fails and files lack what was written"),
         pytest.param("names", False, id="the machine fails and files lack their names"),
