@@ -144,7 +144,7 @@ class CapsuleMagics(Magics):
         if cells < 1:
             raise UsageError("%capsule undo: the number of cells must be 1 or more")
         self._checkpointer.catch_up()
-        request = m.UndoRequest(cells=cells, head=self._checkpointer.head)
+        request = m.UndoRequest(cells=cells, head=self._checkpointer.changes.head)
         self._restore(request, None, clear=True, lazily=True)
 
     def _save(self, name: str, message: str, tag: list[str]) -> None:
