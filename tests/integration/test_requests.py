@@ -60,7 +60,7 @@ class LoggedRuntime:
         self.log.clear()
         self.displayed.clear()
         request = m.ExecuteMessage(id=ids.new_execution_id(), code=code)
-        return await asyncio.wait_for(self.runtime.execute(request), DEADLINE)
+        return await asyncio.wait_for(self.runtime.cells.execute(request), DEADLINE)
 
 
 @pytest_asyncio.fixture
