@@ -286,6 +286,13 @@ def test_no_import_points_up(packages: tuple[ModuleType, ...], levels: Sequence[
 
 
 @TREES
+def test_every_module_has_a_level(packages: tuple[ModuleType, ...], levels: Sequence[Level]) -> None:
+    tree = Tree.read(*packages)
+    roots = {package.__name__ for package in packages}
+    assert [module for module in tree.imports if level_of(module, levels) is None and module not in roots] == []
+
+
+@TREES
 def test_no_imports_go_round_in_a_circle(packages: tuple[ModuleType, ...], levels: Sequence[Level]) -> None:
     tree = Tree.read(*packages)
     assert circle(tree.edges(at_start=True)) == []

@@ -115,7 +115,7 @@ class Execution:
 
 
 class Bridge:
-    """Correlates executions with their results.
+    """Sends executions to the worker and settles their promises.
 
     Each execution has one task, which sends it to the worker, waits for the answer and settles the promise of its
     outcome. Whatever happens, the task ends, the promise is settled and nothing stays pending.
@@ -226,6 +226,10 @@ class Bridge:
         except ExecutionFailed as error:
             # One error may tell many executions why there is no worker; each gets its own.
             return type(error)(error.message, execution_id, **error.fields)
+        # Every execution is answered, whatever fails here.
+        except Exception as error:
+            logger.exception("execution %s could not be carried out", execution_id)
+            return InternalError(f"{type(error).__name__}: {error}", execution_id)
         finally:
             if not answer.done():
                 self._pending.discard(execution_id)

@@ -18,9 +18,9 @@ from capsule_worker.protocol import messages as m
 from capsule_worker.protocol.pydantic_plugins import without_plugins
 
 #: Bytes of a cell's outputs that are kept, in JSON.
-MAX_OUTPUT = 16 * 1024 * 1024
+MAX_OUTPUT = 16_000_000
 #: Size of an output, in JSON, from which on it is stored as a blob, in bytes.
-LARGE = 64 * 1024
+LARGE = 64_000
 _SELECT = (
     "SELECT execution_id, session_id, execution_count, source, started_at, ended_at, status, result, outputs, cell_id"
     " FROM cells"

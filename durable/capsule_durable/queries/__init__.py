@@ -1,1 +1,4 @@
-"""Read models of what the stores hold."""
+"""Read models of what the stores hold.
+
+Sessions and checkpoints are read through ``checkpoints.catalogue``, everything else by SQL of their own.
+"""
