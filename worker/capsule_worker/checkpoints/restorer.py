@@ -168,7 +168,7 @@ class Restorer:
                 raise _Loaded
             cls = self._classes.get(uid)
         if cls is None:
-            raise pickle.UnpicklingError(f"its class did not come back: {self._broken.get(uid, 'it was not saved')}")
+            raise pickle.UnpicklingError(f"its class was not restored: {self._broken.get(uid, 'it was not saved')}")
         return cls
 
     # -- loading ---------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class AdapterRegistry:
         """Restore the global states of libraries; return why some could not be restored, by library.
 
         Args:
-            states: pickles by library, as `save_states` returns them.
+            states: pickles by library, in the form that `save_states` returns.
         """
         failed = {}
         for library, state in states.items():
