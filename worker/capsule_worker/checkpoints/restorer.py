@@ -87,7 +87,7 @@ class Restorer:
         return {name for group in self._waiting.values() for name in group.names}
 
     def load(self, names: Collection[str]) -> None:
-        """Load the groups that have any of some variables. One that fails is in ``failed``, and gets a placeholder.
+        """Load the groups of variables. A variable that cannot be loaded is in ``failed``, and gets a placeholder.
 
         Args:
             names: names of variables.

@@ -105,7 +105,7 @@ class HiddenReferences:
         return self._names.get(key, set()) | everywhere
 
     def holders_of(self, names: Iterable[str]) -> set[str]:
-        """Return the keys of modules and variables that may hold an object of some variables.
+        """Return the keys, as for `join`, of modules and variables that may hold objects of given variables.
 
         Args:
             names: names of variables.

@@ -180,11 +180,11 @@ def fill_exception(error: Any, state: tuple[Any, Any, Any, bool]) -> None:
 
 
 def import_with(name: str, submodules: list[str]) -> Any:
-    """Import and return a module, with modules below it that code reaches through its attributes.
+    """Import and return a module, and import submodules that code reaches through its attributes.
 
     Args:
         name: full name of the module.
-        submodules: full names of modules below it; those that cannot be imported are skipped.
+        submodules: their full names; those that cannot be imported are skipped.
     """
     module = importlib.import_module(name)
     for each in submodules:

@@ -123,10 +123,10 @@ def reduce_enum(cls: type[enum.Enum], attributes: dict[str, Any]) -> Any:
 
 
 def submodules_imported(name: str, cells: Any) -> list[str]:
-    """Return the modules below a module that cells have imported by full name: no variable refers to them.
+    """Return the submodules that cells have imported by full name: no variable refers to those.
 
     Args:
-        name: full name of a module.
+        name: full name of the module above them.
         cells: source of the cells that ran (``In``); anything but a list counts as none.
     """
     if not isinstance(cells, list):
