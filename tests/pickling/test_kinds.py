@@ -32,12 +32,12 @@ EXPECT_GONE = '''
 def expect_gone(name):
     """Show that a variable says why it was not restored, and refuses everything else."""
     value = globals()[name]
-    assert repr(value).startswith(f"<{name!r} (") and " did not come back: " in repr(value), f"{name} is {value!r}"
+    assert repr(value).startswith(f"<{name} (") and " was not restored: " in repr(value), f"{name} is {value!r}"
     for use in (lambda: value(), lambda: value.attribute, lambda: len(value), lambda: value == 1, lambda: [*value]):
         try:
             use()
         except RuntimeError as error:
-            assert type(error).__name__ == "NotRestoredError" and repr(name) in str(error)
+            assert type(error).__name__ == "NotRestoredError" and str(error).startswith(f"{name} (")
         else:
             raise AssertionError(f"{name} can be used")
 '''

@@ -82,7 +82,13 @@ class SubshellJobs:
         self._put(subshell, partial(self._run_cell, message), main_is_idle)
 
     def deliver(self, subshell: str, message: m.CommMessage, *, main_is_idle: bool) -> None:
-        """Give a comm message to its comm in a subshell. Arguments as for ``run_cell``."""
+        """Deliver a comm message to its comm in a subshell.
+
+        Args:
+            subshell: the id of the subshell.
+            message: the comm message.
+            main_is_idle: whether the main thread runs no cell.
+        """
         self._put(subshell, partial(self._deliver, message), main_is_idle)
 
     def _put(self, subshell: str, job: Callable[[], Awaitable[None]], main_is_idle: bool) -> None:

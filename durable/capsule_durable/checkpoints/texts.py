@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time as clock
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,8 +12,6 @@ from capsule_worker.protocol import manifest as mf
 #: Variables and cells that a sentence names; of the rest it says how many.
 _MAX_NAMED = 5
 _STEP = 1000
-#: What Python says of objects that have no form on disk.
-_CANNOT_PICKLE = re.compile(r"TypeError: cannot pickle '([\w.]+)' object")
 
 
 def format_size(count: float | None) -> str:
@@ -44,15 +41,6 @@ def format_day_and_time(seconds: float, now: float | None = None) -> str:
     today = datetime.fromtimestamp(clock.time() if now is None else now).astimezone().date()
     days = {today: "today", today - timedelta(days=1): "yesterday"}
     return f"{days.get(moment.date(), moment.date().isoformat())} {moment:%H:%M}"
-
-
-def plain_reason(reason: str) -> str:
-    """Return why a variable could not be saved, in words of the user's."""
-    found = _CANNOT_PICKLE.fullmatch(reason)
-    if found is None:
-        return reason
-    kind = found[1].rpartition(".")[2]
-    return f"{kind}s cannot be saved" if kind.isalpha() and kind.islower() else f"{kind} objects cannot be saved"
 
 
 def count_of(number: int, noun: str) -> str:
@@ -157,7 +145,7 @@ def describe_not_restored(reasons: Mapping[str, str], cells: Sequence[int], *, i
     """
     if not reasons:
         return ""
-    named = [f"{name} ({plain_reason(reason)})" for name, reason in reasons.items()]
+    named = [f"{name} ({mf.plain_reason(reason)})" for name, reason in reasons.items()]
     text = f"Not restored: {_enumerated(named, ', ')}"
     numbers = sorted(set(cells))
     if numbers:

@@ -164,7 +164,7 @@ class CellExecutor:
     async def _get_run(self, run_id: str) -> RunCoordinator:
         if self._run is None:
             if not await self._checkpoints.is_enabled():
-                raise EngineUnavailable("a run needs checkpoints, and none are kept")
+                raise EngineUnavailable("a run needs checkpoints, and none are saved")
             owner, until = str(this_process()), asyncio.get_running_loop().time() + RUN_TIMEOUT
             options = {"retries": self._settings.retries, "retry_delay": self._settings.retry_delay}
             while self._run is None:

@@ -13,12 +13,12 @@ from capsule_durable.checkpoints.texts import (
     format_size,
     format_time,
     is_output,
-    plain_reason,
 )
 from capsule_durable.queries.sessions import SessionList, SessionSummary
 from capsule_kernel.console.html import to_html
 from capsule_kernel.console.tables import Facts, Paragraph, Table, View, to_text
 from capsule_worker.protocol import messages as m
+from capsule_worker.protocol.manifest import plain_reason
 
 #: The MIME type of what is shown to programs.
 JSON_MIME = "application/vnd.capsule+json"

@@ -316,12 +316,20 @@ class ChangeTracker:
         self._usages = []
 
     def mark_restored(self, names: Iterable[str]) -> None:
-        """Record that variables were bound to values from a checkpoint, in which others may share objects."""
+        """Record that variables were bound to values from a checkpoint, in which others may share objects.
+
+        Args:
+            names: names of the variables.
+        """
         self._changed.update(names)
         self._everything = True
 
     def add_loaded(self, names: Iterable[str]) -> None:
-        """Record that variables of the latest checkpoint were loaded into the namespace."""
+        """Record that variables of the latest checkpoint were loaded into the namespace.
+
+        Args:
+            names: names of the variables.
+        """
         for name in names:
             if name in self._namespace and name not in self._ids:
                 self._ids[name] = id(self._namespace[name])

@@ -87,7 +87,11 @@ class Restorer:
         return {name for group in self._waiting.values() for name in group.names}
 
     def load(self, names: Collection[str]) -> None:
-        """Load the groups that hold any of ``names``. What cannot be loaded is in ``failed``, and a placeholder."""
+        """Load the groups of variables. A variable that cannot be loaded is in ``failed``, and gets a placeholder.
+
+        Args:
+            names: names of variables.
+        """
         for index, group in list(self._waiting.items()):
             # Loading one may have loaded another: a second time its classes would get other contents.
             if index in self._waiting and (not group.names or any(name in names for name in group.names)):
@@ -135,13 +139,21 @@ class Restorer:
     # -- as the unpickler's definer --------------------------------------------------------------------------
 
     def begin(self, uid: str, cls: type) -> None:
-        """Record a class whose attributes follow."""
+        """Record a class whose attributes follow.
+
+        Args:
+            uid: the id of the class.
+            cls: the class, without attributes.
+        """
         # A class that refers to itself in its arguments is made twice, and the second one is dropped.
         if self._classes.setdefault(uid, cls) is cls:
             self._definitions.remember(uid, cls)
 
     def find(self, uid: str) -> type:
         """Return a class, loading it if need be.
+
+        Args:
+            uid: the id of the class.
 
         Raises:
             UnpicklingError: it is not in this checkpoint.
@@ -156,7 +168,7 @@ class Restorer:
                 raise _Loaded
             cls = self._classes.get(uid)
         if cls is None:
-            raise pickle.UnpicklingError(f"its class did not come back: {self._broken.get(uid, 'it was not saved')}")
+            raise pickle.UnpicklingError(f"its class was not restored: {self._broken.get(uid, 'it was not saved')}")
         return cls
 
     # -- loading ---------------------------------------------------------------------------------------------

@@ -68,7 +68,11 @@ class ShellState:
         return state
 
     def restore(self, state: dict[str, Any]) -> list[str]:
-        """Restore everything but the history; return which parts could not be restored, and why."""
+        """Restore everything but the history; return which parts could not be restored, and why.
+
+        Args:
+            state: what `save` returned.
+        """
         parts: dict[str, Callable[[Any], None]] = {
             "directory": os.chdir,
             "path": _restore_path,
@@ -88,7 +92,11 @@ class ShellState:
         return [*failed, *(f"{library}: {reason}" for library, reason in libraries.items())]
 
     def restore_history(self, state: dict[str, Any]) -> None:
-        """Restore ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded."""
+        """Restore ``In``, ``Out``, ``_`` and the like; outputs are filled in when they are loaded.
+
+        Args:
+            state: what `save` returned.
+        """
         history, namespace = self._shell.history_manager, self._shell.user_ns
         parsed, raw = state["inputs"]
         history.input_hist_parsed[:] = parsed

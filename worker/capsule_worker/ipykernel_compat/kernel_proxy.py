@@ -274,5 +274,20 @@ class KernelProxy:
         metadata: Any = None,
         channel: Any = None,  # noqa: ARG002  # as above
     ) -> dict[str, Any]:
-        """Show a message below the cell that runs. The arguments are those of ``SessionProxy.send``."""
+        """Show a message below the cell that runs; return the message.
+
+        Args:
+            stream: ignored.
+            msg_or_type: the message, or its type.
+            content: the content, with a type.
+            ident: ignored.
+            buffers: binary data of a comm message.
+            track: ignored.
+            header: with a type.
+            metadata: with a type.
+            channel: ignored.
+
+        Raises:
+            ValueError: cells cannot send messages of this type.
+        """
         return self.session.send(stream, msg_or_type, content, None, ident, buffers, track, header, metadata)

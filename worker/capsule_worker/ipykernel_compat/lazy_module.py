@@ -30,7 +30,13 @@ class Finder(Protocol):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of a module; None if this finder has no such module."""
+        """Return the spec of a module; None if this finder has no such module.
+
+        Args:
+            fullname: name of the module, with those of its packages.
+            path: ``__path__`` of its package; None at the top level.
+            target: module that is being reloaded, if any.
+        """
 
 
 class LazyModule:

@@ -44,7 +44,11 @@ class KernelRequests:
         self._forked = False
 
     def complete(self, answer: AnswerMessage) -> None:
-        """Hand an answer to the code that waits for it; called by the thread that reads the channel."""
+        """Pass an answer to the code that waits for it. Runs in the thread that reads the channel.
+
+        Args:
+            answer: the answer, with the id of its request; without effect if no code waits for that.
+        """
         waiting = self._answers.get(answer.request_id)
         if waiting is not None:
             waiting.put(answer)
@@ -79,7 +83,14 @@ class KernelRequests:
         return answer
 
     def tell_restored(self, checkpoint_id: str, restored: list[str], failed: dict[str, str], *, whole: bool) -> None:
-        """Report a restore that a cell requested. The front does not answer."""
+        """Report a restore that a cell requested. The front does not answer.
+
+        Args:
+            checkpoint_id: id of the checkpoint.
+            restored: names of the variables that are restored, or will be when they are first needed.
+            failed: why other variables are not restored, by name.
+            whole: whether all variables were requested, so that the checkpoint is the session's current one.
+        """
         self._channel.send(
             RestoreFinishedMessage(checkpoint_id=checkpoint_id, restored=restored, failed=failed, whole=whole)
         )

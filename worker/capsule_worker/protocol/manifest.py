@@ -7,6 +7,7 @@ checkpoint to the next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -32,6 +33,8 @@ DRAFT_SUFFIX = ".draft"
 CLAIM_SUFFIX = ".claim"
 #: The suffix of files that a front found damaged.
 DAMAGED_SUFFIX = ".damaged"
+#: Python's error for an object that has no pickle.
+_CANNOT_PICKLE = re.compile(r"TypeError: cannot pickle '([\w.]+)' object")
 
 
 class SavedCell(Model):
@@ -58,6 +61,19 @@ class Variable(Model):
     reason: str | None = None
     #: Identifies the content: equal in two checkpoints if nothing changed in between.
     digest: bytes = b""
+
+
+def plain_reason(reason: str) -> str:
+    """Return why a variable could not be saved, in words that a user knows.
+
+    Args:
+        reason: `Variable.reason`.
+    """
+    found = _CANNOT_PICKLE.fullmatch(reason)
+    if found is None:
+        return reason
+    kind = found[1].rpartition(".")[2]
+    return f"{kind}s cannot be saved" if kind.isalpha() and kind.islower() else f"{kind} objects cannot be saved"
 
 
 #: The name of a pack, without its suffix and without a directory.

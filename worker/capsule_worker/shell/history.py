@@ -37,7 +37,11 @@ class HistoryManager(history.HistoryManager):
         return IN_MEMORY
 
     def new_session(self, conn: Any = None) -> None:
-        """Begin a session, if the history is open."""
+        """Begin a session, if the history is open.
+
+        Args:
+            conn: connection to the database; None for that of the history.
+        """
         if self.opened:
             super().new_session(conn)
 

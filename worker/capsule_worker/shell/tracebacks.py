@@ -55,9 +55,13 @@ class ErrorShell(InteractiveShell):
         running.last_error = ErrorOutput(ename=type(exc).__name__, evalue=str(exc), traceback=[f"UsageError: {exc}"])
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-        """Show the exception that is being handled; arguments as in IPython.
+        """Show the exception that is being handled.
 
         Interrupts are dropped meanwhile: a second one must not spoil the report of the first.
+
+        Args:
+            *args: arguments of ``InteractiveShell.showtraceback``; see IPython.
+            **kwargs: such arguments by name.
         """
         with self.output_writer.gate.ignoring():
             # The error keeps the cell's objects alive, and a traceback needs memory besides.

@@ -82,7 +82,7 @@ def test_after_a_crash_of_the_kernel_cells_are_of_the_previous_session() -> None
     ],
 )
 def test_reasons_are_plain(reason: str, text: str) -> None:
-    assert texts.plain_reason(reason) == text
+    assert mf.plain_reason(reason) == text
 
 
 def test_outputs_are_not_named() -> None:

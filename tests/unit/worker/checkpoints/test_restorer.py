@@ -304,7 +304,7 @@ def test_what_cannot_be_loaded_is_named_and_all_else_comes(notebook, error):
     assert lost.keys() == {"bad"}
     assert error.partition("(")[0] in lost["bad"]
     assert fresh["good"] == [1]
-    with pytest.raises(NotRestoredError, match=r"'bad' \(Bad\) did not come back: .* Run In \[7\] again"):
+    with pytest.raises(NotRestoredError, match=r"bad \(Bad\) was not restored: .* Re-run its cell \(In \[7\]\)"):
         _ = fresh["bad"].value
 
 
@@ -436,7 +436,7 @@ def test_a_class_of_which_a_part_is_missing_is_not_taken_for_whole(notebook, mon
     for name in ("Thing", "first", "second"):
         variable = variable_of(fresh[name])
         assert variable is not None
-        assert "its class did not come back" in (variable.reason or "")
+        assert "its class was not restored" in (variable.reason or "")
         assert "No module named 'some_library'" in (variable.reason or "")
 
 
@@ -592,7 +592,7 @@ USES: dict[str, Callable[[Any], object]] = {
 def test_code_that_uses_a_placeholder_is_told_which_cell_to_run_again(use):
     cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
-    told = r"'sock' \(socket\) did not come back: it is open. Run In \[3\] again to make it anew: sock = connect\(\)"
+    told = r"sock \(socket\) was not restored: it is open\. Re-run its cell \(In \[3\]\): sock = connect\(\)"
     with pytest.raises(NotRestoredError, match=told):
         use(placeholder)
 
@@ -612,7 +612,7 @@ def test_a_placeholder_is_not_a_context():
 
 def test_a_placeholder_can_be_looked_at_and_copied():
     placeholder = Placeholder(mf.Variable(name="sock", type="socket"))
-    assert repr(placeholder) == "<'sock' (socket) did not come back: it was not saved>"
+    assert repr(placeholder) == "<sock (socket) was not restored: it was not saved>"
     for other in (copy.copy(placeholder), pickle.loads(pickle.dumps(placeholder))):
         assert variable_of(other) == variable_of(placeholder)
     assert variable_of("anything else") is None

@@ -17,7 +17,12 @@ def _reduce_document(document: Any) -> Any:
 
 
 def fill_document(document: Any, attributes: dict[str, Any]) -> None:
-    """Set the attributes of a document, and make it the one in which bokeh keeps what is shown."""
+    """Set the attributes of a document, and make it the one in which bokeh keeps what is shown.
+
+    Args:
+        document: the document, without attributes.
+        attributes: values by name.
+    """
     vars(document).update(attributes)
     importlib.import_module("bokeh.io.state").curstate().document = document
 

@@ -65,7 +65,15 @@ def make_view(root: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int,
 
 
 def make_array_on(owner: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], start: int) -> Any:
-    """Make an array on the memory of a bytearray or the like; arguments as for `make_view`."""
+    """Make an array on the memory of an object that is not an array.
+
+    Args:
+        owner: the bytearray or ``array.array`` that owns the memory.
+        dtype: type of the elements.
+        shape: elements in each dimension.
+        strides: bytes from one element to the next, in each dimension.
+        start: bytes from the beginning of the owner's memory.
+    """
     return importlib.import_module("numpy").ndarray(shape, dtype, owner, start, strides)
 
 
@@ -101,13 +109,26 @@ def _reduce_memmap(array: Any) -> Any:
 
 
 def open_memmap(path: str, dtype: Any, mode: str, offset: int, shape: tuple[int, ...], order: str) -> Any:
-    """Map an array from its file again; arguments as for ``numpy.memmap``."""
+    """Map an array from its file again.
+
+    Args:
+        path: absolute path of the file.
+        dtype: type of the elements.
+        mode: ``r`` or ``r+``.
+        offset: bytes from the beginning of the file to the first element.
+        shape: elements in each dimension.
+        order: ``C`` (the last index varies fastest) or ``F`` (the first one).
+    """
     numpy = importlib.import_module("numpy")
     return numpy.memmap(path, dtype=dtype, mode=mode, offset=offset, shape=shape, order=order)
 
 
 def make_part(*view: Any) -> Any:
-    """Make an array on the memory of another, of the same class; arguments as for `make_view`."""
+    """Make an array on the memory of another, of the same class.
+
+    Args:
+        *view: arguments of `make_view`, in its order.
+    """
     return make_view(*view).view(type(view[0]))
 
 

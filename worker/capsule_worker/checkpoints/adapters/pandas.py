@@ -43,7 +43,12 @@ def _reduce_block(block: Any) -> Any:
 
 
 def fill_block(block: Any, state: tuple[Any]) -> None:
-    """Tell pandas what shares memory with a block."""
+    """Register a block with the object that tracks which blocks share its memory.
+
+    Args:
+        block: the block, which shares memory with others.
+        state: one item: the ``BlockValuesRefs`` that pandas uses to track sharing.
+    """
     (block.refs,) = state
     block.refs.add_reference(block)
 

@@ -58,7 +58,11 @@ class AdapterRegistry:
         return adapter
 
     def adapter_for(self, root: str) -> Adapter | None:
-        """Return the adapter for a top-level module; None if it has none or is not imported."""
+        """Return the adapter for a top-level module; None if it has none or is not imported.
+
+        Args:
+            root: top-level name of a module, such as ``numpy`` in ``numpy.random``.
+        """
         library = library_of(root)
         if library not in self._adapters and library not in sys.modules:
             return None
@@ -97,7 +101,11 @@ class AdapterRegistry:
         return adapter is not None and adapter.is_small is not None and adapter.is_small(value)
 
     def can_retain(self, root: str) -> bool:
-        """Whether a top-level module may keep references to the user's objects; yes if the module is unknown."""
+        """Whether a top-level module may keep references to the user's objects; yes if the module is unknown.
+
+        Args:
+            root: top-level name of a module.
+        """
         library = library_of(root)
         if library.lower() not in self._modules:
             return root not in RETAIN_NOTHING
@@ -116,7 +124,11 @@ class AdapterRegistry:
         return states
 
     def restore_states(self, states: Mapping[str, bytes]) -> dict[str, str]:
-        """Restore what `save_states` returned; return why the states of some libraries could not be restored."""
+        """Restore the global states of libraries; return why some could not be restored, by library.
+
+        Args:
+            states: pickles by library, in the form that `save_states` returns.
+        """
         failed = {}
         for library, state in states.items():
             try:
@@ -135,7 +147,11 @@ class AdapterRegistry:
 
 
 def library_of(root: str) -> str:
-    """Return the library that a top-level module belongs to."""
+    """Return the library that a top-level module belongs to.
+
+    Args:
+        root: top-level name of a module.
+    """
     return STANDARD_LIBRARY if root in sys.stdlib_module_names else PARTS_OF.get(root, root)
 
 

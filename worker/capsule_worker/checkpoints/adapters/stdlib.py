@@ -43,7 +43,12 @@ def make_cell() -> types.CellType:
 
 
 def fill_cell(cell: types.CellType, state: tuple[Any]) -> None:
-    """Set the value of a cell."""
+    """Set the value of a closure's cell.
+
+    Args:
+        cell: the cell of a closure, empty.
+        state: one item: the value.
+    """
     (cell.cell_contents,) = state
 
 
@@ -64,7 +69,11 @@ def _reduce_rlock(lock: Any) -> Any:
 
 
 def make_lock(kind: str) -> Any:
-    """Make a lock that is not acquired."""
+    """Make a lock that is not acquired.
+
+    Args:
+        kind: ``Lock`` or ``RLock``.
+    """
     return threading.RLock() if kind == "RLock" else threading.Lock()
 
 
@@ -107,14 +116,26 @@ def _reduce_file(file: Any, arguments: dict[str, Any]) -> Any:
 
 
 def open_again(path: str, arguments: dict[str, Any], position: int) -> Any:
-    """Open a file that was being read, at its position."""
+    """Open a file that was being read, at the same position.
+
+    Args:
+        path: absolute path of the file.
+        arguments: keyword arguments of ``open``, the mode included.
+        position: what ``tell`` returned: a byte offset, or an opaque number for a text file.
+    """
     file = open(path, **arguments)  # noqa: SIM115, PTH123  # the user's file, which stays open
     file.seek(position)
     return file
 
 
 def closed_file(name: Any, mode: str, arguments: dict[str, Any]) -> Any:
-    """Make a file that is closed."""
+    """Make a file object that is closed.
+
+    Args:
+        name: the ``name`` of the file: a path or a descriptor.
+        mode: the mode in which it was open.
+        arguments: further keyword arguments of ``open``.
+    """
     file: Any = open(os.devnull, mode.replace("x", "w"), **arguments)  # noqa: SIM115, PTH123  # closed below
     raw = file if isinstance(file, io.FileIO) else file.raw if "b" in mode else file.buffer.raw
     file.close()
@@ -155,7 +176,12 @@ def _reduce_dict_view(view: Any) -> Any:
 
 
 def view_of(mapping: Any, method: str) -> Any:
-    """Return the ``keys``, ``values`` or ``items`` of a dict."""
+    """Return a view of a dict.
+
+    Args:
+        mapping: the dict.
+        method: ``keys``, ``values`` or ``items``.
+    """
     return getattr(mapping, method)()
 
 
@@ -177,7 +203,13 @@ def _reduce_cached(function: Any) -> Any:
 
 
 def make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """Wrap a function with an empty cache."""
+    """Wrap a function with an empty cache.
+
+    Args:
+        function: the function without a cache.
+        maxsize: results that the cache holds; None for no limit.
+        typed: whether arguments of different types have results of their own.
+    """
     return functools.lru_cache(maxsize, typed)(function)
 
 
@@ -188,7 +220,13 @@ def _reduce_new_type(kind: Any) -> Any:
 
 
 def make_new_type(name: str, supertype: Any, module: str) -> Any:
-    """Make a ``typing.NewType``."""
+    """Make a ``typing.NewType``.
+
+    Args:
+        name: name of the type.
+        supertype: what it is at runtime.
+        module: ``__module__`` of the type.
+    """
     made: Any = typing.NewType(name, supertype)  # type: ignore[misc]  # the name is not known before
     made.__module__ = module
     return made
@@ -201,7 +239,13 @@ def _reduce_alias(alias: Any) -> Any:
 
 
 def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
-    """Make what a ``type`` statement makes."""
+    """Make the alias that a ``type`` statement defines.
+
+    Args:
+        name: name of the alias.
+        value: what it stands for.
+        parameters: its type parameters.
+    """
     module: Any = typing  # Python 3.12 has it, and so does every process that reads what a newer one wrote
     return module.TypeAliasType(name, value, type_params=parameters)
 
@@ -220,7 +264,14 @@ def _reduce_type_variable(variable: Any) -> Any:
 
 
 def make_type_variable(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Make a ``TypeVar`` or a ``ParamSpec``."""
+    """Make a ``TypeVar`` or a ``ParamSpec``.
+
+    Args:
+        kind: ``TypeVar`` or ``ParamSpec``.
+        name: name of the variable.
+        constraints: the types that it is limited to; empty for no limit.
+        options: keyword arguments of ``kind``, such as ``bound`` and ``covariant``.
+    """
     variable = kind(name, *constraints, **options)
     variable.__module__ = "__main__"
     return variable
@@ -253,7 +304,15 @@ def _reduce_match(match: re.Match[Any]) -> Any:
 
 
 def match_again(pattern: re.Pattern[Any], how: str, text: Any, start: int, end: int) -> Any:
-    """Find a match again."""
+    """Repeat the search that found a match.
+
+    Args:
+        pattern: the compiled pattern.
+        how: its method: ``search``, ``match`` or ``fullmatch``.
+        text: the text, or the bytes, that was searched.
+        start: index in the text from which to search.
+        end: index in the text before which the search ends.
+    """
     return getattr(pattern, how)(text, start, end)
 
 
@@ -267,7 +326,11 @@ def _reduce_scanner(scanner: Any) -> Any:
 
 
 def make_scanner(options: dict[str, Any]) -> Any:
-    """Make the scanner of a JSON decoder."""
+    """Make the scanner of a JSON decoder.
+
+    Args:
+        options: attributes of the decoder that the scanner reads, such as ``strict``, and an empty ``memo``.
+    """
     return json.scanner.make_scanner(types.SimpleNamespace(**options))  # type: ignore[attr-defined]  # not in stubs
 
 

@@ -228,7 +228,11 @@ def _words(text: str) -> list[str]:
 
 
 def names_used(codes: Iterable[types.CodeType]) -> set[str]:
-    """Return the names that code uses, that of nested functions too: globals, and attributes as well."""
+    """Return the names of globals and attributes that code uses.
+
+    Args:
+        codes: code objects; those that are nested in them are included.
+    """
     found: set[str] = set()
     for code in _with_nested(codes):
         found.update(_names_of(code))

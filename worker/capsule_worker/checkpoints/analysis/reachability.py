@@ -52,7 +52,12 @@ class GroupIndex:
         self._add(groups)
 
     def renew(self, before: Sequence[Group], after: Sequence[Group]) -> None:
-        """Replace groups by others, most of which are the same objects as before."""
+        """Replace groups by others, most of which are the same objects as before.
+
+        Args:
+            before: the groups that are indexed now.
+            after: the groups to index.
+        """
         stay, were = set(map(id, after)), set(map(id, before))
         for group in before:
             if id(group) not in stay:
@@ -79,19 +84,32 @@ class HiddenReferences:
         self._keys: dict[str, set[str]] = {}
 
     def join(self, key: str, names: Iterable[str]) -> None:
-        """Note that ``key`` may hold objects of ``names`` from now on."""
+        """Record that a module or variable may hold objects of variables from now on.
+
+        Args:
+            key: root of a module's name, or ``:`` and the name of a variable.
+            names: names of variables.
+        """
         fresh = set(names)
         self._names.setdefault(key, set()).update(fresh)
         for name in fresh:
             self._keys.setdefault(name, set()).add(key)
 
     def held_by(self, key: str) -> set[str]:
-        """Return the names whose objects ``key`` may hold."""
+        """Return the names of variables whose objects a module or variable may hold.
+
+        Args:
+            key: as for `join`.
+        """
         everywhere = set() if key.startswith(":") else self._names.get(EVERY_MODULE, set())
         return self._names.get(key, set()) | everywhere
 
     def holders_of(self, names: Iterable[str]) -> set[str]:
-        """Return the keys that may hold an object of ``names``."""
+        """Return the keys, as for `join`, of modules and variables that may hold objects of given variables.
+
+        Args:
+            names: names of variables.
+        """
         return {key for name in names for key in self._keys.get(name, ())}
 
 
@@ -319,7 +337,11 @@ def root_of(cls: type) -> str:
 
 
 def can_retain(root: str) -> bool:
-    """Whether a module may keep objects of the notebook, and change them when it is called without them."""
+    """Whether a module may keep objects of the notebook, and change them when it is called without them.
+
+    Args:
+        root: root of the module's name.
+    """
     if root in sys.stdlib_module_names:
         return ADAPTERS.can_retain(root)
     ours = root in {"", "None", "capsule", "capsule_worker", "ipykernel"}

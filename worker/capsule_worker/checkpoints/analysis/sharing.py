@@ -12,6 +12,9 @@ def partition(holdings: Mapping[T, Iterable[int]]) -> list[list[T]]:
     """Return the keys of ``holdings`` in groups: two keys are together if they hold the same thing, or are linked so.
 
     Groups, and the keys in each, come in the order of ``holdings``.
+
+    Args:
+        holdings: what each key holds, as numbers that identify objects, such as their addresses.
     """
     parent: dict[T, T] = {key: key for key in holdings}
 

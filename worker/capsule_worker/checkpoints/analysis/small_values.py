@@ -36,7 +36,12 @@ def _is_importable(module: types.ModuleType) -> bool:
 
 
 def are_small(values: Iterable[Any], namespace: dict[str, Any]) -> bool:
-    """Whether ``values`` together are small, and of types that run no code of the notebook when they are pickled."""
+    """Whether values together are small, and of types that run no code of the notebook when they are pickled.
+
+    Args:
+        values: the values, at most `MAX_OBJECTS` objects in all if the answer is to be yes.
+        namespace: the notebook's globals.
+    """
     try:
         return _are_small(values, namespace)
     except Exception:  # objects that do not even let themselves be looked at

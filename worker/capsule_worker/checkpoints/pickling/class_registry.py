@@ -33,13 +33,22 @@ class ClassRegistry:
         return uid
 
     def remember(self, uid: str, cls: type) -> None:
-        """Record a class that was restored under an id."""
+        """Record a class that was restored under an id.
+
+        Args:
+            uid: the id.
+            cls: the class.
+        """
         reference = weakref.ref(cls)
         self._known[id(cls)] = (uid, reference)
         self._classes[uid] = reference
 
     def learn(self, uids: Iterable[str]) -> None:
-        """Record classes that were saved by a copy of this process, under the ids that it gave them."""
+        """Record the classes that a copy of this process saved, under the ids that it gave them.
+
+        Args:
+            uids: ids of the classes that the copy saved.
+        """
         fresh = {uid for uid in uids if uid.startswith(self._token) and uid not in self._classes}
         for cls in _living(object) if fresh else ():
             uid = self.id_of(cls)

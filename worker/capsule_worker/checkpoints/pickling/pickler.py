@@ -87,10 +87,22 @@ class Definer(Protocol):
     namespace: dict[str, Any]
 
     def begin(self, uid: str, cls: type) -> None:
-        """Record a class whose attributes follow."""
+        """Record a class whose attributes follow.
+
+        Args:
+            uid: the id of the class.
+            cls: the class, without attributes.
+        """
 
     def find(self, uid: str) -> type:
-        """Return a class."""
+        """Return a class.
+
+        Args:
+            uid: the id of the class.
+
+        Raises:
+            UnpicklingError: the class cannot be loaded.
+        """
 
 
 class Unit:
@@ -368,7 +380,12 @@ class NamespaceUnpickler(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Find a global; ours are bound to this unpickling."""
+        """Return a global; those of `reconstruct` that need the notebook are bound to this unpickling.
+
+        Args:
+            module: full name of the module.
+            name: name of the global, with dots for one in a class.
+        """
         found = self._found.get(name) if module == reconstruct.__name__ else None
         return super().find_class(module, name) if found is None else found
 

@@ -1,18 +1,22 @@
-"""What stands in a variable whose value could not be saved."""
+"""The value of a variable that could not be restored: it raises an error when code uses it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from capsule_worker.protocol.manifest import Variable
+from capsule_worker.protocol.manifest import Variable, plain_reason
 
 
 class NotRestoredError(RuntimeError):
-    """A variable is used whose value could not be restored. The message says why, and which cell to run again."""
+    """Code uses a variable that was not restored. The message says why, and which cell to run again."""
 
 
 class Placeholder:
-    """Holds the place of a value that is gone. Whatever is done with it raises; only ``repr`` says what it was."""
+    """Stands for a value that was not restored. Every use raises `NotRestoredError`; only ``repr`` says what it was.
+
+    Args:
+        variable: the name and type of the value, the reason, and the cell that assigned it.
+    """
 
     __slots__ = ("_capsule_variable",)
 
@@ -50,7 +54,11 @@ for _operation in (
 
 
 def variable_of(value: Any) -> Variable | None:
-    """Return what a placeholder stands for; None for any other value."""
+    """Return the variable that a placeholder stands for; None for any other value.
+
+    Args:
+        value: any value.
+    """
     if type(value) is not Placeholder:
         return None
     variable: Variable = object.__getattribute__(value, "_capsule_variable")
@@ -58,8 +66,15 @@ def variable_of(value: Any) -> Variable | None:
 
 
 def message_for(variable: Variable) -> str:
-    """Return a text that says what a variable was, why it was not restored, and what to do."""
-    text = f"{variable.name!r} ({variable.type}) did not come back: {variable.reason or 'it was not saved'}"
-    if variable.cell is not None:
-        text += f". Run In [{variable.cell.number}] again to make it anew: {variable.cell.line}"
-    return text
+    """Return a text that says why a variable was not restored, and which cell to run again.
+
+    Args:
+        variable: the variable; its cell is not named if it is not known.
+    """
+    reason = plain_reason(variable.reason) if variable.reason else "it was not saved"
+    text = f"{variable.name} ({variable.type}) was not restored: {reason}"
+    if variable.cell is None:
+        return text
+    text += f". Re-run its cell (In [{variable.cell.number}])"
+    # The number is of the session that saved the variable: the line finds the cell in a later one.
+    return f"{text}: {variable.cell.line}" if variable.cell.line else f"{text}."

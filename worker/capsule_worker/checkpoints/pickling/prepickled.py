@@ -36,14 +36,24 @@ class PrepickledCache:
         self._types: dict[type, bool] = {}
 
     def consider(self, value: Any) -> bool:
-        """Record that a copy has failed with ``value``; return whether it works here. A type is tried once."""
+        """Record that a copy of this process could not pickle a value; return whether this process can.
+
+        Each type is tried once.
+
+        Args:
+            value: the value that the copy could not pickle.
+        """
         kind = type(value)
         if kind not in self._types:
             self._types[kind] = _is_from_library(kind) and _pickled(value) is not None
         return self._types[kind]
 
     def prepare(self, values: Iterable[Any]) -> dict[int, Prepickled]:
-        """Pickle those of ``values`` that have to be pickled here; return what stands for them, by address."""
+        """Pickle the values that a copy of this process could not; return what stands for them, by address.
+
+        Args:
+            values: the values of a checkpoint.
+        """
         ready: dict[int, Prepickled] = {}
         if not any(self._types.values()):
             return ready

@@ -40,7 +40,12 @@ def find_anchor(*_: Any) -> Any:
 
 
 def fill_function(function: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Give a function its defaults, names and attributes."""
+    """Set the defaults, names and attributes of a function.
+
+    Args:
+        function: the function.
+        state: two dicts: attributes that are slots, such as ``__defaults__``, and the items of its ``__dict__``.
+    """
     slots, attributes = state
     for name, value in slots.items():
         setattr(function, name, value)
@@ -78,7 +83,14 @@ def make_plain_class(meta: type | None, name: str, bases: tuple[Any, ...], space
 
 
 def make_enum(meta: type, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type:
-    """Make an enumeration with its members, those included that have several names."""
+    """Make an enumeration with its members, aliases included.
+
+    Args:
+        meta: metaclass of the enumeration.
+        name: its ``__name__``.
+        bases: its bases.
+        members: values by name; names with equal values are aliases.
+    """
     maker: Any = beyond_notebook(meta)
     space = maker.__prepare__(name, bases)
     for member, value in members.items():
@@ -88,7 +100,12 @@ def make_enum(meta: type, name: str, bases: tuple[type, ...], members: dict[str,
 
 
 def fill_class(cls: type, state: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
-    """Give a class its attributes, and an enumeration's members theirs."""
+    """Set the attributes of a class, and those of the members of an enumeration.
+
+    Args:
+        cls: the class.
+        state: two dicts: attributes of the class by name, and by each member's name the attributes of that member.
+    """
     attributes, members = state
     maker: Any = beyond_notebook(type(cls))
     subclasses = attributes.pop("_abc_impl", ())
@@ -104,7 +121,12 @@ def fill_class(cls: type, state: tuple[dict[str, Any], dict[str, dict[str, Any]]
 
 
 def fill_object(obj: Any, attributes: Any) -> None:
-    """Give an object its attributes without asking its class, which may need some of them to answer."""
+    """Set the attributes of an object without calling code of its class, which may need some of them to run.
+
+    Args:
+        obj: the object.
+        attributes: items of its ``__dict__``; or a pair of these (or None) and the values of its slots by name.
+    """
     if type(attributes) is tuple:
         attributes, slots = attributes
         for name, value in slots.items():
@@ -116,7 +138,12 @@ def fill_object(obj: Any, attributes: Any) -> None:
 
 
 def fill_container(obj: Any, state: tuple[Any, Any, Any]) -> None:
-    """Give an object its attributes and items without asking its class."""
+    """Set the attributes and items of an object without calling code of its class.
+
+    Args:
+        obj: a list, a dict or an object of a subclass.
+        state: three items: attributes as for `fill_object`, items of a list, pairs of a dict; None for none.
+    """
     attributes, items, pairs = state
     if items is not None:
         list.extend(obj, items)
@@ -126,7 +153,12 @@ def fill_container(obj: Any, state: tuple[Any, Any, Any]) -> None:
 
 
 def make_exception(kind: type[BaseException], *arguments: Any) -> BaseException:
-    """Make an exception of a class of the notebook, whose own way to make one may ask for more."""
+    """Make an exception without the ``__init__`` of its class, which may require other arguments.
+
+    Args:
+        kind: the class, which the notebook defines.
+        *arguments: the exception's ``args``.
+    """
     base: Any = beyond_notebook(kind)
     error: BaseException = base.__new__(kind, *arguments)
     base.__init__(error, *arguments)
@@ -134,7 +166,13 @@ def make_exception(kind: type[BaseException], *arguments: Any) -> BaseException:
 
 
 def fill_exception(error: Any, state: tuple[Any, Any, Any, bool]) -> None:
-    """Give an exception its attributes, and those that it came from."""
+    """Set the attributes of an exception, and the exceptions that it came from.
+
+    Args:
+        error: the exception.
+        state: four items: the argument of its ``__setstate__``, or None; ``__cause__``; ``__context__``;
+            ``__suppress_context__``.
+    """
     attributes, cause, context, suppressed = state
     if attributes is not None:
         error.__setstate__(attributes)
@@ -142,7 +180,12 @@ def fill_exception(error: Any, state: tuple[Any, Any, Any, bool]) -> None:
 
 
 def import_with(name: str, submodules: list[str]) -> Any:
-    """Import a module, and those below it that are used by way of it."""
+    """Import and return a module, and import submodules that code reaches through its attributes.
+
+    Args:
+        name: full name of the module.
+        submodules: their full names; those that cannot be imported are skipped.
+    """
     module = importlib.import_module(name)
     for each in submodules:
         with contextlib.suppress(ImportError):
@@ -156,7 +199,11 @@ def find_namespace() -> dict[str, Any]:
 
 
 def make_placeholder(fields: dict[str, Any]) -> Placeholder:
-    """Make the placeholder of a variable."""
+    """Make the placeholder of a variable.
+
+    Args:
+        fields: fields of a `Variable` by name.
+    """
     return Placeholder(Variable.model_validate(fields))
 
 

@@ -33,7 +33,12 @@ class _NamespaceItself:
 
 
 def stand_in(value: Any, namespace: dict[str, Any]) -> Any:
-    """Return what is pickled as the value of a variable: the value, unless it is the namespace itself."""
+    """Return what is pickled as the value of a variable: the value, unless it is the namespace itself.
+
+    Args:
+        value: the value.
+        namespace: the notebook's globals.
+    """
     return _NamespaceItself() if value is namespace else value
 
 
@@ -43,7 +48,12 @@ def leave(_: Any) -> Any:
 
 
 def reduce_function(function: types.FunctionType, *home: Any) -> Any:
-    """Reduce a function whose globals are the notebook's, or else those of its home: a module, or a dict."""
+    """Reduce a function to its code, closure and attributes.
+
+    Args:
+        function: the function.
+        *home: the module or the dict whose globals it has; nothing for the notebook.
+    """
     slots = {
         name: getattr(function, name)
         for name in ("__defaults__", "__kwdefaults__", "__doc__", "__module__", "__qualname__", "__type_params__")
@@ -64,7 +74,14 @@ def _annotations_of(function: types.FunctionType) -> dict[str, Any]:
 
 
 def reduce_plain_class(cls: type, bases: tuple[Any, ...], space: dict[str, Any], attributes: dict[str, Any]) -> Any:
-    """Return how a class is made, from what, and its state."""
+    """Return how a class is made, the arguments for that, and its state.
+
+    Args:
+        cls: the class.
+        bases: its bases, as they were written.
+        space: what has to be in its namespace from the beginning.
+        attributes: its attributes by name.
+    """
     space = {**space, "__qualname__": cls.__qualname__}
     if type(cls) is type and bases is not cls.__bases__:
         # An object among the bases made the class, as NamedTuple does; it must not do so again.
@@ -86,7 +103,12 @@ def reduce_plain_class(cls: type, bases: tuple[Any, ...], space: dict[str, Any],
 
 
 def reduce_enum(cls: type[enum.Enum], attributes: dict[str, Any]) -> Any:
-    """Return how an enumeration is made, from what, and its state."""
+    """Return how an enumeration is made, the arguments for that, and its state.
+
+    Args:
+        cls: the enumeration.
+        attributes: its attributes by name, members included.
+    """
     members = cls.__members__
     attributes = {name: value for name, value in attributes.items() if name not in members}
     attributes.update(__module__=cls.__module__, __qualname__=cls.__qualname__)
@@ -101,7 +123,12 @@ def reduce_enum(cls: type[enum.Enum], attributes: dict[str, Any]) -> Any:
 
 
 def submodules_imported(name: str, cells: Any) -> list[str]:
-    """Return the modules below one that cells have imported by their full names: no variable tells of them."""
+    """Return the submodules that cells have imported by full name: no variable refers to those.
+
+    Args:
+        name: full name of the module above them.
+        cells: source of the cells that ran (``In``); anything but a list counts as none.
+    """
     if not isinstance(cells, list):
         return []
     found = {each for cell in cells if "import" in cell for each in _imports(cell) if each.startswith(f"{name}.")}

@@ -44,6 +44,10 @@ def cuts(data: bytes | bytearray, *, last: bool) -> Iterator[tuple[int, int]]:
 
 
 def blocks(size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each block of a buffer of ``size`` bytes."""
+    """Yield start and end of each block of a buffer, in bytes.
+
+    Args:
+        size: bytes of the buffer.
+    """
     for start in range(0, size, BLOCK):
         yield start, min(start + BLOCK, size)

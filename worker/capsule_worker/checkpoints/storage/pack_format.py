@@ -45,7 +45,12 @@ class Chunk(NamedTuple):
 
 
 def pack_chunks(chunks: Iterable[Chunk], packs: list[str]) -> bytes:
-    """Return references to ``chunks`` as bytes; ``packs`` gets the names of packs that are not in it yet."""
+    """Return references to chunks as bytes.
+
+    Args:
+        chunks: the chunks.
+        packs: names of packs that references are indexes into; names that are not in it yet are added.
+    """
     index = {name: number for number, name in enumerate(packs)}
     parts = []
     for chunk in chunks:
@@ -58,10 +63,14 @@ def pack_chunks(chunks: Iterable[Chunk], packs: list[str]) -> bytes:
 
 
 def unpack_chunks(data: bytes, packs: list[str]) -> Iterator[Chunk]:
-    """Yield the chunks that ``data`` refers to.
+    """Yield the chunks that references stand for.
+
+    Args:
+        data: what `pack_chunks` returned.
+        packs: names of the packs that references are indexes into.
 
     Raises:
-        DamagedError: it refers to no pack of ``packs``, or is cut off.
+        DamagedError: a reference has no pack in ``packs``, or is cut off.
     """
     try:
         for number, *rest in _REFERENCE.iter_unpack(data):
@@ -71,5 +80,10 @@ def unpack_chunks(data: bytes, packs: list[str]) -> Iterator[Chunk]:
 
 
 def pack_path(directory: Path, name: str) -> Path:
-    """Return the file of a pack."""
+    """Return the file of a pack.
+
+    Args:
+        directory: the session's.
+        name: name of the pack, without its suffix.
+    """
     return directory / PACKS / (name + PACK_SUFFIX)

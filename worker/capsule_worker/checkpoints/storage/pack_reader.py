@@ -41,18 +41,39 @@ class PackReader:
         self._decompressor = zstandard.ZstdDecompressor()
 
     def blob(self, location: Location) -> bytes:
-        """Return the bytes at ``location``. Raises DamagedError."""
+        """Return the bytes at a location.
+
+        Args:
+            location: the pack, the offset and the size in bytes, and the hash.
+
+        Raises:
+            DamagedError: the bytes are not what was written.
+        """
         data = self._read(location.pack, location.offset, location.size)
         if digest_of(data) != location.digest:
             raise DamagedError(f"pack {location.pack} is damaged at byte {location.offset:,}")
         return data
 
     def stored(self, chunk: Chunk) -> bytes:
-        """Return a chunk as it is stored. Raises DamagedError."""
+        """Return a chunk as it is stored, without checking its hash.
+
+        Args:
+            chunk: the chunk.
+
+        Raises:
+            DamagedError: the pack cannot be read, or is cut off.
+        """
         return self._read(chunk.pack, chunk.offset, chunk.stored)
 
     def chunk(self, chunk: Chunk) -> bytes:
-        """Return a chunk's content. Raises DamagedError."""
+        """Return a chunk's content, decompressed.
+
+        Args:
+            chunk: the chunk.
+
+        Raises:
+            DamagedError: the content is not what was written.
+        """
         if chunk.kind == ZEROS:
             return bytes(chunk.size)
         data = self._read(chunk.pack, chunk.offset, chunk.stored)
@@ -66,10 +87,14 @@ class PackReader:
         return data
 
     def buffer(self, chunks: list[Chunk], size: int) -> memoryview:
-        """Return a buffer of ``size`` bytes, writable, of which as much as possible is mapped copy-on-write.
+        """Return a writable buffer, of which as much as possible is mapped copy-on-write.
+
+        Args:
+            chunks: the chunks that make up the buffer, in order.
+            size: bytes of all of them.
 
         Raises:
-            DamagedError: a chunk is not what was written.
+            DamagedError: a chunk is not what was written, or the chunks are not of this size in all.
         """
         if not size:
             return memoryview(bytearray())

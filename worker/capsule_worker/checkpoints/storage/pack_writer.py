@@ -42,8 +42,6 @@ class PackWriter:
         name: the pack's.
         known: chunks that need not be written, by hash; gets the new ones.
         progress: called with the number of bytes so far whenever some were written.
-
-    Methods that write raise StorageError.
     """
 
     def __init__(
@@ -65,7 +63,15 @@ class PackWriter:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
 
     def chunk(self, data: bytes | bytearray | memoryview, *, compress: bool) -> Chunk:
-        """Keep ``data`` and return where it is."""
+        """Store a chunk, unless its content is stored already; return where it is.
+
+        Args:
+            data: less than 4 GiB.
+            compress: whether to compress the content where that saves space.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         digest = digest_of(data)
         found = self._known.get(digest)
         if found is None:
@@ -73,11 +79,26 @@ class PackWriter:
         return found
 
     def blob(self, data: bytes) -> Location:
-        """Keep ``data`` in one piece."""
+        """Store bytes in one piece; return where they are.
+
+        Args:
+            data: the bytes.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         return Location(pack=self.name, offset=self._append(data), size=len(data), digest=digest_of(data))
 
     def copy(self, chunk: Chunk, stored: bytes) -> Chunk:
-        """Keep a chunk of another pack, as it is stored there."""
+        """Store a chunk of another pack without decompressing it; return where it is now.
+
+        Args:
+            chunk: the chunk, in the other pack.
+            stored: its bytes as they are stored there.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         found = self._known.get(chunk.digest)
         if found is None or found.pack == chunk.pack:
             if chunk.size == BLOCK and chunk.kind == RAW:
@@ -86,16 +107,31 @@ class PackWriter:
         return found
 
     def buffer(self, data: memoryview) -> list[Chunk]:
-        """Keep a buffer, block by block."""
+        """Store a buffer block by block; return where the blocks are.
+
+        Args:
+            data: the buffer, of single bytes.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         return [self.chunk(data[start:end], compress=False) for start, end in blocks(len(data))]
 
     def stage(self) -> None:
-        """Hand everything to the system: the end of this process does not end it any more. Raises StorageError."""
+        """Write everything to the file, without waiting for the disk: if this process ends now, nothing is lost.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         if self._waiting:
             self._flush()
 
     def finish(self) -> None:
-        """Bring everything to the disk. Raises StorageError."""
+        """Write everything to the disk, and wait for that.
+
+        Raises:
+            StorageError: the pack cannot be written.
+        """
         if not self.written:
             return
         self.stage()
@@ -158,7 +194,15 @@ class PackWriter:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file. Raises OSError."""
+    """Write a whole file.
+
+    Args:
+        path: the file, which is made or replaced.
+        data: its content.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     file = os.open(path, _TO_WRITE, 0o600)
     try:
         write_all(file, data)
@@ -167,7 +211,15 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_all(file: int, data: bytes | bytearray) -> None:
-    """Write all of ``data``, however little the system takes at a time."""
+    """Write all of some data, in as many calls as the system needs.
+
+    Args:
+        file: the descriptor.
+        data: the bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with memoryview(data) as view:
         done = 0
         while done < len(view):
@@ -178,6 +230,9 @@ def only_in(process: int) -> None:
     """End this process if it is a copy of ``process``: two that write the same would spoil it.
 
     The user's objects may make one when they are asked for their state, and let it continue as if it were the writer.
+
+    Args:
+        process: number of the process.
     """
     if os.getpid() != process:
         os._exit(1)

@@ -103,7 +103,11 @@ def content_digest(chunks: Iterable[Chunk]) -> bytes:
 
 
 def chunks_of(record: bytes) -> Iterable[Chunk]:
-    """Yield all chunks of a group."""
+    """Yield all chunks of a group.
+
+    Args:
+        record: the group's record, as msgpack.
+    """
     fields = msgpack.unpackb(record)
     packs = fields["packs"]
     yield from unpack_chunks(fields["stream"], packs)
@@ -112,7 +116,12 @@ def chunks_of(record: bytes) -> Iterable[Chunk]:
 
 
 def dump_outcome(outcome: Outcome, job: CheckpointJob) -> bytes:
-    """Return an outcome as bytes, for the process that the job is from."""
+    """Return an outcome as bytes, for the process that the job comes from.
+
+    Args:
+        outcome: the outcome.
+        job: the job; what it keeps unchanged is not repeated in the bytes.
+    """
     places = {id(kept): index for index, kept in enumerate(job.kept)}
     return bytes(
         msgpack.packb(
@@ -130,7 +139,12 @@ def dump_outcome(outcome: Outcome, job: CheckpointJob) -> bytes:
 
 
 def load_outcome(data: bytes, job: CheckpointJob) -> Outcome:
-    """Return the outcome in ``data``."""
+    """Return the outcome that bytes hold.
+
+    Args:
+        data: what `dump_outcome` returned.
+        job: the job of the outcome.
+    """
     fields = msgpack.unpackb(data)
     return Outcome(
         kept=[job.kept[one] if isinstance(one, int) else _kept(one) for one in fields["kept"]],

@@ -41,7 +41,11 @@ class PickleStream:
         self._end = b""
 
     def write(self, data: Any) -> int:
-        """Add a piece of the pickle; return its size in bytes."""
+        """Add a piece of the pickle; return its size in bytes.
+
+        Args:
+            data: bytes, or an object with a buffer.
+        """
         view = memoryview(data)
         for part in self._unframed(view):
             # Piece by piece: a long text is in memory once already.

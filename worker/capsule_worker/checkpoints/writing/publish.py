@@ -16,7 +16,12 @@ from capsule_worker.protocol.fsync import fsync_path
 
 
 def draft_of(directory: Path, manifest: mf.Manifest) -> Path:
-    """Return the file in which a manifest stands until all of its checkpoint is on disk."""
+    """Return the file that holds a manifest until all of its checkpoint is on disk.
+
+    Args:
+        directory: the session's.
+        manifest: the manifest.
+    """
     return directory / mf.INCOMING / f"{manifest.number:08d}-{manifest.id}{mf.DRAFT_SUFFIX}"
 
 
@@ -47,8 +52,11 @@ def publish(draft: Path, counts: Callable[[], None] = lambda: None) -> None:
 def lease_packs(job: CheckpointJob) -> Iterator[None]:
     """Keep other processes from removing the packs that the writers of a job need.
 
+    Args:
+        job: the job.
+
     Raises:
-        StorageError: that cannot be done.
+        StorageError: the lease cannot be written.
     """
     needed = {pack_name(job.head)}
     for one in [*job.kept, *job.before.values()]:
@@ -69,10 +77,13 @@ def lease_packs(job: CheckpointJob) -> Iterator[None]:
 
 
 def finish_staged(job: CheckpointJob) -> None:
-    """Bring to the disk what a writer has staged that has ended since.
+    """Write to the disk what a writer has staged before it ended, and publish the checkpoint.
+
+    Args:
+        job: the job of the writer.
 
     Raises:
-        StorageError: that cannot be done.
+        StorageError: the disk is full, or cannot be written.
     """
     pack = pack_path(job.directory, pack_name(job.head))
     try:

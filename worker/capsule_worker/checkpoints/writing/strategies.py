@@ -69,7 +69,12 @@ class PendingWrite(ABC):
 
     @abstractmethod
     def watch(self, loop: asyncio.AbstractEventLoop, tell: Callable[[PendingWrite], None]) -> None:
-        """Have ``tell`` called on the loop when it is done or has failed."""
+        """Have a function called on an event loop when the checkpoint is on disk or has failed.
+
+        Args:
+            loop: the event loop.
+            tell: called with this write.
+        """
 
     @abstractmethod
     def unwatch(self) -> None:
@@ -77,7 +82,11 @@ class PendingWrite(ABC):
 
     @abstractmethod
     def wait(self, seconds: float | None) -> bool:
-        """Wait until it is done or has failed; return whether it is so."""
+        """Wait until the checkpoint is on disk or has failed; return whether that is so.
+
+        Args:
+            seconds: how long to wait at most; None for no limit.
+        """
 
     @abstractmethod
     def collect(self) -> Outcome:

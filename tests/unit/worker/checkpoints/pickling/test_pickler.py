@@ -643,7 +643,9 @@ def test_what_cannot_come_back_says_so_when_it_is_used(notebook, make, use, reas
     variable = variable_of(fresh["it"])
     assert variable is not None
     assert reason in (variable.reason or "")
-    with pytest.raises(NotRestoredError, match=r"'it' \(.*\) did not come back: .*Run In \[7\] again.*it = \.\.\."):
+    with pytest.raises(
+        NotRestoredError, match=r"it \(.*\) was not restored: .*Re-run its cell \(In \[7\]\): it = \.\.\."
+    ):
         fresh.run(use)
     assert fresh["other"] == [1]
 
