@@ -84,7 +84,7 @@ class Busy(ExecutionFailed):
 
 
 class OutputDrainTimeout(ExecutionFailed):
-    """The cell ran, but its output could not be delivered; the result is withheld."""
+    """The cell ran, but its output could not be delivered; the result is hidden."""
 
     kind = "OutputDrainTimeout"
 
@@ -108,7 +108,7 @@ class SessionClosed(ExecutionFailed):
 
 
 class InternalError(ExecutionFailed):
-    """A fault of ours."""
+    """An internal error: a defect of Capsule itself."""
 
     kind = "InternalError"
 
@@ -201,16 +201,18 @@ def from_rejection(text: str, execution_id: str) -> ExecutionFailed:
     return error
 
 
-def describe_exit(returncode: int) -> str:
-    """Return in words how a process ended.
+def describe_exit(returncode: int, peak_memory: int | None = None) -> str:
+    """Return how a process ended, as a predicate such as ``was killed (SIGKILL, peak memory 209 MB)``.
 
     Args:
         returncode: as ``subprocess`` has it: an exit status, or minus the number of the signal.
+        peak_memory: the most memory that it used, in bytes; None to leave it out.
     """
+    memory = "" if peak_memory is None else f", peak memory {peak_memory / 1e6:,.0f} MB"
     if returncode >= 0:
-        return f"exited with status {returncode}"
+        return f"exited (status {returncode}{memory})"
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    return f"was killed by {name}"
+    return f"was killed ({name}{memory})"

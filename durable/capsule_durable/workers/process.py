@@ -48,7 +48,7 @@ class Exit:
 
     @property
     def description(self) -> str:
-        """How it ended, in words."""
+        """How the process ended, without its memory: a predicate for a sentence."""
         return describe_exit(self.returncode)
 
 
