@@ -230,7 +230,9 @@ class WorkerSupervisor:
             recovered = await self._recover()
         running = worker.running
         execution_id = running.execution_id if running is not None and running.execution_id != self._ended else None
-        death = WorkerDeath(end, _reason(worker, end, broken, has_cell=execution_id is not None), recovered, execution_id)
+        death = WorkerDeath(
+            end, _reason(worker, end, broken, has_cell=execution_id is not None), recovered, execution_id
+        )
         if replacement is None:
             self._bus.publish(
                 WorkerExited(
