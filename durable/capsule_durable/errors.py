@@ -187,7 +187,12 @@ def failure_from_message(message: ErrorMessage) -> ExecutionFailed:
 
 
 def from_rejection(text: str, execution_id: str) -> ExecutionFailed:
-    """Return our error for the message of a rejected promise, with notes on where it came from."""
+    """Return our error for the message of a rejected promise, with notes on where it came from.
+
+    Args:
+        text: the message, with a rejection record as JSON. Any other text becomes an ``InternalError``.
+        execution_id: the execution.
+    """
     try:
         record = json.loads(text)
         kind, message = record.pop("type"), record.pop("message")

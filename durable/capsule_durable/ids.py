@@ -53,7 +53,15 @@ def outcome(root_id: str) -> str:
 
 
 def execution_input(execution_id: str, n: int) -> str:
-    """Return the promise id of an execution's ``n``-th input, counted from 1."""
+    """Return the promise id of an input of an execution.
+
+    Args:
+        execution_id: the execution.
+        n: the number of the input, counted from 1.
+
+    Raises:
+        ValueError: the number is below 1, or the id is not an execution id.
+    """
     if n < 1:
         msg = f"inputs are counted from 1, not {n}"
         raise ValueError(msg)

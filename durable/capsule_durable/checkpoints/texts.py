@@ -56,7 +56,12 @@ def plain_reason(reason: str) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return a number with a noun, in the plural where the number wants it."""
+    """Return a number with a noun, which is in the plural unless the number is 1.
+
+    Args:
+        number: how many.
+        noun: the noun in the singular.
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -88,7 +88,12 @@ class RunCoordinator:
         return self._steps[number - 2].checkpoint if number > 1 else None
 
     def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:
-        """Record a cell that has succeeded, and the checkpoint of the state after it."""
+        """Record a cell that has succeeded, and the checkpoint of the state after it.
+
+        Args:
+            begin: the attempt.
+            checkpoint: id of the checkpoint.
+        """
         step = begin.step
         self._runs.finish(self.id, step.number, checkpoint)
         self._steps[step.number - 1] = replace(step, checkpoint=checkpoint)

@@ -280,7 +280,12 @@ class Recorder:
     # -- the capabilities that reach the client --------------------------------------------------------------
 
     def show(self, execution_id: str, output: Output) -> None:
-        """Show an output below the cell of an execution, without recording it."""
+        """Show an output below the cell of an execution, without recording it.
+
+        Args:
+            execution_id: the execution, or the attempt at a cell.
+            output: the output.
+        """
         if isinstance(output, m.StreamOutput):
             self._shown.stream(self._names.get(execution_id, execution_id), output)
         else:

@@ -72,6 +72,11 @@ def contents(manifest: mf.Manifest) -> m.CheckpointContents:
 def comparison(catalogue: Catalogue, before: Entry, after: Entry) -> m.CheckpointDiff:
     """Return the variables that differ between two checkpoints.
 
+    Args:
+        catalogue: has the manifests of the checkpoints.
+        before: the earlier checkpoint.
+        after: the later checkpoint.
+
     Raises:
         StoreError: a checkpoint is damaged, or the catalogue cannot be used.
     """

@@ -98,6 +98,10 @@ def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
 def state_of(catalogue: Catalogue, row: SessionRow) -> m.SessionState:
     """Return the state of a session's kernel.
 
+    Args:
+        catalogue: tells whether the kernel is running.
+        row: the session.
+
     Raises:
         StoreError: the catalogue cannot be used.
     """

@@ -123,7 +123,12 @@ class Transaction:
         return Promise(*self.sql.execute(_BY_NUMBER, (n,)).fetchone())
 
     def steps(self, n: int, limit: int) -> list[wire.PromiseRecord]:
-        """Return the first steps of a promise."""
+        """Return the first steps of a promise.
+
+        Args:
+            n: the number of the promise.
+            limit: how many are returned at most.
+        """
         return [Promise(*row).record() for row in self.sql.execute(_BY_PARENT, (n, limit))]
 
     def to_tell(self, address: str) -> list[Promise]:
@@ -152,7 +157,14 @@ class Transaction:
         return Promise(n, request.id, state, request.timeout_at, created_at, settled_at, tags, param, None)
 
     def settle(self, promise: Promise, state: str, value: str | None, settled_at: int) -> Promise:
-        """Settle a pending promise: end its task, resume the tasks that wait for it, and notify listeners."""
+        """Settle a pending promise: end its task, resume the tasks that wait for it, and notify listeners.
+
+        Args:
+            promise: the promise.
+            state: its new state, such as ``resolved``.
+            value: its value as JSON; None if it has none.
+            settled_at: milliseconds since the epoch.
+        """
         n = promise.n
         self.sql.execute(
             "UPDATE promises SET state = ?, value = ?, settled_at = ? WHERE n = ?", (state, value, settled_at, n)
@@ -168,14 +180,29 @@ class Transaction:
         return settled
 
     def add_task(self, n: int, task_id: str, target: str, due: int) -> None:
-        """Create a task, to be offered when it is due."""
+        """Create a task, to be offered when it is due.
+
+        Args:
+            n: the number of the promise.
+            task_id: id of the task, which is that of the promise.
+            target: the address of the kernel or group that runs the task.
+            due: when it is offered, in milliseconds since the epoch.
+        """
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, due) VALUES (?, 'pending', 0, ?, ?)", (n, target, due)
         )
         self.offer(n, task_id, 0, target, due)
 
     def offer(self, n: int, task_id: str, version: int, target: str, due: int) -> None:
-        """Offer a pending task to this process, if it is due and addressed to it. Other processes find the row."""
+        """Offer a pending task to this process, if it is due and addressed to it. Other processes find the row.
+
+        Args:
+            n: the number of the promise.
+            task_id: id of the task, which is that of the promise.
+            version: the version of the task.
+            target: the address to which the task is addressed.
+            due: when it is offered, in milliseconds since the epoch.
+        """
         if target not in self.here.addresses:
             return
         if due <= self.now:
@@ -185,7 +212,14 @@ class Transaction:
         self.due = min(self.due, due)
 
     def add_leased(self, n: int, target: str, owner: str, ttl: int) -> int:
-        """Create a task that is leased from the start, and return its version."""
+        """Create a task that is leased from the start, and return its version.
+
+        Args:
+            n: the number of the promise.
+            target: the address to which the task is offered when the lease has expired.
+            owner: the process that runs the task.
+            ttl: how long the lease lasts, in milliseconds.
+        """
         due = self.now + ttl
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, owner, ttl, due) VALUES (?, 'acquired', 1, ?, ?, ?, ?)",
@@ -195,7 +229,14 @@ class Transaction:
         return 1
 
     def lease(self, n: int, version: int, owner: str, ttl: int) -> int:
-        """Lease a task to an owner, and return its new version, so that an earlier owner is refused."""
+        """Lease a task to an owner, and return its new version, so that an earlier owner is refused.
+
+        Args:
+            n: the number of the promise.
+            version: the present version of the task.
+            owner: the process that runs the task.
+            ttl: how long the lease lasts, in milliseconds.
+        """
         version += 1
         due = self.now + ttl
         self.sql.execute(
@@ -206,7 +247,12 @@ class Transaction:
         return version
 
     def free(self, numbers: Sequence[int], due: int) -> None:
-        """Release tasks, to be offered when they are due."""
+        """Release tasks, to be offered when they are due.
+
+        Args:
+            numbers: the numbers of the promises.
+            due: when their tasks are offered, in milliseconds since the epoch.
+        """
         if numbers:
             self.sql.executemany(
                 "UPDATE tasks SET state = 'pending', owner = NULL, due = ? WHERE n = ?", [(due, n) for n in numbers]

@@ -177,7 +177,12 @@ class Answer(Struct, frozen=True):
 
 
 def refusal(status: int, reason: str) -> Answer:
-    """Return the answer to a request that was refused."""
+    """Return the answer to a request that was refused.
+
+    Args:
+        status: why, as in HTTP.
+        reason: why, in words.
+    """
     return Answer(status, {"error": reason})
 
 
@@ -258,13 +263,23 @@ def fenced(part: FencedPart) -> CreatePromise | SettlePromise:
 
 
 def reply(received: Received, answer: Answer) -> str:
-    """Return the envelope of an answer."""
+    """Return the envelope of an answer.
+
+    Args:
+        received: the request.
+        answer: its answer.
+    """
     head = _Head(received.corr_id, answer.status)
     return _ENCODER.encode(_Envelope(received.kind, head, answer.data)).decode()
 
 
 def execute(task_id: str, version: int) -> str:
-    """Return the message that offers a task."""
+    """Return the message that offers a task.
+
+    Args:
+        task_id: the task.
+        version: its version, which the owner must name.
+    """
     return _message("execute", {"task": {"id": task_id, "version": version}})
 
 
