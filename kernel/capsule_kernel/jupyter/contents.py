@@ -99,7 +99,15 @@ def header_of(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
-    """Return what a ``comm_open``, ``comm_msg`` or ``comm_close`` says. Raises ValueError for one that is malformed."""
+    """Return the message of a ``comm_open``, ``comm_msg`` or ``comm_close``.
+
+    Args:
+        request_id: the id that it gets.
+        request: the whole Jupyter message.
+
+    Raises:
+        KeyError, ValueError: the Jupyter message is malformed.
+    """
     said = request["content"]
     return m.CommMessage(
         id=request_id,
@@ -154,7 +162,12 @@ def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
 
 
 def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
-    """Return the content of the ``execute_reply`` for a cell that has no result."""
+    """Return the content of the ``execute_reply`` for a cell that has no result.
+
+    Args:
+        error: the error that is shown below the cell.
+        count: the number of the cell.
+    """
     return {
         "status": "error",
         "execution_count": count,
@@ -202,7 +215,18 @@ def history_message(
     raw: bool,
     rest: dict[str, Any],
 ) -> m.HistoryMessage:
-    """Return the question for a ``history_request``. Raises ValueError for one that is malformed."""
+    """Return the question for a ``history_request``.
+
+    Args:
+        request_id: the id that it gets.
+        access: ``range``, ``tail`` or ``search``.
+        output: whether outputs are wanted, too.
+        raw: whether code is wanted as it was typed, not as IPython has transformed it.
+        rest: the other fields of the request's content. Unknown ones are ignored.
+
+    Raises:
+        ValueError: the request is malformed.
+    """
     known = {name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest}
     # Clients send null for what they do not mean.
     given = {name: value for name, value in known.items() if value is not None}
@@ -210,12 +234,22 @@ def history_message(
 
 
 def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
-    """Return an error reply with the fields that clients look at, empty."""
+    """Return an error reply with the fields that clients look at, empty.
+
+    Args:
+        error: why there is no answer.
+        **empty: the fields with their empty values.
+    """
     return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [], **empty}
 
 
 def debug_failure(request: dict[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the response to a debugger's request that cannot be answered."""
+    """Return the response to a debugger's request that cannot be answered.
+
+    Args:
+        request: a request of the Debug Adapter Protocol.
+        error: why it cannot be answered.
+    """
     return {
         "type": "response",
         "request_seq": request.get("seq"),
