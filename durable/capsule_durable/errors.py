@@ -171,12 +171,19 @@ def rejection_text(record: dict[str, Any]) -> dict[str, str]:
 
     The SDK unpickles a rejected value that carries ``__py_pickle`` (``resonate.codec``); one that has only a
     ``message`` comes back as that text and nothing else. So the record travels as JSON in the message.
+
+    Args:
+        record: the record of ``ExecutionFailed.to_rejection``; its values must be JSON or have a text.
     """
     return {"message": json.dumps(record, allow_nan=False, default=str)}
 
 
 def failure_from_message(message: ErrorMessage) -> ExecutionFailed:
-    """Return our error for an error message of the worker, made from its fields one by one."""
+    """Return our error for an error message of the worker, made from its fields one by one.
+
+    Args:
+        message: the worker's message; an unknown type of error becomes an ``InternalError``.
+    """
     kind = _BY_KIND.get(message.error_type, InternalError)
     return kind(
         message.message,

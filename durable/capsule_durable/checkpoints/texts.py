@@ -18,7 +18,11 @@ _CANNOT_PICKLE = re.compile(r"TypeError: cannot pickle '([\w.]+)' object")
 
 
 def format_size(count: float | None) -> str:
-    """Return a number of bytes as people write it; nothing for None."""
+    """Return a number of bytes as people write it; nothing for None.
+
+    Args:
+        count: bytes.
+    """
     if count is None:
         return ""
     for unit in ("B", "kB", "MB", "GB"):
@@ -47,7 +51,11 @@ def format_day_and_time(seconds: float, now: float | None = None) -> str:
 
 
 def plain_reason(reason: str) -> str:
-    """Return why a variable could not be saved, in words of the user's."""
+    """Return why a variable could not be saved, in the user's words.
+
+    Args:
+        reason: the error, as ``TYPE: TEXT``.
+    """
     found = _CANNOT_PICKLE.fullmatch(reason)
     if found is None:
         return reason
@@ -69,6 +77,9 @@ def is_output(name: str) -> bool:
     """Return whether a name stands for the output of a cell, such as ``_12``.
 
     No text names those: their values have other names, or are not missed.
+
+    Args:
+        name: the name of a variable.
     """
     return name[:1] == "_" and name.lstrip("_").isdigit()
 

@@ -161,10 +161,21 @@ class SdkEngine(Engine):
         """
 
     def forget(self, root_id: str) -> None:
-        """Do nothing: see ``Engine``."""
+        """Do nothing: see ``Engine``.
+
+        Args:
+            root_id: the root promise of the execution.
+        """
 
     async def result_of(self, promise_id: str) -> Any:
-        """Wait for a promise and return its value: see ``Engine``."""
+        """Wait for a promise and return its value: see ``Engine``.
+
+        Args:
+            promise_id: the promise.
+
+        Raises:
+            ApplicationError: it was rejected.
+        """
         handle = await self.resonate.get(promise_id)
         return await handle.result()
 

@@ -71,7 +71,11 @@ class MemoryEngine(SdkEngine):
         raise EngineUnavailable(f'other processes cannot see the promises of the engine "{url}"')
 
     def forget(self, root_id: str) -> None:
-        """Delete the promises of an execution after some others have ended."""
+        """Delete the promises of an execution after some others have ended.
+
+        Args:
+            root_id: the root promise of the execution.
+        """
         self._finished.append(root_id)
         if len(self._finished) > RETAINED:
             self._delete(self._finished.popleft())

@@ -79,12 +79,20 @@ class RunCoordinator:
         return RunStepStart(self._begin(number, source), inputs, restore, notice)
 
     def again(self, begin: RunStepStart) -> RunStepStart:
-        """Return another attempt at a cell."""
+        """Return another attempt at a cell.
+
+        Args:
+            begin: the attempt that has failed.
+        """
         step = self._begin(begin.step.number, begin.step.source)
         return RunStepStart(step, begin.inputs, self.before(step.number), None)
 
     def before(self, number: int) -> str | None:
-        """Return the checkpoint behind the cell before a cell; None for the first."""
+        """Return the checkpoint behind the cell before a cell; None for the first.
+
+        Args:
+            number: the position of the cell in the run, counted from 1.
+        """
         return self._steps[number - 2].checkpoint if number > 1 else None
 
     def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:

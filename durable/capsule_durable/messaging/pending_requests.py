@@ -107,7 +107,11 @@ class PendingRequests:
         self._pop(request_id)
 
     def fail_all(self, error: Callable[[str], ExecutionFailed]) -> int:
-        """Fail all requests with the error that ``error`` makes of an execution id; return how many there were."""
+        """Fail all requests and return how many there were.
+
+        Args:
+            error: makes the error of an execution id, which is empty for a request that belongs to none.
+        """
         waiting = list(self._pending.items())
         return sum(self.fail(request_id, error(pending.execution_id)) for request_id, pending in waiting)
 

@@ -15,12 +15,20 @@ DEFAULT_LIMIT = 50
 
 
 def listed(entry: Entry) -> m.Checkpoint:
-    """Return a checkpoint as lists have it."""
+    """Return a checkpoint as lists have it.
+
+    Args:
+        entry: the row of the catalogue.
+    """
     return m.Checkpoint(**entry.model_dump(), starred=entry.name is not None)
 
 
 def reference(checkpoint: Entry | mf.Manifest) -> m.CheckpointRef:
-    """Return a checkpoint in short."""
+    """Return a checkpoint in short.
+
+    Args:
+        checkpoint: the checkpoint.
+    """
     return m.CheckpointRef(
         id=checkpoint.id,
         number=checkpoint.number,
@@ -54,7 +62,11 @@ def checkpoint_list(
 
 
 def contents(manifest: mf.Manifest) -> m.CheckpointContents:
-    """Return the variables in a checkpoint."""
+    """Return the variables in a checkpoint.
+
+    Args:
+        manifest: the checkpoint.
+    """
     variables = [
         m.Variable(
             name=variable.name,

@@ -41,6 +41,9 @@ class SessionList(MessageModel):
 def session_list(catalogue: Catalogue) -> SessionList:
     """Return all sessions, newest first.
 
+    Args:
+        catalogue: has the sessions and their checkpoints.
+
     Raises:
         StoreError: the catalogue cannot be used.
     """

@@ -75,6 +75,9 @@ def locate(python: str) -> Path:
 
     Symbolic links stay: the ``python`` of a virtual environment is one, and means another place when followed.
 
+    Args:
+        python: a path, or a name in PATH.
+
     Raises:
         InterpreterUnusable: there is no such file, or it cannot be run.
     """

@@ -64,6 +64,9 @@ def watch_parent(on_lost: Any) -> None:
     """Call ``on_lost`` on the loop when the process that started this kernel is gone (``JPY_PARENT_PID``).
 
     A process that was started for a client which has died serves no client any more.
+
+    Args:
+        on_lost: called without arguments.
     """
     if int(os.environ.get("JPY_PARENT_PID") or 0) <= 1:
         return

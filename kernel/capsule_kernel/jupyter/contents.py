@@ -65,6 +65,9 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
 def code_and_cursor(request: dict[str, Any]) -> tuple[str, int]:
     """Return the code that a request is about and a position in it: its end, where the client has not sent one.
 
+    Args:
+        request: the whole request; its cursor counts Unicode characters.
+
     Raises:
         KeyError, TypeError: there is no code, or the position is not a number.
     """
@@ -93,7 +96,11 @@ def _has_small_numbers(value: Any) -> bool:
 
 
 def header_of(request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request's header, with its date as text."""
+    """Return a request's header, with its date as text.
+
+    Args:
+        request: the whole request.
+    """
     header = request["header"].items()
     return {name: value if isinstance(value, (str, int, type(None))) else str(value) for name, value in header}
 
@@ -139,7 +146,11 @@ def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
 
 
 def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
-    """Return the content of the ``execute_reply`` for a cell that ran to its end."""
+    """Return the content of the ``execute_reply`` for a cell that ran to its end.
+
+    Args:
+        result: the result of the cell.
+    """
     reply: dict[str, Any] = {
         "status": result.status,
         "execution_count": result.execution_count,
@@ -152,7 +163,11 @@ def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
 
 
 def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
-    """Return what is shown below a cell that has no result."""
+    """Return what is shown below a cell that has no result.
+
+    Args:
+        failure: why there is no result.
+    """
     red, plain = "\x1b[31m", "\x1b[39m"
     lines = [f"{red}{failure.kind}{plain}: {failure.message}"]
     if not isinstance(failure, WorkerDied):  # its stack was shown on stderr, with its other last words
@@ -180,7 +195,11 @@ def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
 
 
 def output_message(output: Output) -> tuple[str, dict[str, Any]]:  # noqa: PLR0911  # one case for each kind
-    """Return message type and content of what goes to iopub for ``output``."""
+    """Return the type and the content of the iopub message for an output.
+
+    Args:
+        output: the output.
+    """
     match output:
         case m.StreamOutput():
             return "stream", {"name": output.name, "text": output.text}

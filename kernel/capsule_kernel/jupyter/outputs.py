@@ -43,7 +43,11 @@ class OutputPublisher:
             self._requests.popitem(last=False)
 
     def request_of(self, execution_id: str) -> Any:
-        """Return the header of an execution's request, and whether its client answers inputs; empty if unknown."""
+        """Return the header of an execution's request, and whether its client answers inputs; empty if unknown.
+
+        Args:
+            execution_id: the execution.
+        """
         return self._requests.get(execution_id, {})
 
     def publish(self, execution_id: str, output: Output) -> None:

@@ -102,7 +102,11 @@ class Router(_Socket):
         self._receive: Callable[[list[zmq.Frame]], None] | None = None
 
     def on_recv(self, receive: Callable[[list[zmq.Frame]], None]) -> None:
-        """Call ``receive`` with the frames of each message, on the loop."""
+        """Deliver each message that arrives to a function, on the loop.
+
+        Args:
+            receive: called with the frames of a message.
+        """
         self._receive = receive
         self._listen()
 
@@ -193,6 +197,10 @@ class IOPub(_Socket):
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
 
     def close(self, linger: int) -> None:
-        """Send the messages that are held back or queued, and close; see the base class."""
+        """Send the messages that are held back or queued, and close; see the base class.
+
+        Args:
+            linger: milliseconds for sending.
+        """
         self._release()
         super().close(linger)

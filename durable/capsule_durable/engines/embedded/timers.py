@@ -91,7 +91,11 @@ def renew(tx: Transaction, held: Mapping[str, int]) -> None:
 
 
 def holders(sql: sqlite3.Connection) -> set[str]:
-    """Return the names of all processes that own or were offered a task, or listen."""
+    """Return the names of all processes that own or were offered a task, or listen.
+
+    Args:
+        sql: the connection to the file.
+    """
     found = sql.execute(
         "SELECT owner FROM tasks WHERE state = 'acquired'"
         " UNION SELECT owner FROM tasks WHERE state = 'pending' AND owner IS NOT NULL"

@@ -58,7 +58,11 @@ class Promise(NamedTuple):
         )
 
     def tag(self, name: str) -> str | None:
-        """Return the value of a tag; None if the promise does not have it."""
+        """Return the value of a tag; None if the promise does not have it.
+
+        Args:
+            name: the name of the tag.
+        """
         tags: dict[str, str] = msgspec.json.decode(self.tags)
         return tags.get(name)
 
@@ -111,7 +115,11 @@ class Transaction:
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def promise(self, promise_id: str) -> Promise | None:
-        """Return a promise, after settling it if its timeout has passed."""
+        """Return a promise, after settling it if its timeout has passed.
+
+        Args:
+            promise_id: its id.
+        """
         row = self.sql.execute(_BY_ID, (promise_id,)).fetchone()
         if row is None:
             return None
@@ -119,7 +127,11 @@ class Transaction:
         return self._timed_out(Promise(*row))
 
     def numbered(self, n: int) -> Promise:
-        """Return a promise by its number, unchanged."""
+        """Return a promise by its number, unchanged.
+
+        Args:
+            n: the number of the promise, which must exist.
+        """
         return Promise(*self.sql.execute(_BY_NUMBER, (n,)).fetchone())
 
     def steps(self, n: int, limit: int) -> list[wire.PromiseRecord]:
@@ -132,11 +144,19 @@ class Transaction:
         return [Promise(*row).record() for row in self.sql.execute(_BY_PARENT, (n, limit))]
 
     def to_tell(self, address: str) -> list[Promise]:
-        """Return the settled promises of which an address was not notified."""
+        """Return the settled promises of which an address was not notified.
+
+        Args:
+            address: the address of a process.
+        """
         return [Promise(*row) for row in self.sql.execute(_TO_TELL, (address,))]
 
     def add(self, request: wire.CreatePromise) -> Promise:
-        """Create a promise whose id is free. If its timeout has passed, it is settled."""
+        """Create a promise whose id is free. If its timeout has passed, it is settled.
+
+        Args:
+            request: the promise: its id, timeout, parameter and tags.
+        """
         state, created_at, settled_at = "pending", self.now, None
         if request.timeout_at <= self.now:
             state, created_at = _state_at_timeout(request.tags.get(TIMER)), request.timeout_at

@@ -237,6 +237,9 @@ class Received(Struct, frozen=True):
 def receive(text: str) -> Received:
     """Return the request of an envelope.
 
+    Args:
+        text: an envelope as JSON.
+
     Raises:
         msgspec.DecodeError: the text is not an envelope.
     """
@@ -255,6 +258,9 @@ def receive(text: str) -> Received:
 
 def fenced(part: FencedPart) -> CreatePromise | SettlePromise:
     """Return the request inside a ``FenceTask``.
+
+    Args:
+        part: the request, whose data is still JSON.
 
     Raises:
         msgspec.ValidationError: it is malformed.
@@ -284,7 +290,11 @@ def execute(task_id: str, version: int) -> str:
 
 
 def unblock(promise: PromiseRecord) -> str:
-    """Return the message that a promise is settled."""
+    """Return the message that a promise is settled.
+
+    Args:
+        promise: the promise.
+    """
     return _message("unblock", {"promise": promise})
 
 
