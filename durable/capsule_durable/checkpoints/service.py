@@ -216,7 +216,7 @@ class CheckpointService:
     # -- reading the catalogue -------------------------------------------------------------------------------
 
     async def run(self, act: Callable[[Catalogue, SessionRow], T]) -> T:
-        """Return what a function finds in the catalogue, in which everything is listed that the worker has written.
+        """Call a function with the catalogue, which lists everything that the worker has written; return its result.
 
         Args:
             act: is given the catalogue and the session, in the thread of this object. It may call ``fetch_entry``,

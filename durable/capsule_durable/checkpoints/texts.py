@@ -98,7 +98,7 @@ def offered(entry: Entry) -> str:
 
 
 def after_crash(manifest: mf.Manifest, session: str, lost: Sequence[int]) -> str:
-    """Return what a new worker begins with, after a crash of the one before.
+    """Return the text about the variables that a new worker restores after a crash of the one before.
 
     Args:
         manifest: the checkpoint that is restored.
@@ -111,7 +111,7 @@ def after_crash(manifest: mf.Manifest, session: str, lost: Sequence[int]) -> str
 
 
 def from_another_session(manifest: mf.Manifest, session: str, beginning: str) -> str:
-    """Return what a new kernel begins with, that restores a checkpoint of an earlier one.
+    """Return the text about the variables that a new kernel restores from an earlier kernel's checkpoint.
 
     Args:
         manifest: the checkpoint.

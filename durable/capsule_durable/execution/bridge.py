@@ -312,7 +312,7 @@ class Bridge:
     # -- executions of earlier processes ---------------------------------------------------------------------
 
     async def settle_abandoned(self) -> None:
-        """Settle what an earlier process of this kernel was doing when it ended; no other process does.
+        """Settle the promises of an earlier process of this kernel; no other process does.
 
         Raises:
             ResonateError: the engine does not answer.
@@ -346,7 +346,7 @@ class Bridge:
         await self._record(outcome_id, KernelDied(text, execution_id))
 
     async def close(self) -> None:
-        """Reject what is pending and wait until all promises are settled. Idempotent."""
+        """Reject the pending executions and wait until all promises are settled. Idempotent."""
         self._closed = True
         for watch in self._watches.values():
             watch.cancel()

@@ -191,7 +191,7 @@ class InputBroker:
         await self._tasks.wait()
 
     def _hidden(self, secret: str) -> dict[str, str]:
-        """Return what stands for a secret in a promise."""
+        """Return the record that stands for a secret in a promise."""
         token = uuid.uuid4().hex
         self._secrets[token] = secret
         return {"secret": token}

@@ -24,7 +24,7 @@ class RunStepStart:
         step: the cell.
         inputs: names its inputs, whichever attempt asks for them.
         restore: the checkpoint behind the cell before it, if the variables are not those in any case.
-        notice: what is to be said about it.
+        notice: a text for the user about the cell; None for nothing.
     """
 
     step: RunCell
@@ -108,7 +108,7 @@ class RunCoordinator:
         self._number = step.number
 
     def renew(self) -> None:
-        """Say that this process lives."""
+        """Renew the lease of this process on the run."""
         self._runs.renew(self.id, self._owner)
 
     def close(self) -> None:

@@ -214,7 +214,7 @@ def _join(found: list[Output], texts: list[str]) -> None:
 
 @functools.cache
 def _outputs() -> TypeAdapter[Output]:
-    """Return what validates outputs; a kernel only writes them."""
+    """Return the validator of outputs; a kernel only writes them."""
     with without_plugins():
         return TypeAdapter(Output)
 

@@ -101,7 +101,7 @@ class SocketTransport(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Decode what came."""
+        """Decode the bytes that have arrived."""
         try:
             for message in self._decoder.feed(data):
                 self._inbox.put(message)

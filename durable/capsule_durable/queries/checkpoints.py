@@ -105,7 +105,7 @@ def restore_report(
     undone: Sequence[m.CellRef] = (),
     redo: m.CheckpointRef | None = None,
 ) -> m.Restored:
-    """Return what the restore of a checkpoint brings, as far as the checkpoint tells.
+    """Return the report on the restore of a checkpoint, as far as the checkpoint determines it.
 
     Args:
         manifest: the checkpoint.

@@ -67,7 +67,7 @@ def _summary(catalogue: Catalogue, row: SessionRow) -> SessionSummary:
 
 
 def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
-    """Return what is saved of a session: what the catalogue knows, without the kernel's own state.
+    """Return the status of a session that the catalogue has, without the kernel's own state.
 
     Args:
         catalogue: all checkpoints.

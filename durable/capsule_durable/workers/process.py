@@ -172,7 +172,7 @@ class AttachedWorker:
         return self._process.pid if self._process is not None else 0
 
     def read_pipes(self) -> list[tuple[StreamName, str]]:
-        """Return what is in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
+        """Return the texts in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
         if self.exited.done():
             return []
         return _read_pipes(self._handle)
@@ -258,7 +258,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _rest(fd: int) -> str:
-    """Return what is left in a pipe, without waiting for writers that may still live."""
+    """Return the bytes that are left in a pipe, without waiting for writers that may still run."""
     os.set_blocking(fd, False)
     parts = []
     size = 0

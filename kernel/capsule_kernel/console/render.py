@@ -44,7 +44,7 @@ def render(answer: m.Answer) -> m.MimeBundle:
 
 
 def view_of(answer: Shown) -> View | None:
-    """Return what people are shown of an answer; None if that is nothing.
+    """Return the view of an answer that people see; None if there is nothing to show.
 
     Args:
         answer: an answer of the kernel, or of a command that reads the files.

@@ -53,7 +53,7 @@ class Channels:
         return self._endpoints.ports()
 
     def close(self) -> None:
-        """Send what is queued and close everything."""
+        """Send the queued messages and close everything."""
         for socket in (self.shell, self.control, self.stdin, self.iopub):
             socket.close(LINGER)
         self._heartbeat.context.destroy(linger=0)

@@ -131,7 +131,7 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
 
 
 def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
-    """Return what is shown below a cell that waits for an input which its client cannot ask for.
+    """Return the output below a cell that waits for an input which its client cannot ask for.
 
     Args:
         question: the input.
@@ -163,7 +163,7 @@ def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
 
 
 def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
-    """Return what is shown below a cell that has no result.
+    """Return the error output below a cell that has no result.
 
     Args:
         failure: why there is no result.

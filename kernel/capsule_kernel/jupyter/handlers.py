@@ -278,7 +278,7 @@ class SubshellHandlers:
 
 
 class UsageHandlers:
-    """Reports what the kernel's processes use.
+    """Reports the CPU and memory that the kernel's processes use.
 
     Args:
         session: sends the replies.
