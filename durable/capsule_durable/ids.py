@@ -58,7 +58,7 @@ def outcome(root_id: str) -> str:
     """Return the promise id of the outcome of the execution with this root: the first thing that it makes.
 
     Args:
-        root_id: the root promise, as ``execution`` returns it.
+        root_id: id of the root promise, from ``execution``.
     """
     return f"{root_id}:1"
 

@@ -54,7 +54,7 @@ def plain_reason(reason: str) -> str:
     """Return why a variable could not be saved, in the user's words.
 
     Args:
-        reason: the error, as ``TYPE: TEXT``.
+        reason: the error in the form ``TYPE: TEXT``.
     """
     found = _CANNOT_PICKLE.fullmatch(reason)
     if found is None:
