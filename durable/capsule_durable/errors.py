@@ -84,7 +84,7 @@ class Busy(ExecutionFailed):
 
 
 class OutputDrainTimeout(ExecutionFailed):
-    """The cell ran, but its output could not be delivered; the result is withheld."""
+    """The cell ran, but its output could not be delivered; the result is hidden."""
 
     kind = "OutputDrainTimeout"
 
@@ -108,7 +108,7 @@ class SessionClosed(ExecutionFailed):
 
 
 class InternalError(ExecutionFailed):
-    """A fault of ours."""
+    """An internal error: a defect of Capsule itself."""
 
     kind = "InternalError"
 
@@ -171,12 +171,19 @@ def rejection_text(record: dict[str, Any]) -> dict[str, str]:
 
     The SDK unpickles a rejected value that carries ``__py_pickle`` (``resonate.codec``); one that has only a
     ``message`` comes back as that text and nothing else. So the record travels as JSON in the message.
+
+    Args:
+        record: the record of ``ExecutionFailed.to_rejection``; its values must be JSON or have a text.
     """
     return {"message": json.dumps(record, allow_nan=False, default=str)}
 
 
 def failure_from_message(message: ErrorMessage) -> ExecutionFailed:
-    """Return our error for an error message of the worker, made from its fields one by one."""
+    """Return our error for an error message of the worker, made from its fields one by one.
+
+    Args:
+        message: the worker's message; an unknown type of error becomes an ``InternalError``.
+    """
     kind = _BY_KIND.get(message.error_type, InternalError)
     return kind(
         message.message,
@@ -187,7 +194,12 @@ def failure_from_message(message: ErrorMessage) -> ExecutionFailed:
 
 
 def from_rejection(text: str, execution_id: str) -> ExecutionFailed:
-    """Return our error for the message of a rejected promise, with notes on where it came from."""
+    """Return our error for the message of a rejected promise, with notes on where it came from.
+
+    Args:
+        text: the message, with a rejection record as JSON. Any other text becomes an ``InternalError``.
+        execution_id: the execution.
+    """
     try:
         record = json.loads(text)
         kind, message = record.pop("type"), record.pop("message")
@@ -201,16 +213,18 @@ def from_rejection(text: str, execution_id: str) -> ExecutionFailed:
     return error
 
 
-def describe_exit(returncode: int) -> str:
-    """Return in words how a process ended.
+def describe_exit(returncode: int, peak_memory: int | None = None) -> str:
+    """Return how a process ended, as a predicate such as ``was killed (SIGKILL, peak memory 209 MB)``.
 
     Args:
         returncode: as ``subprocess`` has it: an exit status, or minus the number of the signal.
+        peak_memory: the most memory that it used, in bytes; None to leave it out.
     """
+    memory = "" if peak_memory is None else f", peak memory {peak_memory / 1e6:,.0f} MB"
     if returncode >= 0:
-        return f"exited with status {returncode}"
+        return f"exited (status {returncode}{memory})"
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    return f"was killed by {name}"
+    return f"was killed ({name}{memory})"

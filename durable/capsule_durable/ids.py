@@ -29,7 +29,11 @@ def new_execution_id() -> str:
 
 
 def slug(text: str) -> str:
-    """Return a short word that stands for a text of any form: the same for the same text."""
+    """Return a short word that stands for a text: 16 hexadecimal digits, the same for the same text.
+
+    Args:
+        text: a text of any form and length.
+    """
     import hashlib  # the first worker is started without
 
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
@@ -37,6 +41,9 @@ def slug(text: str) -> str:
 
 def execution(execution_id: str) -> str:
     """Return the root promise id of an execution.
+
+    Args:
+        execution_id: the execution, for example 32 hexadecimal digits of ``new_execution_id``.
 
     Raises:
         ValueError: the id holds what a promise id may not.
@@ -48,12 +55,24 @@ def execution(execution_id: str) -> str:
 
 
 def outcome(root_id: str) -> str:
-    """Return the promise id of the outcome of the execution with this root: the first thing that it makes."""
+    """Return the promise id of the outcome of the execution with this root: the first thing that it makes.
+
+    Args:
+        root_id: id of the root promise, from ``execution``.
+    """
     return f"{root_id}:1"
 
 
 def execution_input(execution_id: str, n: int) -> str:
-    """Return the promise id of an execution's ``n``-th input, counted from 1."""
+    """Return the promise id of an input of an execution.
+
+    Args:
+        execution_id: the execution.
+        n: the number of the input, counted from 1.
+
+    Raises:
+        ValueError: the number is below 1, or the id is not an execution id.
+    """
     if n < 1:
         msg = f"inputs are counted from 1, not {n}"
         raise ValueError(msg)

@@ -36,9 +36,9 @@ _IPYTHON_DIRECTORY = "--BaseIPythonApplication.ipython_dir="
 def main(argv: list[str] | None = None) -> int:
     """Run the kernel until it is shut down; return the exit status (2: wrong arguments)."""
     # The kernel is interrupted by message or by signal, and in both cases it is the cell that is meant. Until the
-    # handler is there, ignore it.
+    # handler is set, ignore it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What is imported stays: to look for garbage in it takes a tenth of the time. ``app`` goes on with that.
+    # What is imported stays: to look for garbage in it takes a tenth of the time. ``app`` continues that.
     gc.disable()
     options = parse(argv)
     for line in options.unused:
@@ -147,8 +147,8 @@ def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
         folder = Path([os.environ.get("IPYTHONDIR") or "~/.ipython", *told][-1]).expanduser()
         if name != "default" and not any((where / f"profile_{name}").is_dir() for where in (Path.cwd(), folder)):
             raise CapsuleError(
-                f"there is no profile {name!r}: isolation is one of {', '.join(PROFILES)}, and IPython has no"
-                f" {folder / f'profile_{name}'} (`ipython profile create {name}` makes it)"
+                f'No profile named "{name}" (choose from {", ".join(PROFILES)}). IPython has no'
+                f" {folder / f'profile_{name}'} either; `ipython profile create {name}` creates it."
             )
         chosen.append(f"--BaseIPythonApplication.profile={name}")
     return isolation, chosen
@@ -157,7 +157,7 @@ def _profiles(options: Arguments) -> tuple[str | None, list[str]]:
 def _hide_memory() -> None:
     """Have this process's memory, environment and descriptors kept from other programs of this user, and no dump made.
 
-    What has the key and passwords in it is nobody's business, in no profile (``PR_SET_DUMPABLE``).
+    The key and passwords are in it, so that no other process may read it, in any profile (``PR_SET_DUMPABLE``).
     """
     import ctypes  # not before the first worker is on its way
 

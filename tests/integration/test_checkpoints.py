@@ -124,7 +124,7 @@ def test_a_death_between_two_cells_is_told_with_the_next_one(home: Path) -> None
         one.kill_worker(pid)
         done = one.run("print(x + 1)")
         told = done.text("stderr") + str(done.reply.get("evalue", ""))
-        assert "killed by SIGKILL" in told
+        assert "Python was killed (SIGKILL, peak memory " in told
         assert "restored" in told
         assert one.text("print(x + 1)") == "42\n"
 

@@ -338,7 +338,7 @@ def test_a_python_without_the_worker_is_refused_with_the_command_that_mends_it(
     bare = new_environment("bare")
     said = refused(user, bare.python)
     assert f"{bare.python} (Python " in said
-    assert "has no capsule-worker\nThis mends it:\n" in said
+    assert "has no capsule-worker\nTo fix it:\n" in said
     assert said.endswith(f"\n    uv pip install --python {bare.python} capsule-worker=={__version__}\n")
 
     (bare.packages / "pip").mkdir()
@@ -461,7 +461,7 @@ def test_the_doctor_tells_why_a_kernel_does_not_start(user: Environment) -> None
     status, detail, _ = findings(user.capsule("doctor", "--json"))["kernel broken"]
     assert status == "problem"
     assert "does not run" in detail
-    assert "there is no profile 'closed'" in detail
+    assert 'No profile named "closed"' in detail
 
 
 def test_a_kernel_that_does_not_answer_in_time_is_ended(user: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class RecoveredState:
 
 
 class Recovery:
-    """Decides what is restored after a crash.
+    """Chooses the state to restore after a crash.
 
     Args:
         checkpoints: the kernel's checkpoints.
@@ -46,7 +46,7 @@ class Recovery:
         self._checkpoints = checkpoints
 
     async def after_death(self) -> RecoveredState:
-        """Return what is restored after a crash of the worker: the current checkpoint, or the newest that is whole.
+        """Return the state to restore after a crash of the worker: the current checkpoint, or the newest that is whole.
 
         The dead worker's writers have ended.
         """
@@ -78,7 +78,7 @@ class Recovery:
         return RecoveredState(None, text, execution_count, lost)
 
     async def at_start(self) -> RecoveredState | None:
-        """Return what a kernel starts with; None if that is nothing.
+        """Return the state with which a kernel starts; None if it starts empty.
 
         It is the state of the same kernel's earlier process, if that was killed; or the state of the notebook's last
         session, if the settings say so.
@@ -105,7 +105,7 @@ class Recovery:
         return self._restore_from(catalogue, session, killed, beginning)
 
     def _of_notebook(self, catalogue: Catalogue, session: SessionRow) -> RecoveredState | None:
-        """Return what becomes available of the notebook's last session, of another kernel."""
+        """Return the state or the offer that another kernel's last session of the notebook leaves; None for neither."""
         resume = self._checkpoints.settings.resume
         if resume == "never" or not session.notebook:
             return None

@@ -82,7 +82,7 @@ def delete(catalogue: Catalogue, references: Iterable[str], session: str | None 
 
 
 def collect_all(catalogue: Catalogue, policy: Retention, now: float) -> Collection:
-    """Remove what a policy does not keep, in all sessions whose kernels do not run.
+    """Remove the checkpoints and sessions that a policy does not keep, where no kernel runs.
 
     Args:
         catalogue: all checkpoints.

@@ -184,7 +184,11 @@ class CheckpointService:
     # -- what the worker reports -----------------------------------------------------------------------------
 
     def record_saved(self, message: m.CheckpointSavedMessage) -> None:
-        """Record a checkpoint that the worker wrote; it is listed soon."""
+        """Record a checkpoint that the worker wrote; it is listed soon.
+
+        Args:
+            message: what the worker reports.
+        """
         self._latest_id = message.checkpoint_id
         self._number = max(self._number, message.number)
         if self._importing is None or self._importing.done():
@@ -194,6 +198,9 @@ class CheckpointService:
         """Make the checkpoint that the worker has restored the current one, if it restored all of it.
 
         Nothing waits for this, but whatever asks the catalogue later comes after it.
+
+        Args:
+            message: what the worker reports.
         """
         if self._session is not None:
             done = asyncio.get_running_loop().run_in_executor(self._thread, self._record_restored, message)
@@ -209,7 +216,7 @@ class CheckpointService:
     # -- reading the catalogue -------------------------------------------------------------------------------
 
     async def run(self, act: Callable[[Catalogue, SessionRow], T]) -> T:
-        """Return what a function finds in the catalogue, in which everything is listed that the worker has written.
+        """Call a function with the catalogue, which lists everything that the worker has written; return its result.
 
         Args:
             act: is given the catalogue and the session, in the thread of this object. It may call ``fetch_entry``,
@@ -268,8 +275,14 @@ class CheckpointService:
     def make_current(self, manifest: mf.Manifest) -> list[int]:
         """Make a checkpoint the session's current one; only in the thread of this object.
 
+        Args:
+            manifest: the checkpoint, of any session.
+
         Returns:
             The numbers of the cells whose effects are no longer in the variables.
+
+        Raises:
+            StoreError: the catalogue cannot be used.
         """
         catalogue, session = self._stores()
         catalogue.set_head(session.id, manifest.id)
@@ -277,7 +290,11 @@ class CheckpointService:
         return self.restored_to(manifest)
 
     def restored_to(self, manifest: mf.Manifest) -> list[int]:
-        """Record that the variables have the state of a checkpoint; return the numbers of the cells that are lost."""
+        """Record that the variables have the state of a checkpoint; return the numbers of the cells that are lost.
+
+        Args:
+            manifest: the checkpoint, of any session.
+        """
         return self.cells.restore_to(manifest.execution_count if manifest.session == self.session_id else 0)
 
     def latest_whole(self) -> mf.Manifest | None:

@@ -15,7 +15,11 @@ _STEP = 1000
 
 
 def format_size(count: float | None) -> str:
-    """Return a number of bytes as people write it; nothing for None."""
+    """Return a number of bytes as people write it; nothing for None.
+
+    Args:
+        count: bytes.
+    """
     if count is None:
         return ""
     for unit in ("B", "kB", "MB", "GB"):
@@ -44,7 +48,12 @@ def format_day_and_time(seconds: float, now: float | None = None) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return a number with a noun, in the plural where the number wants it."""
+    """Return a number with a noun, which is in the plural unless the number is 1.
+
+    Args:
+        number: how many.
+        noun: the noun in the singular.
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -52,6 +61,9 @@ def is_output(name: str) -> bool:
     """Return whether a name stands for the output of a cell, such as ``_12``.
 
     No text names those: their values have other names, or are not missed.
+
+    Args:
+        name: the name of a variable.
     """
     return name[:1] == "_" and name.lstrip("_").isdigit()
 
@@ -70,7 +82,7 @@ def offered(entry: Entry) -> str:
 
 
 def after_crash(manifest: mf.Manifest, session: str, lost: Sequence[int]) -> str:
-    """Return what a new worker begins with, after a crash of the one before.
+    """Return the text about the variables that a new worker restores after a crash of the one before.
 
     Args:
         manifest: the checkpoint that is restored.
@@ -83,7 +95,7 @@ def after_crash(manifest: mf.Manifest, session: str, lost: Sequence[int]) -> str
 
 
 def from_another_session(manifest: mf.Manifest, session: str, beginning: str) -> str:
-    """Return what a new kernel begins with, that restores a checkpoint of an earlier one.
+    """Return the text about the variables that a new kernel restores from an earlier kernel's checkpoint.
 
     Args:
         manifest: the checkpoint.

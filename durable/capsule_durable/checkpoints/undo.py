@@ -87,6 +87,10 @@ def _cells_between(before: Entry, after: Entry, ran: Collection[int], session: s
 
 
 def is_command(code: str) -> bool:
-    """Return whether a cell only has commands to the kernel, which a user does not mean to undo."""
+    """Return whether a cell only has commands to the kernel, which a user does not mean to undo.
+
+    Args:
+        code: the code of the cell.
+    """
     lines = [line.strip() for line in code.splitlines() if line.strip()]
     return bool(lines) and all(line.startswith(COMMAND) for line in lines)

@@ -153,20 +153,41 @@ class SdkEngine(Engine):
         await self.resonate.stop()
 
     def preallocate(self, root_id: str, timeout_at: int) -> None:
-        """Do nothing: see ``Engine``."""
+        """Do nothing: see ``Engine``.
+
+        Args:
+            root_id: the root promise of an execution, which is about to be created.
+            timeout_at: when the outcome times out, in milliseconds since the epoch.
+        """
 
     def forget(self, root_id: str) -> None:
-        """Do nothing: see ``Engine``."""
+        """Do nothing: see ``Engine``.
+
+        Args:
+            root_id: the root promise of the execution.
+        """
 
     async def result_of(self, promise_id: str) -> Any:
-        """Wait for a promise and return its value: see ``Engine``."""
+        """Wait for a promise and return its value: see ``Engine``.
+
+        Args:
+            promise_id: the promise.
+
+        Raises:
+            ApplicationError: it was rejected.
+        """
         handle = await self.resonate.get(promise_id)
         return await handle.result()
 
     async def search_all(
         self, state: str | None = None, tags: Mapping[str, str] | None = None
     ) -> AsyncIterator[PromiseRecord]:
-        """Return promises in the order of their creation: see ``Engine``."""
+        """Return promises in the order of their creation: see ``Engine``.
+
+        Args:
+            state: only those in this state, for example ``pending``; None for all.
+            tags: only those with these tags; None for all.
+        """
         cursor = None
         while True:
             page = await self.promises.search(state, dict(tags) if tags else None, _PAGE, cursor)

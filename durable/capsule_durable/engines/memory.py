@@ -49,16 +49,33 @@ class MemoryEngine(SdkEngine):
 
     @classmethod
     def open(cls, url: str, context: EngineContext) -> MemoryEngine:  # noqa: ARG003  # as any factory
-        """Return an engine for a kernel: see ``EngineFactory``."""
+        """Return an engine for a kernel: see ``EngineFactory``.
+
+        Args:
+            url: the setting ``engine``.
+            context: what the engine is for.
+        """
         return cls()
 
     @classmethod
     def open_client(cls, url: str, context: EngineContext) -> NoEngine:  # noqa: ARG003  # as any factory
-        """Refuse: only the kernel itself sees these promises."""
+        """Refuse: only the kernel itself sees these promises.
+
+        Args:
+            url: the setting ``engine``.
+            context: what the engine is for.
+
+        Raises:
+            EngineUnavailable: always.
+        """
         raise EngineUnavailable(f'other processes cannot see the promises of the engine "{url}"')
 
     def forget(self, root_id: str) -> None:
-        """Delete the promises of an execution after some others have ended."""
+        """Delete the promises of an execution after some others have ended.
+
+        Args:
+            root_id: the root promise of the execution.
+        """
         self._finished.append(root_id)
         if len(self._finished) > RETAINED:
             self._delete(self._finished.popleft())
@@ -66,7 +83,12 @@ class MemoryEngine(SdkEngine):
     async def search_all(
         self, state: str | None = None, tags: Mapping[str, str] | None = None
     ) -> AsyncIterator[PromiseRecord]:
-        """Return promises in the order of their creation: see ``Engine``. The SDK's engine cannot search."""
+        """Return promises in the order of their creation: see ``Engine``. The SDK's engine cannot search.
+
+        Args:
+            state: only those in this state, for example ``pending``; None for all.
+            tags: only those with these tags; None for all.
+        """
         for promise_id in list(self.network.state.promises):
             promise = await self.promises.get(promise_id)
             if state in (None, promise.state) and (tags or {}).items() <= promise.tags.items():

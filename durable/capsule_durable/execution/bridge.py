@@ -173,7 +173,11 @@ class Bridge:
     # -- executions ------------------------------------------------------------------------------------------
 
     def cancel(self, execution_id: str) -> None:
-        """Reject an execution whose caller does not wait any more."""
+        """Reject an execution whose caller does not wait any more.
+
+        Args:
+            execution_id: the execution.
+        """
         self._pending.fail(execution_id, SessionClosed("the execution was cancelled", execution_id))
 
     def dispatch(self, request: dict[str, Any], outcome_id: str, timeout: float) -> None:
@@ -281,7 +285,11 @@ class Bridge:
                 self._pending.fail(execution_id, death.error(execution_id))
 
     def intercept(self, message: Message) -> None:
-        """Take results and errors of executions. A result of one that was not sent is forged."""
+        """Take results and errors of executions. A result of one that was not sent is forged.
+
+        Args:
+            message: a ``ResultMessage`` or an ``ErrorMessage``; any other one is ignored.
+        """
         match message:
             case m.ResultMessage(execution_id=execution_id):
                 execution = self._dispatched.get(execution_id)
@@ -308,7 +316,7 @@ class Bridge:
     # -- executions of earlier processes ---------------------------------------------------------------------
 
     async def settle_abandoned(self) -> None:
-        """Settle what an earlier process of this kernel was doing when it ended; no other process does.
+        """Settle the promises of an earlier process of this kernel; no other process does.
 
         Raises:
             ResonateError: the engine does not answer.
@@ -342,7 +350,7 @@ class Bridge:
         await self._record(outcome_id, KernelDied(text, execution_id))
 
     async def close(self) -> None:
-        """Reject what is pending and wait until all promises are settled. Idempotent."""
+        """Reject the pending executions and wait until all promises are settled. Idempotent."""
         self._closed = True
         for watch in self._watches.values():
             watch.cancel()
@@ -361,7 +369,11 @@ class Bridge:
 
 
 def bounded(result: m.ResultMessage) -> m.ResultMessage:
-    """Return a result as the promise of its execution stores it: without the parts that are too large."""
+    """Return a result as the promise of its execution stores it: without the parts that are too large.
+
+    Args:
+        result: the result of a cell; it is not changed.
+    """
     if len(result.model_dump_json()) <= MAX_OUTCOME:
         return result
     note = f"left out: the cell's result exceeds {MAX_OUTCOME:,} bytes"

@@ -94,7 +94,12 @@ async def _refusing(handler: Callable[[Any], Awaitable[m.Answer]], request: m.Ke
 
 
 async def status(context: RequestContext, request: m.StatusRequest) -> m.Status:
-    """Return the state of the kernel, also where no checkpoints are saved, or where they cannot be read."""
+    """Return the state of the kernel, also where no checkpoints are saved, or where they cannot be read.
+
+    Args:
+        context: what the handlers use.
+        request: has the state of the worker.
+    """
     service, launcher = context.checkpoints, context.launcher
     try:
         found = await service.run(
@@ -135,7 +140,16 @@ async def status(context: RequestContext, request: m.StatusRequest) -> m.Status:
 
 
 async def list_checkpoints(context: RequestContext, request: m.ListCheckpointsRequest) -> m.CheckpointList:
-    """Return the session's checkpoints."""
+    """Return the session's checkpoints.
+
+    Args:
+        context: what the handlers use.
+        request: has the words that must occur in a checkpoint's name, description, tags or id.
+
+    Raises:
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
     query = " ".join(request.query)
     return await context.checkpoints.run(
         lambda catalogue, session: queries.checkpoint_list(catalogue, query, session.id)
@@ -143,7 +157,17 @@ async def list_checkpoints(context: RequestContext, request: m.ListCheckpointsRe
 
 
 async def show_checkpoint(context: RequestContext, request: m.ShowCheckpointRequest) -> m.CheckpointContents:
-    """Return the variables in a checkpoint."""
+    """Return the variables in a checkpoint.
+
+    Args:
+        context: what the handlers use.
+        request: names the checkpoint.
+
+    Raises:
+        UnknownCheckpoint: no checkpoint, or several, match the reference.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
     return await context.checkpoints.run(
         lambda catalogue, session: queries.contents(
             catalogue.manifest(catalogue.find(request.checkpoint, session.id).id)
@@ -152,7 +176,18 @@ async def show_checkpoint(context: RequestContext, request: m.ShowCheckpointRequ
 
 
 async def diff_checkpoints(context: RequestContext, request: m.DiffCheckpointsRequest) -> m.CheckpointDiff:
-    """Return the variables that differ between two checkpoints."""
+    """Return the variables that differ between two checkpoints.
+
+    Args:
+        context: what the handlers use.
+        request: names the two checkpoints; without the second, it is the newest.
+
+    Raises:
+        RequestError: the session has no checkpoint.
+        UnknownCheckpoint: no checkpoint, or several, match the reference.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
 
     def act(catalogue: Catalogue, session: SessionRow) -> m.CheckpointDiff:
         after = catalogue.find(request.after, session.id) if request.after else catalogue.newest(session.id)
@@ -164,7 +199,18 @@ async def diff_checkpoints(context: RequestContext, request: m.DiffCheckpointsRe
 
 
 async def delete_checkpoints(context: RequestContext, request: m.DeleteCheckpointsRequest) -> m.Deleted:
-    """Delete checkpoints, all of them or none."""
+    """Delete checkpoints, all of them or none.
+
+    Args:
+        context: what the handlers use.
+        request: names the checkpoints.
+
+    Raises:
+        CheckpointInUse: a running kernel needs one of them.
+        UnknownCheckpoint: no checkpoint, or several, match the reference.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
 
     def act(catalogue: Catalogue, session: SessionRow) -> m.Deleted:
         entries, freed = delete(catalogue, request.checkpoints, session.id)
@@ -175,7 +221,18 @@ async def delete_checkpoints(context: RequestContext, request: m.DeleteCheckpoin
 
 
 async def restore(context: RequestContext, request: m.RestoreRequest) -> m.RestorePlan:
-    """Return the checkpoint to restore."""
+    """Return the checkpoint to restore.
+
+    Args:
+        context: what the handlers use.
+        request: names the checkpoint, and the variables to restore; none stands for all.
+
+    Raises:
+        RequestError: the checkpoint does not have one of the variables.
+        UnknownCheckpoint: no checkpoint, or several, match the reference.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
 
     def act(catalogue: Catalogue, session: SessionRow) -> m.RestorePlan:
         entry = catalogue.find(request.checkpoint, session.id)
@@ -194,7 +251,17 @@ async def restore(context: RequestContext, request: m.RestoreRequest) -> m.Resto
 
 
 async def undo(context: RequestContext, request: m.UndoRequest) -> m.RestorePlan | m.StandbyTakeover:
-    """Return the state before the last cells: from a standby that has it, or else from a checkpoint."""
+    """Return the state before the last cells: from a standby that has it, or else from a checkpoint.
+
+    Args:
+        context: what the handlers use.
+        request: has the number of cells to undo, and the id of the current checkpoint.
+
+    Raises:
+        RequestError: the checkpoints do not go back that far.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
     service = context.checkpoints
 
     def find(catalogue: Catalogue, session: SessionRow) -> tuple[mf.Manifest, m.Restored]:
@@ -226,7 +293,18 @@ async def undo(context: RequestContext, request: m.UndoRequest) -> m.RestorePlan
 
 
 async def resume(context: RequestContext, request: m.ResumeRequest) -> m.RestorePlan:
-    """Return the last checkpoint of an earlier session."""
+    """Return the last checkpoint of an earlier session.
+
+    Args:
+        context: what the handlers use.
+        request: names the session; without a name, it is this notebook's last one.
+
+    Raises:
+        RequestError: there is no such session, or it has no checkpoint.
+        UnknownSession: no session, or several, match the reference.
+        CheckpointsUnavailable: no checkpoints are saved.
+        StoreError: the catalogue cannot be used.
+    """
 
     def act(catalogue: Catalogue, session: SessionRow) -> m.RestorePlan:
         # Their kernels may have been killed before they could list what they had.
@@ -260,7 +338,15 @@ def _earlier(catalogue: Catalogue, session: SessionRow, reference: str | None) -
 
 
 async def checkpoints_ready(context: RequestContext, _: m.CheckpointsReadyRequest) -> m.Done:
-    """Wait until checkpoints can be saved."""
+    """Wait until checkpoints can be saved.
+
+    Args:
+        context: what the handlers use.
+        _: the request, which has no fields.
+
+    Raises:
+        RequestError: no checkpoints can be saved; the message says why.
+    """
     reason = await context.checkpoints.unavailable()
     if reason is not None:
         raise RequestError("unavailable", reason)
@@ -268,13 +354,23 @@ async def checkpoints_ready(context: RequestContext, _: m.CheckpointsReadyReques
 
 
 async def leave(context: RequestContext, _: m.LeaveRequest) -> m.Done:
-    """End the kernel when no cell runs any more."""
+    """End the kernel when no cell runs any more.
+
+    Args:
+        context: what the handlers use.
+        _: the request, which has no fields.
+    """
     context.capabilities.leave()
     return m.Done()
 
 
 async def list_subshells(context: RequestContext, _: m.ListSubshellsRequest) -> m.SubshellList:
-    """Return the ids of the subshells."""
+    """Return the ids of the subshells.
+
+    Args:
+        context: what the handlers use.
+        _: the request, which has no fields.
+    """
     return m.SubshellList(ids=context.capabilities.subshells())
 
 

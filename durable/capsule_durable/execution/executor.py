@@ -40,7 +40,7 @@ class CellExecutor:
         variables: saves and restores its variables.
         checkpoints: the checkpoints of the kernel.
         recorder: the history, with the outcomes of runs.
-        notices: tells the user what he should know about his cells.
+        notices: tells the user what to know about a cell.
         bus: gets the events of cells.
         session_id: the session, for events.
     """

@@ -65,7 +65,12 @@ async def request_input(ctx: Context, execution_id: str, prompt: str, password: 
 
 
 def show_prompt(ctx: Context, question: InputPrompt) -> None:
-    """Show a prompt at the client."""
+    """Show a prompt at the client.
+
+    Args:
+        ctx: the SDK's context.
+        question: the prompt.
+    """
     ctx.get_dependency(InputBroker).prompt(question)
 
 

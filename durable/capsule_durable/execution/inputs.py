@@ -162,7 +162,12 @@ class InputBroker:
         self._prompt(question)
 
     def answer(self, question: InputPrompt, value: str) -> None:
-        """Take the client's answer to a prompt."""
+        """Take the client's answer to a prompt.
+
+        Args:
+            question: the prompt.
+            value: the answer. For a password, only a token is stored.
+        """
         inputs = self._executions.get(question.execution_id)
         if inputs is not None:
             inputs.from_client.add(question.answer_id)
@@ -170,7 +175,12 @@ class InputBroker:
         self._tasks.start(self._engine.settle("resolve", question.answer_id, record))
 
     def answer_secret(self, input_id: str, value: str) -> bool:
-        """Take the answer to a password prompt from another process; return whether the input waits here."""
+        """Take the answer to a password prompt from another process; return whether the input waits here.
+
+        Args:
+            input_id: promise id of the input.
+            value: the password; only a token is stored.
+        """
         if not any(input_id in inputs.waiting for inputs in self._executions.values()):
             return False
         self._tasks.start(self._engine.settle("resolve", input_id, self._hidden(value)))
@@ -181,7 +191,7 @@ class InputBroker:
         await self._tasks.wait()
 
     def _hidden(self, secret: str) -> dict[str, str]:
-        """Return what stands for a secret in a promise."""
+        """Return the record that stands for a secret in a promise."""
         token = uuid.uuid4().hex
         self._secrets[token] = secret
         return {"secret": token}

@@ -194,6 +194,9 @@ class RetryLoop:
     async def restore(self, checkpoint: str | None) -> None:
         """Restore the variables of a checkpoint as soon as there is a worker; None to leave them as they are.
 
+        Args:
+            checkpoint: id of the checkpoint, of any session.
+
         Raises:
             CapsuleError: there is no worker, or the checkpoint cannot be restored.
         """

@@ -93,5 +93,9 @@ def split(code: str, default: RetryPolicy) -> tuple[RetryPolicy, str]:
 
 
 def is_permanent(ename: str | None) -> bool:
-    """Return whether a cell that failed with this error would fail again."""
+    """Return whether a cell that failed with this error would fail again.
+
+    Args:
+        ename: the name of the exception's class; None if the cell raised none.
+    """
     return ename in NON_RETRYABLE

@@ -24,7 +24,7 @@ class RunStepStart:
         step: the cell.
         inputs: names its inputs, whichever attempt asks for them.
         restore: the checkpoint behind the cell before it, if the variables are not those in any case.
-        notice: what is to be said about it.
+        notice: a text for the user about the cell; None for nothing.
     """
 
     step: RunCell
@@ -79,23 +79,36 @@ class RunCoordinator:
         return RunStepStart(self._begin(number, source), inputs, restore, notice)
 
     def again(self, begin: RunStepStart) -> RunStepStart:
-        """Return another attempt at a cell."""
+        """Return another attempt at a cell.
+
+        Args:
+            begin: the attempt that has failed.
+        """
         step = self._begin(begin.step.number, begin.step.source)
         return RunStepStart(step, begin.inputs, self.before(step.number), None)
 
     def before(self, number: int) -> str | None:
-        """Return the checkpoint behind the cell before a cell; None for the first."""
+        """Return the checkpoint behind the cell before a cell; None for the first.
+
+        Args:
+            number: the position of the cell in the run, counted from 1.
+        """
         return self._steps[number - 2].checkpoint if number > 1 else None
 
     def succeeded(self, begin: RunStepStart, checkpoint: str) -> None:
-        """Record a cell that has succeeded, and the checkpoint of the state after it."""
+        """Record a cell that has succeeded, and the checkpoint of the state after it.
+
+        Args:
+            begin: the attempt.
+            checkpoint: id of the checkpoint.
+        """
         step = begin.step
         self._runs.finish(self.id, step.number, checkpoint)
         self._steps[step.number - 1] = replace(step, checkpoint=checkpoint)
         self._number = step.number
 
     def renew(self) -> None:
-        """Say that this process lives."""
+        """Renew the lease of this process on the run."""
         self._runs.renew(self.id, self._owner)
 
     def close(self) -> None:

@@ -72,7 +72,11 @@ class CellStore:
         self._blobs = BlobStore(database.path.parent / DIRECTORY)
 
     def add(self, cell: CellRecord) -> None:
-        """Store a cell. One with the same execution id is replaced."""
+        """Store a cell. One with the same execution id is replaced.
+
+        Args:
+            cell: the cell; its outputs are cut to what ``bounded`` keeps.
+        """
         result = cell.outcome.model_dump_json().encode() if cell.outcome is not None else b""
         outputs = [output.model_dump_json().encode() for output in bounded(cell.outputs)]
         # A blob is on the disk before the row that refers to it.
@@ -114,7 +118,11 @@ class CellStore:
         return self._cells("session_id = ? AND (? IS NULL OR execution_count = ?)", (session, number, number))
 
     def cell(self, execution_id: str) -> CellRecord | None:
-        """Return a cell, or None if it is not stored."""
+        """Return a cell, or None if it is not stored.
+
+        Args:
+            execution_id: its execution id.
+        """
         found = self._cells("execution_id = ?", (execution_id,))
         return found[0] if found else None
 
@@ -175,7 +183,11 @@ class CellStore:
 
 
 def merged(outputs: Iterable[Output]) -> list[Output]:
-    """Return outputs with consecutive texts of one stream joined."""
+    """Return outputs with consecutive texts of one stream joined.
+
+    Args:
+        outputs: the outputs, in their order.
+    """
     found: list[Output] = []
     texts: list[str] = []
     for output in outputs:
@@ -202,13 +214,17 @@ def _join(found: list[Output], texts: list[str]) -> None:
 
 @functools.cache
 def _outputs() -> TypeAdapter[Output]:
-    """Return what validates outputs; a kernel only writes them."""
+    """Return the validator of outputs; a kernel only writes them."""
     with without_plugins():
         return TypeAdapter(Output)
 
 
 def bounded(outputs: Iterable[Output]) -> list[Output]:
-    """Return as much of a cell's outputs as is kept, with a note if that is not all."""
+    """Return as much of a cell's outputs as is kept, with a note if that is not all.
+
+    Args:
+        outputs: the outputs, in their order.
+    """
     kept: list[Output] = []
     size = 0
     for output in merged(outputs):

@@ -89,7 +89,11 @@ class Ledger:
         self._database = database
 
     def append(self, entries: Iterable[LedgerEntry]) -> None:
-        """Add rows, in this order, all or none of them."""
+        """Add rows, in this order, all or none of them.
+
+        Args:
+            entries: the rows, without their numbers and hashes.
+        """
         with self._database.writing() as sql:
             n, before = _head(sql)
             for entry in entries:

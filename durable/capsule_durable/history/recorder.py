@@ -1,4 +1,4 @@
-"""Records what cells output and how they end, and every event, in the history. A thread writes."""
+"""Records the outputs and ends of cells, and every event, in the history. A thread writes."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class Recorder:
         return await self._submit(do)
 
     async def close(self) -> None:
-        """Write what is to be written, and close the file. Later events are ignored. Idempotent."""
+        """Write the rows that are waiting, and close the file. Later events are ignored. Idempotent."""
         if self._path is None:
             self._thread.shutdown(wait=False)
             return
@@ -280,7 +280,12 @@ class Recorder:
     # -- the capabilities that reach the client --------------------------------------------------------------
 
     def show(self, execution_id: str, output: Output) -> None:
-        """Show an output below the cell of an execution, without recording it."""
+        """Show an output below the cell of an execution, without recording it.
+
+        Args:
+            execution_id: the execution, or the attempt at a cell.
+            output: the output.
+        """
         if isinstance(output, m.StreamOutput):
             self._shown.stream(self._names.get(execution_id, execution_id), output)
         else:

@@ -127,7 +127,11 @@ class RunStore:
             sql.execute("UPDATE runs SET owner = NULL WHERE id = ? AND owner = ?", (run, owner))
 
     def get(self, run: str) -> RunRecord | None:
-        """Return a run, or None if it does not exist."""
+        """Return a run, or None if it does not exist.
+
+        Args:
+            run: its id.
+        """
         with self._database.using() as sql:
             row = sql.execute(
                 "SELECT id, owner, owner_seen_at, started_at, executions, options FROM runs WHERE id = ?", (run,)
@@ -138,7 +142,11 @@ class RunStore:
         return RunRecord(run_id, owner, seen_at, started_at, executions, json.loads(options))
 
     def steps(self, run: str) -> list[RunCell]:
-        """Return the cells of a run, in their order."""
+        """Return the cells of a run, in their order.
+
+        Args:
+            run: id of the run.
+        """
         with self._database.using() as sql:
             rows = sql.execute(
                 "SELECT position, source_digest, execution_id, attempt, checkpoint_id FROM run_cells WHERE run_id = ?"
@@ -177,5 +185,9 @@ class RunStore:
 
 
 def source_of(code: str) -> bytes:
-    """Return the digest of a cell's source."""
+    """Return the digest of a cell's source, of 16 bytes.
+
+    Args:
+        code: the code of the cell.
+    """
     return hashlib.blake2b(code.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -35,7 +35,12 @@ class CommRegistry:
         self._session = session
 
     def display(self, execution_id: str, output: Output) -> None:
-        """Show an output, and record the comms that the worker opens and closes; a capability of the session."""
+        """Show an output, and record the comms that the worker opens and closes; a capability of the session.
+
+        Args:
+            execution_id: the execution that made the output.
+            output: the output.
+        """
         if isinstance(output, m.CommOutput):
             if output.event == "open":
                 self.targets[output.comm_id] = output.target_name or ""

@@ -31,7 +31,12 @@ class DebugState:
         self.stopped = False
 
     def record_request(self, request: Request, response: Request) -> None:
-        """Record a request and its response."""
+        """Record a request and its response.
+
+        Args:
+            request: a request of the Debug Adapter Protocol.
+            response: the debugger's response. A request that failed is not recorded.
+        """
         command = request.get("command")
         if command in ("disconnect", "terminate"):
             self.__init__()  # type: ignore[misc]  # the initial state
@@ -76,7 +81,12 @@ class DebugRelay:
         self._session = session
 
     def display(self, execution_id: str, output: Output) -> None:
-        """Show an output, and record the debugger's events; a capability of the session."""
+        """Show an output, and record the debugger's events; a capability of the session.
+
+        Args:
+            execution_id: the execution that made the output.
+            output: the output.
+        """
         if isinstance(output, m.DebugOutput):
             self._state.record_event(output.event)
         self._display(execution_id, output)

@@ -75,7 +75,12 @@ class PendingRequests:
         self.high_water_mark = max(self.high_water_mark, len(self._pending))
 
     def settle(self, request_id: str, answer: Any) -> bool:
-        """Deliver an answer; return False if the request is not pending (any more)."""
+        """Deliver an answer; return False if the request is not pending (any more).
+
+        Args:
+            request_id: id of the request.
+            answer: the answer.
+        """
         pending = self._pop(request_id)
         if pending is None:
             return False
@@ -84,7 +89,12 @@ class PendingRequests:
         return True
 
     def fail(self, request_id: str, error: ExecutionFailed) -> bool:
-        """Deliver a failure; return False if the request is not pending (any more)."""
+        """Deliver a failure; return False if the request is not pending (any more).
+
+        Args:
+            request_id: id of the request.
+            error: why there is no answer.
+        """
         pending = self._pop(request_id)
         if pending is None:
             return False
@@ -97,7 +107,11 @@ class PendingRequests:
         self._pop(request_id)
 
     def fail_all(self, error: Callable[[str], ExecutionFailed]) -> int:
-        """Fail all requests with the error that ``error`` makes of an execution id; return how many there were."""
+        """Fail all requests and return how many there were.
+
+        Args:
+            error: makes the error of an execution id, which is empty for a request that belongs to none.
+        """
         waiting = list(self._pending.items())
         return sum(self.fail(request_id, error(pending.execution_id)) for request_id, pending in waiting)
 

@@ -83,7 +83,11 @@ class Session:
             self._interceptors.setdefault(kind, []).append(interceptor)
 
     def remove_message_interceptor(self, interceptor: Interceptor) -> None:
-        """Show an interceptor no more messages. Removing an unknown one does nothing."""
+        """Show an interceptor no more messages. Removing an unknown one does nothing.
+
+        Args:
+            interceptor: the function that ``add_message_interceptor`` got.
+        """
         for interceptors in self._interceptors.values():
             if interceptor in interceptors:
                 interceptors.remove(interceptor)
@@ -113,6 +117,9 @@ class Session:
 
     def send(self, message: Message) -> None:
         """Send a message to the worker.
+
+        Args:
+            message: the message.
 
         Raises:
             TransportClosed: there is no worker.

@@ -17,7 +17,15 @@ class Transport(Protocol):
     """Carries messages to and from one worker, each whole and in order."""
 
     def send(self, message: Message) -> None:
-        """Send ``message``. Raises TransportClosed when the other end is gone."""
+        """Send a message.
+
+        Args:
+            message: the message; it is sent whole.
+
+        Raises:
+            TransportClosed: the other end is gone.
+            ProtocolError: the message cannot be encoded.
+        """
 
     async def receive(self) -> Message:
         """Return the next message. For one reader.
@@ -78,7 +86,11 @@ class SocketTransport(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, sock: socket.socket) -> SocketTransport:
-        """Take over ``sock``, one end of a socket pair."""
+        """Connect to one end of a socket pair.
+
+        Args:
+            sock: the end; it belongs to the transport from now on.
+        """
         loop = asyncio.get_running_loop()
         _, transport = await loop.create_connection(cls, sock=sock)
         return transport
@@ -89,7 +101,7 @@ class SocketTransport(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Decode what came."""
+        """Decode the bytes that have arrived."""
         try:
             for message in self._decoder.feed(data):
                 self._inbox.put(message)
@@ -106,7 +118,15 @@ class SocketTransport(asyncio.Protocol):
         self._inbox.finish(TransportClosed(f"the worker's connection has ended ({exc or 'closed'})"))
 
     def send(self, message: Message) -> None:
-        """Send ``message``; see ``Transport``."""
+        """Send a message; see ``Transport``.
+
+        Args:
+            message: the message; it is sent whole.
+
+        Raises:
+            TransportClosed: the other end is gone.
+            ProtocolError: the message cannot be encoded.
+        """
         if self._transport is None or self._transport.is_closing():
             msg = f"cannot send a {message.type} message: the worker is gone"
             raise TransportClosed(msg)
@@ -128,7 +148,11 @@ class SocketTransport(asyncio.Protocol):
         return self._decoder.pending
 
     def fail(self, error: ProtocolError) -> None:
-        """End the connection since the other end has broken the protocol."""
+        """End the connection since the other end has broken the protocol.
+
+        Args:
+            error: how it broke the protocol; the reader gets it.
+        """
         self._inbox.finish(error)
         self.close()
 
@@ -154,7 +178,15 @@ class MemoryTransport:
         return one, other
 
     def send(self, message: Message) -> None:
-        """Send ``message``; see ``Transport``."""
+        """Send a message; see ``Transport``.
+
+        Args:
+            message: the message; it is sent whole.
+
+        Raises:
+            TransportClosed: the other end is gone.
+            ProtocolError: the message cannot be encoded.
+        """
         if self._closed or self._peer is None or self._peer._closed:  # noqa: SLF001  # the twin
             msg = f"cannot send a {message.type} message: the worker is gone"
             raise TransportClosed(msg)

@@ -15,12 +15,20 @@ DEFAULT_LIMIT = 50
 
 
 def listed(entry: Entry) -> m.Checkpoint:
-    """Return a checkpoint as lists have it."""
+    """Return a checkpoint as lists have it.
+
+    Args:
+        entry: the row of the catalogue.
+    """
     return m.Checkpoint(**entry.model_dump(), starred=entry.name is not None)
 
 
 def reference(checkpoint: Entry | mf.Manifest) -> m.CheckpointRef:
-    """Return a checkpoint in short."""
+    """Return a checkpoint in short.
+
+    Args:
+        checkpoint: the checkpoint.
+    """
     return m.CheckpointRef(
         id=checkpoint.id,
         number=checkpoint.number,
@@ -54,7 +62,11 @@ def checkpoint_list(
 
 
 def contents(manifest: mf.Manifest) -> m.CheckpointContents:
-    """Return the variables in a checkpoint."""
+    """Return the variables in a checkpoint.
+
+    Args:
+        manifest: the checkpoint.
+    """
     variables = [
         m.Variable(
             name=variable.name,
@@ -72,6 +84,11 @@ def contents(manifest: mf.Manifest) -> m.CheckpointContents:
 def comparison(catalogue: Catalogue, before: Entry, after: Entry) -> m.CheckpointDiff:
     """Return the variables that differ between two checkpoints.
 
+    Args:
+        catalogue: has the manifests of the checkpoints.
+        before: the earlier checkpoint.
+        after: the later checkpoint.
+
     Raises:
         StoreError: a checkpoint is damaged, or the catalogue cannot be used.
     """
@@ -88,7 +105,7 @@ def restore_report(
     undone: Sequence[m.CellRef] = (),
     redo: m.CheckpointRef | None = None,
 ) -> m.Restored:
-    """Return what the restore of a checkpoint brings, as far as the checkpoint tells.
+    """Return the report on the restore of a checkpoint, as far as the checkpoint determines it.
 
     Args:
         manifest: the checkpoint.

@@ -91,7 +91,11 @@ async def list_inputs(
 
 
 def is_input(promise_id: str) -> bool:
-    """Return whether a promise is that of an input of a cell."""
+    """Return whether a promise is that of an input of a cell.
+
+    Args:
+        promise_id: the promise.
+    """
     root, _, step = promise_id.partition(":")
     return root.startswith(ids.EXECUTION) and _INPUT.fullmatch(step) is not None
 

@@ -41,6 +41,9 @@ class SessionList(MessageModel):
 def session_list(catalogue: Catalogue) -> SessionList:
     """Return all sessions, newest first.
 
+    Args:
+        catalogue: has the sessions and their checkpoints.
+
     Raises:
         StoreError: the catalogue cannot be used.
     """
@@ -64,7 +67,7 @@ def _summary(catalogue: Catalogue, row: SessionRow) -> SessionSummary:
 
 
 def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
-    """Return what is saved of a session: what the catalogue knows, without the kernel's own state.
+    """Return the status of a session that the catalogue has, without the kernel's own state.
 
     Args:
         catalogue: all checkpoints.
@@ -97,6 +100,10 @@ def session_status(catalogue: Catalogue, row: SessionRow) -> m.Status:
 
 def state_of(catalogue: Catalogue, row: SessionRow) -> m.SessionState:
     """Return the state of a session's kernel.
+
+    Args:
+        catalogue: tells whether the kernel is running.
+        row: the session.
 
     Raises:
         StoreError: the catalogue cannot be used.

@@ -202,7 +202,7 @@ def plan(
 
 
 def _without_namespaces(paths: SandboxPaths) -> str:
-    """Return what a forkserver gives up where it has no namespaces of its own."""
+    """Return as JSON the access that a forkserver gives up if it has no namespaces of its own."""
     session = [paths.session] if paths.session is not None else []
     given_up: dict[str, object] = {
         "hidden": [paths.home, *paths.secrets, *paths.hidden],

@@ -43,7 +43,7 @@ def problem_of(prefix: Sequence[str], paths: SandboxPaths) -> str:
 
 
 def _key(prefix: Sequence[str], paths: SandboxPaths) -> str:
-    """Return what the result depends on: the boot, the program, the user, and the prefix without the kernel's paths."""
+    """Return the key of the result: the boot, the program, the user, and the prefix without the kernel's paths."""
     boot = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()

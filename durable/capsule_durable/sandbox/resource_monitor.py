@@ -90,7 +90,7 @@ def exceeded(limits: Limits, usage: Usage) -> list[LimitViolation]:
 
 
 class ResourceMonitor:
-    """Measures what a worker and all processes that it has started use.
+    """Measures the resources that a worker and all processes that it has started use.
 
     Args:
         limits: the limits.

@@ -124,7 +124,13 @@ class ChannelEnds(NamedTuple):
         ]
 
     def handle(self, process_tag: str, forkserver: Forkserver, process: Process | None = None) -> WorkerHandle:
-        """Return the front's ends."""
+        """Return the front's ends, as a handle of the worker.
+
+        Args:
+            process_tag: marks the processes that the cells of this worker start.
+            forkserver: the parent of the worker.
+            process: the worker's process; None until the forkserver has reported it.
+        """
         return WorkerHandle(
             self.sock[0],
             self.stdout[0],

@@ -1,4 +1,4 @@
-"""Finds out whether cells can run in somebody's Python: its version, and the ``capsule_worker`` in it."""
+"""Checks whether cells can run in a Python: its version, and the ``capsule_worker`` in it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class InterpreterUnusable(CapsuleError):
 
     Args:
         problem: what is wrong with it.
-        mend: the command that mends it; empty where no command does.
+        fix: the command that fixes it; empty if no command does.
     """
 
-    def __init__(self, problem: str, mend: str = "") -> None:
-        super().__init__(f"{problem}\nThis mends it:\n    {mend}" if mend else problem)
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(f"{problem}\nTo fix it:\n    {fix}" if fix else problem)
         self.problem = problem
-        self.mend = mend
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ def locate(python: str) -> Path:
     """Return the absolute path of an interpreter given as a path or as a name in PATH.
 
     Symbolic links stay: the ``python`` of a virtual environment is one, and means another place when followed.
+
+    Args:
+        python: a path, or a name in PATH.
 
     Raises:
         InterpreterUnusable: there is no such file, or it cannot be run.
@@ -111,25 +114,25 @@ def check(
     if tuple(answer["version"][:2]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise InterpreterUnusable(f"{path} is Python {version}; cells need Python {oldest} or newer")
-    mend = install_command(path, pip=answer["pip"])
+    fix = install_command(path, pip=answer["pip"])
     if not answer["installed"]:
-        raise InterpreterUnusable(f"{path} (Python {version}) has no capsule-worker", mend)
+        raise InterpreterUnusable(f"{path} (Python {version}) has no capsule-worker", fix)
     worker, protocol = answer.get("worker"), answer.get("protocol")
     if worker != _VERSION:
         raise InterpreterUnusable(
             f"{path} (Python {version}) has capsule-worker {worker or 'of an unknown version'}; "
             f"this is capsule-kernel {_VERSION}, and the two must match",
-            mend,
+            fix,
         )
     if "error" in answer:
         raise InterpreterUnusable(
-            f"{path} (Python {version}) has a capsule-worker that cannot be imported: {answer['error']}", mend
+            f"{path} (Python {version}) has a capsule-worker that cannot be imported: {answer['error']}", fix
         )
     if protocol != PROTOCOL_VERSION:
         raise InterpreterUnusable(
             f"{path} (Python {version}) has a capsule-worker that speaks protocol {protocol}; "
             f"this front speaks protocol {PROTOCOL_VERSION}",
-            mend,
+            fix,
         )
     return Interpreter(path, version)
 

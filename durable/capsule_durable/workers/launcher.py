@@ -56,13 +56,13 @@ class Forkserver:
         self.events: ForkserverEvents | None = None
 
     def kill(self) -> None:
-        """Kill it. Where it is the first process of a namespace, all other processes in there end with it."""
+        """Kill the process. If it is the first of a namespace, all other processes in there end with it."""
         if self.fd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.fd, signal.SIGKILL)
 
     def text(self) -> str:
-        """Return what it wrote."""
+        """Return the output of the process."""
         return os.pread(self.output, 1 << 16, 0).decode("utf-8", "replace")
 
 

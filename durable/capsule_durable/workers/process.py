@@ -48,7 +48,7 @@ class Exit:
 
     @property
     def description(self) -> str:
-        """How it ended, in words."""
+        """How the process ended, without its memory: a predicate for a sentence."""
         return describe_exit(self.returncode)
 
 
@@ -69,7 +69,11 @@ class WorkerDeath:
     execution_id: str | None
 
     def error(self, execution_id: str = "") -> WorkerDied:
-        """Return the reason for an execution that was running in the worker."""
+        """Return the reason for an execution that was running in the worker.
+
+        Args:
+            execution_id: the execution; empty for none.
+        """
         return WorkerDied(
             f"{self.reason}. {self.recovery}",
             execution_id,
@@ -105,7 +109,11 @@ class AttachedWorker:
 
     @classmethod
     async def adopt(cls, handle: WorkerHandle) -> AttachedWorker:
-        """Connect to a process that was just started. One that could not be started counts as ended."""
+        """Return a worker for a process that was just started; one that could not be started counts as ended.
+
+        Args:
+            handle: the front's ends of its channels; they belong to the worker from now on.
+        """
         transport = await SocketTransport.connect(handle.sock)
         process: Process | NotStarted
         try:
@@ -115,7 +123,11 @@ class AttachedWorker:
         return cls(handle, transport, process)
 
     def attach(self, session: Session) -> asyncio.Task[None]:
-        """Let a session read its messages; return the task that reads."""
+        """Let a session read its messages; return the task that reads.
+
+        Args:
+            session: the session.
+        """
         self._session = session
         return session.attach(self.transport, self.pid)
 
@@ -125,7 +137,10 @@ class AttachedWorker:
         return self._cells.get(self._main_cell) or next(iter(self._cells.values()), None)
 
     def send_cell(self, message: ExecuteMessage) -> None:
-        """Send a cell to it.
+        """Send a cell to the worker.
+
+        Args:
+            message: the cell.
 
         Raises:
             TransportClosed: it has ended.
@@ -157,7 +172,7 @@ class AttachedWorker:
         return self._process.pid if self._process is not None else 0
 
     def read_pipes(self) -> list[tuple[StreamName, str]]:
-        """Return what is in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
+        """Return the texts in the pipes behind stdout and stderr, for a worker that cannot read them itself."""
         if self.exited.done():
             return []
         return _read_pipes(self._handle)
@@ -243,7 +258,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _rest(fd: int) -> str:
-    """Return what is left in a pipe, without waiting for writers that may still live."""
+    """Return the bytes that are left in a pipe, without waiting for writers that may still run."""
     os.set_blocking(fd, False)
     parts = []
     size = 0

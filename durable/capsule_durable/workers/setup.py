@@ -65,7 +65,7 @@ class WorkerSetup:
         self.ready: m.ReadyMessage | None = None
 
     async def inherit(self, *, wanted: bool) -> RecoveredState | None:
-        """Determine what the first worker gets from earlier processes, and tell the user; return it.
+        """Return the state that the first worker gets from earlier processes, and tell the user.
 
         Workers are prepared after this. It needs no worker.
 

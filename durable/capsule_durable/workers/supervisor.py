@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from capsule_durable.checkpoints.recovery import Recovery
-from capsule_durable.errors import ProtocolError, WorkerUnavailable
+from capsule_durable.errors import ProtocolError, WorkerUnavailable, describe_exit
 from capsule_durable.messaging.capabilities import Capabilities
 from capsule_durable.messaging.notices import Notices
 from capsule_durable.messaging.session import Session
@@ -230,7 +230,9 @@ class WorkerSupervisor:
             recovered = await self._recover()
         running = worker.running
         execution_id = running.execution_id if running is not None and running.execution_id != self._ended else None
-        death = WorkerDeath(end, _reason(worker, end, broken), recovered, execution_id)
+        death = WorkerDeath(
+            end, _reason(worker, end, broken, has_cell=execution_id is not None), recovered, execution_id
+        )
         if replacement is None:
             self._bus.publish(
                 WorkerExited(
@@ -305,7 +307,7 @@ class WorkerSupervisor:
             )
         except InterpreterUnusable as error:
             choose = "\nChoose another one by `capsule install --python PATH`, or by the setting `python`."
-            return f"no cell can run: {error}" + ("" if error.mend else choose)
+            return f"No cell can run: {error}" + ("" if error.fix else choose)
         return worker.verdict or _startup_failure(end)
 
     async def _give_up(self, reason: str) -> None:
@@ -372,19 +374,18 @@ class WorkerSupervisor:
             logger.warning("no spare worker: %s", error)
 
 
-def _reason(worker: AttachedWorker, end: Exit, broken: ProtocolError | None) -> str:
+def _reason(worker: AttachedWorker, end: Exit, broken: ProtocolError | None, *, has_cell: bool) -> str:
     """Return why a worker has ended, for the user."""
     if worker.verdict is not None:
         return worker.verdict
     if broken is not None:
-        return f"the worker broke the protocol and was ended: {broken}"
-    text = f"the worker process {end.description} (peak memory {end.peak_memory / 1e6:,.0f} MB)"
-    if end.returncode == _SIGKILL:
-        text += "; if nothing killed it on purpose, the system was probably out of memory"
-    return text
+        return f"Python was ended because it broke the protocol: {broken}"
+    moment = "while running this cell" if has_cell else "while no cell was running"
+    cause = ", usually because the machine ran out of memory" if end.returncode == _SIGKILL else ""
+    return f"Python {describe_exit(end.returncode, end.peak_memory)} {moment}{cause}"
 
 
 def _startup_failure(end: Exit) -> str:
     """Return how a worker that did not become ready has ended, and what it wrote."""
     output = "".join(text for _, text in end.last_words).strip()
-    return f"the worker process {end.description} before it was ready.\n{output}"
+    return f"Python {end.description} before it was ready.\n{output}"

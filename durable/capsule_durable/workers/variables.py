@@ -54,6 +54,9 @@ class WorkerVariables:
     async def restore_to(self, checkpoint: str) -> None:
         """Restore the variables to the state of a checkpoint; variables that it does not have are deleted.
 
+        Args:
+            checkpoint: id of the checkpoint, of any session.
+
         Raises:
             CapsuleError: the checkpoint does not exist any more, or the worker cannot restore it.
         """

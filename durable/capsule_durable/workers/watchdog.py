@@ -135,6 +135,6 @@ class Watchdog:
 
     def _end(self, worker: AttachedWorker, violation: LimitViolation) -> None:
         """End a worker that exceeds a limit, and the processes and files that it has made."""
-        worker.verdict = f"the worker process was ended: {violation.text}"
+        worker.verdict = f"Python was ended: {violation.text}"
         if not violation.ends_all or not self._launcher.end_all():
             worker.kill()

@@ -202,7 +202,7 @@ def environment(spec: Kernelspec) -> Finding:
     try:
         found = interpreter.check(python)
     except interpreter.InterpreterUnusable as error:
-        return Finding(check, "problem", f"{spec.directory}: {error.problem}", error.mend or _reinstall(spec, "PATH"))
+        return Finding(check, "problem", f"{spec.directory}: {error.problem}", error.fix or _reinstall(spec, "PATH"))
     return Finding(check, "ok", f"{spec.directory}: cells run in {found.path} (Python {found.version})")
 
 

@@ -176,7 +176,7 @@ def _answer(
 def _published(
     client: BlockingKernelClient, request: str, tell: Callable[[str], None], runs: Callable[[], bool]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what a kernel publishes about a request, until it is idle again."""
+    """Yield the messages that a kernel publishes about a request, until it is idle again."""
     patient_until: float | None = time.monotonic() + TIMEOUT
     while True:
         if patient_until is not None and time.monotonic() > patient_until:

@@ -11,7 +11,11 @@ _LEFT = 'style="text-align:left"'
 
 
 def to_html(view: View) -> str:
-    """Return a view as HTML, with all texts escaped."""
+    """Return a view as HTML, with all texts escaped.
+
+    Args:
+        view: the view.
+    """
     match view:
         case Paragraph():
             return f"<p>{escape(view.text)}</p>"

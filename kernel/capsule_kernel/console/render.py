@@ -34,19 +34,31 @@ _LINE = 60
 
 
 def render(answer: m.Answer) -> m.MimeBundle:
-    """Return an answer as a MIME bundle; empty if there is nothing to show."""
+    """Return an answer as a MIME bundle; empty if there is nothing to show.
+
+    Args:
+        answer: what the kernel answers to a command.
+    """
     view = view_of(answer)
     return {} if view is None else {"text/plain": to_text(view), "text/html": to_html(view), JSON_MIME: to_json(answer)}
 
 
 def view_of(answer: Shown) -> View | None:
-    """Return what people are shown of an answer; None if that is nothing."""
+    """Return the view of an answer that people see; None if there is nothing to show.
+
+    Args:
+        answer: an answer of the kernel, or of a command that reads the files.
+    """
     view = _FORMS[type(answer)].view
     return view(answer) if view is not None else None
 
 
 def to_json(answer: Shown) -> dict[str, Any]:
-    """Return an answer as programs get it: its fields, and the name of the schema that they follow."""
+    """Return an answer as programs get it: its fields, and the name of the schema that they follow.
+
+    Args:
+        answer: an answer of the kernel, or of a command that reads the files.
+    """
     if isinstance(answer, (m.RestorePlan, m.StandbyTakeover)):
         fields = answer.report.model_dump(mode="json")
     elif isinstance(answer, Collection):

@@ -53,7 +53,11 @@ View = Table | Facts | Paragraph
 
 
 def to_text(view: View) -> str:
-    """Return a view as text; tables have columns of a fixed width. A terminal finds nothing to obey in it."""
+    """Return a view as text; tables have columns of a fixed width. Control characters are made visible.
+
+    Args:
+        view: the view.
+    """
     match view:
         case Paragraph():
             return visible(view.text)

@@ -104,7 +104,10 @@ class Arguments:
 
 
 def parse(argv: Sequence[str] | None) -> Arguments:
-    """Return what the arguments of the command say; without them, those of this process.
+    """Return the parsed arguments of the command.
+
+    Args:
+        argv: the arguments without the program's name; None for those of this process.
 
     Raises:
         SystemExit: they make no sense, which argparse has said.

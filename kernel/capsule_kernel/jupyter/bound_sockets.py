@@ -34,7 +34,11 @@ class BoundSockets:
         self.iopub = self._bind("iopub", zmq.XPUB)
 
     def address(self, channel: str) -> str:
-        """Return the address of ``channel`` (shell, iopub, stdin, control, hb)."""
+        """Return the address of a channel, such as ``tcp://127.0.0.1:5555``.
+
+        Args:
+            channel: shell, iopub, stdin, control or hb.
+        """
         separator = ":" if self.transport == "tcp" else "-"
         return f"{self.transport}://{self.ip}{separator}{self.values[f'{channel}_port']}"
 

@@ -53,7 +53,7 @@ class Channels:
         return self._endpoints.ports()
 
     def close(self) -> None:
-        """Send what is queued and close everything."""
+        """Send the queued messages and close everything."""
         for socket in (self.shell, self.control, self.stdin, self.iopub):
             socket.close(LINGER)
         self._heartbeat.context.destroy(linger=0)
@@ -64,6 +64,9 @@ def watch_parent(on_lost: Any) -> None:
     """Call ``on_lost`` on the loop when the process that started this kernel is gone (``JPY_PARENT_PID``).
 
     A process that was started for a client which has died serves no client any more.
+
+    Args:
+        on_lost: called without arguments.
     """
     if int(os.environ.get("JPY_PARENT_PID") or 0) <= 1:
         return

@@ -65,7 +65,7 @@ class ConnectionFile:
         self.made.append(path)
 
     def close(self) -> None:
-        """Remove what was made for this kernel."""
+        """Remove the files that were made for this kernel."""
         for path in self.made:
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -65,6 +65,9 @@ def execute_message(execution_id: str, request: dict[str, Any], count: int) -> m
 def code_and_cursor(request: dict[str, Any]) -> tuple[str, int]:
     """Return the code that a request is about and a position in it: its end, where the client has not sent one.
 
+    Args:
+        request: the whole request; its cursor counts Unicode characters.
+
     Raises:
         KeyError, TypeError: there is no code, or the position is not a number.
     """
@@ -93,13 +96,25 @@ def _has_small_numbers(value: Any) -> bool:
 
 
 def header_of(request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request's header, with its date as text."""
+    """Return a request's header, with its date as text.
+
+    Args:
+        request: the whole request.
+    """
     header = request["header"].items()
     return {name: value if isinstance(value, (str, int, type(None))) else str(value) for name, value in header}
 
 
 def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
-    """Return what a ``comm_open``, ``comm_msg`` or ``comm_close`` says. Raises ValueError for one that is malformed."""
+    """Return the message of a ``comm_open``, ``comm_msg`` or ``comm_close``.
+
+    Args:
+        request_id: the id that it gets.
+        request: the whole Jupyter message.
+
+    Raises:
+        KeyError, ValueError: the Jupyter message is malformed.
+    """
     said = request["content"]
     return m.CommMessage(
         id=request_id,
@@ -116,7 +131,7 @@ def comm_message(request_id: str, request: dict[str, Any]) -> m.CommMessage:
 
 
 def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
-    """Return what is shown below a cell that waits for an input which its client cannot ask for.
+    """Return the output below a cell that waits for an input which its client cannot ask for.
 
     Args:
         question: the input.
@@ -131,7 +146,11 @@ def awaited_input(question: InputPrompt, cell: int | None) -> m.StreamOutput:
 
 
 def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
-    """Return the content of the ``execute_reply`` for a cell that ran to its end."""
+    """Return the content of the ``execute_reply`` for a cell that ran to its end.
+
+    Args:
+        result: the result of the cell.
+    """
     reply: dict[str, Any] = {
         "status": result.status,
         "execution_count": result.execution_count,
@@ -144,7 +163,11 @@ def execute_reply(result: m.ResultMessage) -> dict[str, Any]:
 
 
 def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
-    """Return what is shown below a cell that has no result."""
+    """Return the error output below a cell that has no result.
+
+    Args:
+        failure: why there is no result.
+    """
     red, plain = "\x1b[31m", "\x1b[39m"
     lines = [f"{red}{failure.kind}{plain}: {failure.message}"]
     if not isinstance(failure, WorkerDied):  # its stack was shown on stderr, with its other last words
@@ -154,7 +177,12 @@ def failure_output(failure: ExecutionFailed) -> m.ErrorOutput:
 
 
 def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
-    """Return the content of the ``execute_reply`` for a cell that has no result."""
+    """Return the content of the ``execute_reply`` for a cell that has no result.
+
+    Args:
+        error: the error that is shown below the cell.
+        count: the number of the cell.
+    """
     return {
         "status": "error",
         "execution_count": count,
@@ -167,7 +195,11 @@ def failure_reply(error: m.ErrorOutput, count: int) -> dict[str, Any]:
 
 
 def output_message(output: Output) -> tuple[str, dict[str, Any]]:  # noqa: PLR0911  # one case for each kind
-    """Return message type and content of what goes to iopub for ``output``."""
+    """Return the type and the content of the iopub message for an output.
+
+    Args:
+        output: the output.
+    """
     match output:
         case m.StreamOutput():
             return "stream", {"name": output.name, "text": output.text}
@@ -202,7 +234,18 @@ def history_message(
     raw: bool,
     rest: dict[str, Any],
 ) -> m.HistoryMessage:
-    """Return the question for a ``history_request``. Raises ValueError for one that is malformed."""
+    """Return the question for a ``history_request``.
+
+    Args:
+        request_id: the id that it gets.
+        access: ``range``, ``tail`` or ``search``.
+        output: whether outputs are wanted, too.
+        raw: whether code is wanted as it was typed, not as IPython has transformed it.
+        rest: the other fields of the request's content. Unknown ones are ignored.
+
+    Raises:
+        ValueError: the request is malformed.
+    """
     known = {name: rest[name] for name in ("session", "start", "stop", "n", "pattern", "unique") if name in rest}
     # Clients send null for what they do not mean.
     given = {name: value for name, value in known.items() if value is not None}
@@ -210,12 +253,22 @@ def history_message(
 
 
 def no_answer(error: Exception, **empty: Any) -> dict[str, Any]:
-    """Return an error reply with the fields that clients look at, empty."""
+    """Return an error reply with the fields that clients look at, empty.
+
+    Args:
+        error: why there is no answer.
+        **empty: the fields with their empty values.
+    """
     return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [], **empty}
 
 
 def debug_failure(request: dict[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the response to a debugger's request that cannot be answered."""
+    """Return the response to a debugger's request that cannot be answered.
+
+    Args:
+        request: a request of the Debug Adapter Protocol.
+        error: why it cannot be answered.
+    """
     return {
         "type": "response",
         "request_seq": request.get("seq"),

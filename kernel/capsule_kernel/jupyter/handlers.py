@@ -52,7 +52,13 @@ class CodeHandlers:
         }
 
     async def complete(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with completions; none where the worker does not answer in time."""
+        """Reply with completions; none where the worker does not answer in time.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the code and the position of the cursor.
+        """
         code, cursor_pos = contents.code_and_cursor(parent)
         try:
             answer = await self._runtime.ask(
@@ -64,7 +70,13 @@ class CodeHandlers:
         self._session.send(stream, "complete_reply", json_clean(reply), parent, ident)
 
     async def inspect(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with the documentation of a name; nothing where the worker does not answer in time."""
+        """Reply with the documentation of a name; nothing where the worker does not answer in time.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the code and the position of the cursor.
+        """
         code, cursor_pos = contents.code_and_cursor(parent)
         detail_level: Literal[0, 1] = 1 if parent["content"].get("detail_level", 0) else 0
         omit_sections = list(set(parent["content"].get("omit_sections", [])))
@@ -84,7 +96,13 @@ class CodeHandlers:
         self._session.send(stream, "inspect_reply", json_clean(reply), parent, ident)
 
     async def history(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with earlier cells."""
+        """Reply with earlier cells.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         reply = await self._find_history(**parent["content"])
         self._session.send(stream, "history_reply", json_clean(reply), parent, ident)
 
@@ -98,7 +116,13 @@ class CodeHandlers:
         return {"status": "ok", "history": answer.history}
 
     async def is_complete(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply whether code is complete."""
+        """Reply whether code is complete.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the code.
+        """
         code = parent["content"]["code"]
         try:
             answer = await self._runtime.ask(lambda request_id: m.IsCompleteMessage(id=request_id, code=code))
@@ -132,7 +156,13 @@ class CommHandlers:
         }
 
     async def deliver(self, _stream: Any, _ident: Any, parent: Any) -> None:
-        """Deliver a message to the comm that it is for."""
+        """Deliver a message to the comm that it is for.
+
+        Args:
+            _stream: unused: there is no reply.
+            _ident: unused.
+            parent: the Jupyter message.
+        """
         runtime = self._runtime
         try:
             await runtime.workers.ready()
@@ -144,7 +174,13 @@ class CommHandlers:
             logger.warning("a comm message was not delivered: %s", error)
 
     async def info(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with the open comms."""
+        """Reply with the open comms.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the target name of the wanted comms; without one, all are wanted.
+        """
         wanted = parent["content"].get("target_name")
         targets = self._runtime.comms.targets.items()
         comms = {comm_id: {"target_name": name} for comm_id, name in targets if wanted in (None, name)}
@@ -165,7 +201,13 @@ class DebugHandlers:
         self.handlers: dict[str, Handler] = {"debug_request": self.debug}
 
     async def debug(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with the debugger's response (Jupyter messaging, "Debug request")."""
+        """Reply with the debugger's response (Jupyter messaging, "Debug request").
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with a request of the Debug Adapter Protocol as its content.
+        """
         request = parent["content"]
         try:
             await self._runtime.workers.ready()
@@ -195,14 +237,26 @@ class SubshellHandlers:
         }
 
     async def create(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Open a shell whose cells run at the same time as those of the main shell."""
+        """Open a shell whose cells run at the same time as those of the main shell.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         subshell = uuid.uuid4().hex
         self._queues.open(subshell)
         reply = {"status": "ok", "subshell_id": subshell}
         self._session.send(stream, "create_subshell_reply", reply, parent, ident=ident)
 
     async def delete(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Close a subshell; a cell that runs there runs to its end."""
+        """Close a subshell; a cell that runs there runs to its end.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the id of the subshell.
+        """
         subshell = parent["content"].get("subshell_id")
         if subshell is None or self._queues.get(subshell) is None:
             reply = contents.no_answer(UnknownSubshellError(subshell))
@@ -212,13 +266,19 @@ class SubshellHandlers:
         self._session.send(stream, "delete_subshell_reply", reply, parent, ident=ident)
 
     async def list(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with the open subshells."""
+        """Reply with the open subshells.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         reply = {"status": "ok", "subshell_id": self._queues.subshells}
         self._session.send(stream, "list_subshell_reply", reply, parent, ident=ident)
 
 
 class UsageHandlers:
-    """Reports what the kernel's processes use.
+    """Reports the CPU and memory that the kernel's processes use.
 
     Args:
         session: sends the replies.
@@ -230,7 +290,13 @@ class UsageHandlers:
         self.handlers: dict[str, Handler] = {"usage_request": self.usage}
 
     async def usage(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with CPU and memory."""
+        """Reply with CPU and memory.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         reply = await asyncio.to_thread(self._usage.look)
         self._session.send(stream, "usage_reply", reply, parent, ident=ident)
 
@@ -278,7 +344,12 @@ class InputHandlers:
         )
 
     def on_reply(self, idents: Any, message: Any) -> None:
-        """Take the answer to the oldest prompt of a client."""
+        """Take the answer to the oldest prompt of a client.
+
+        Args:
+            idents: the identities of the client.
+            message: the ``input_reply``.
+        """
         self._prompts = [each for each in self._prompts if each[0].execution_id in self.clients]
         own = [each for each in self._prompts if each[1] == idents] or self._prompts
         if own and self._broker is not None:
@@ -286,7 +357,13 @@ class InputHandlers:
             self._broker.answer(own[0][0], str(message["content"].get("value", "")))
 
     async def answer_secret(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Take the answer to a password prompt from another terminal: it must not be on any disk."""
+        """Take the answer to a password prompt from another terminal; it is never written to a disk.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the id of the input and the password.
+        """
         body = parent["content"]
         is_taken = self._broker is not None and self._broker.answer_secret(
             str(body.get("id", "")), str(body.get("value", ""))

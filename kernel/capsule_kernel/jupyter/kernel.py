@@ -185,7 +185,13 @@ class CapsuleKernel(Kernel):
     # -- cells -----------------------------------------------------------------------------------------------
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Run a cell (Jupyter messaging, "Execute")."""
+        """Run a cell (Jupyter messaging, "Execute").
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, with the code.
+        """
         cells, queues = self.runtime.cells, self._queues
         queues.next_count = max(queues.next_count, cells.next_count)
         request = contents.execute_message(ids.new_execution_id(), parent, queues.number(parent))
@@ -237,7 +243,13 @@ class CapsuleKernel(Kernel):
     # -- the kernel ------------------------------------------------------------------------------------------
 
     async def kernel_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Reply with a description of this kernel; waits for a worker that is still starting."""
+        """Reply with a description of this kernel; waits for a worker that is still starting.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         try:
             await self.runtime.workers.ready()
         except CapsuleError as error:
@@ -254,12 +266,24 @@ class CapsuleKernel(Kernel):
         self._tasks.start(self.runtime.interrupt())
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Interrupt the running cell."""
+        """Interrupt the running cell.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request.
+        """
         await self.runtime.interrupt()
         self._channels.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """End the worker and the processes that it started, reply, and stop the kernel."""
+        """End the worker and the processes that it started, reply, and stop the kernel.
+
+        Args:
+            stream: the socket for the reply.
+            ident: the identities of the client.
+            parent: the request, which says whether the client will restart the kernel.
+        """
         await self.runtime.close()
         reply = {"status": "ok", "restart": bool(parent["content"].get("restart", False))}
         self._channels.session.send(stream, "shutdown_reply", reply, parent, ident=ident)

@@ -29,7 +29,13 @@ class OutputPublisher:
         self._requests: OrderedDict[str, Any] = OrderedDict()
 
     def remember(self, execution_id: str, request: Any, count: int | None = None) -> None:
-        """Attribute the outputs of an execution to a request from now on."""
+        """Attribute the outputs of an execution to a request from now on.
+
+        Args:
+            execution_id: the execution.
+            request: the whole request.
+            count: the number of the cell; None if the request is not a cell.
+        """
         allow_stdin = bool(request["content"].get("allow_stdin", False))
         content = {"allow_stdin": allow_stdin, "execution_count": count}
         self._requests[execution_id] = {"header": request["header"], "content": content}
@@ -37,11 +43,20 @@ class OutputPublisher:
             self._requests.popitem(last=False)
 
     def request_of(self, execution_id: str) -> Any:
-        """Return the header of an execution's request, and whether its client answers inputs; empty if unknown."""
+        """Return the header of an execution's request, and whether its client answers inputs; empty if unknown.
+
+        Args:
+            execution_id: the execution.
+        """
         return self._requests.get(execution_id, {})
 
     def publish(self, execution_id: str, output: Output) -> None:
-        """Publish an output of an execution."""
+        """Publish an output of an execution.
+
+        Args:
+            execution_id: the execution. If its request is unknown, the output belongs to none.
+            output: the output.
+        """
         msg_type, body = contents.output_message(output)
         if execution_id in self._requests:
             self._requests.move_to_end(execution_id)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Usage:
-    """Looks at this process and at all that comes of it: workers, their copies, and what cells have started.
+    """Measures this process and its descendants: workers, their copies, and the processes that cells have started.
 
-    A look takes some milliseconds for each GB, so it is not for the loop's thread.
+    A measurement takes some milliseconds for each GB, so it is not for the loop's thread.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,11 @@ class ShellQueues:
         return [each for each in self._queues if each is not None]
 
     def get(self, subshell: Any) -> ShellQueue | None:
-        """Return the queue of the main shell (None) or of a subshell; None for an id that does not exist."""
+        """Return the queue of the main shell (None) or of a subshell; None for an id that does not exist.
+
+        Args:
+            subshell: the id as a client has sent it; None for the main shell.
+        """
         return self._queues.get(subshell) if subshell is None or isinstance(subshell, str) else None
 
     def open(self, subshell: str) -> None:
@@ -51,7 +55,11 @@ class ShellQueues:
         self._queues[subshell] = ShellQueue()
 
     def close(self, subshell: str) -> list[Request]:
-        """Remove the queue of a subshell and return the cells that waited in it."""
+        """Remove the queue of a subshell and return the cells that waited in it.
+
+        Args:
+            subshell: id of an open subshell.
+        """
         return self._queues.pop(subshell).take_all()
 
     def number(self, request: Any) -> int:

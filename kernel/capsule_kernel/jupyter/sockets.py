@@ -29,7 +29,12 @@ class FastSession(Session):
     """Signs messages. Long output spends most of its time in ``pack``."""
 
     def serialize(self, msg: dict[str, Any], ident: Any = None) -> list[bytes]:
-        """Return the frames of a message; the standard library serializes what ``pack`` cannot."""
+        """Return the frames of a message; the standard library serializes what ``pack`` cannot.
+
+        Args:
+            msg: the message: header, parent header, metadata and content.
+            ident: the identities of the receiver, or the topic.
+        """
         try:
             return super().serialize(msg, ident)
         except PydanticSerializationError:
@@ -97,7 +102,11 @@ class Router(_Socket):
         self._receive: Callable[[list[zmq.Frame]], None] | None = None
 
     def on_recv(self, receive: Callable[[list[zmq.Frame]], None]) -> None:
-        """Call ``receive`` with the frames of each message, on the loop."""
+        """Deliver each message that arrives to a function, on the loop.
+
+        Args:
+            receive: called with the frames of a message.
+        """
         self._receive = receive
         self._listen()
 
@@ -139,7 +148,16 @@ class IOPub(_Socket):
         topic: bytes = b"",
         buffers: Sequence[bytes] = (),
     ) -> None:
-        """Publish a message to all subscribers."""
+        """Publish a message to all subscribers.
+
+        Args:
+            msg_type: the type of the message.
+            content: its content.
+            parent: the request that caused it; empty for none.
+            metadata: its metadata; None for none.
+            topic: the topic that clients subscribe to; by default, the type of the message.
+            buffers: binary data that follows the message.
+        """
         if self._held is not None:
             self._held.append((msg_type, content, parent, metadata, topic, buffers))
             return
@@ -179,6 +197,10 @@ class IOPub(_Socket):
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
 
     def close(self, linger: int) -> None:
-        """Send the messages that are held back or queued, and close; see the base class."""
+        """Send the messages that are held back or queued, and close; see the base class.
+
+        Args:
+            linger: milliseconds for sending.
+        """
         self._release()
         super().close(linger)

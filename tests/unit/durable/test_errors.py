@@ -35,7 +35,12 @@ def test_no_pickle_is_stored_with_a_rejected_execution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(-9, "was killed by SIGKILL"), (-11, "was killed by SIGSEGV"), (3, "exited with status 3")]
+    ("code", "words"), [(-9, "was killed (SIGKILL)"), (-11, "was killed (SIGSEGV)"), (3, "exited (status 3)")]
 )
 def test_the_end_of_a_process_is_told_in_words(code: int, words: str) -> None:
     assert describe_exit(code) == words
+
+
+def test_the_peak_memory_of_a_process_is_told_with_its_end() -> None:
+    assert describe_exit(-9, 209_000_000) == "was killed (SIGKILL, peak memory 209 MB)"
+    assert describe_exit(3, 42_000_000) == "exited (status 3, peak memory 42 MB)"

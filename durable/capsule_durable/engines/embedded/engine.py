@@ -49,17 +49,38 @@ class EmbeddedEngine(SdkEngine):
 
     @classmethod
     def open(cls, url: str, context: EngineContext) -> EmbeddedEngine:  # noqa: ARG003  # as any factory
-        """Return an engine for a kernel: see ``EngineFactory``."""
+        """Return an engine for a kernel: see ``EngineFactory``.
+
+        Args:
+            url: the setting ``engine``.
+            context: what the engine is for.
+
+        Raises:
+            StoreError: the file cannot be used.
+        """
         return cls(context.home / FILE, context.group)
 
     @classmethod
     def open_client(cls, url: str, context: EngineContext) -> EmbeddedEngine | None:  # noqa: ARG003  # as any factory
-        """Return an engine for requests from outside of kernels: see ``EngineFactory``."""
+        """Return an engine for requests from outside of kernels: see ``EngineFactory``.
+
+        Args:
+            url: the setting ``engine``.
+            context: what the engine is for.
+
+        Raises:
+            StoreError: the file cannot be used.
+        """
         path = context.home / FILE
         return cls(path, context.group) if path.exists() else None
 
     def preallocate(self, root_id: str, timeout_at: int) -> None:
-        """Create the outcome of an execution together with its root promise."""
+        """Create the outcome of an execution together with its root promise.
+
+        Args:
+            root_id: the root promise of an execution, which is about to be created.
+            timeout_at: when the outcome times out, in milliseconds since the epoch.
+        """
         self._network.preallocate(root_id, ids.outcome(root_id), timeout_at)
 
     async def close(self) -> None:

@@ -14,7 +14,12 @@ class Leases:
         self.held: dict[str, int] = {}
 
     def start(self, task_id: str, task_version: int) -> None:
-        """Renew the lease of a task from now on."""
+        """Renew the lease of a task from now on.
+
+        Args:
+            task_id: the task, which this process has acquired.
+            task_version: the version under which it was acquired; older versions are refused.
+        """
         self.held[task_id] = task_version
 
     def stop(self, task_id: str) -> None:

@@ -283,7 +283,7 @@ class EmbeddedNetwork:
             self._plan(delay)
 
     def _round(self, tx: Transaction, ended: list[str]) -> int:
-        """Do what is due; return when more is due, in milliseconds since the epoch."""
+        """Handle the timers that are due; return when more are due, in milliseconds since the epoch."""
         # First, so that this process does not lose its own leases after it was suspended.
         timers.renew(tx, self.heartbeat.held)
         self._renew_at = asyncio.get_running_loop().time() + self.ttl.total_seconds() / 2

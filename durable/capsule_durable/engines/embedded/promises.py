@@ -21,13 +21,23 @@ _TAG = "EXISTS (SELECT 1 FROM json_each(tags) WHERE key = :name{0} AND value = :
 
 
 def get(tx: Transaction, request: wire.GetPromise) -> Answer:
-    """Read a promise."""
+    """Read a promise.
+
+    Args:
+        tx: the transaction.
+        request: names the promise.
+    """
     promise = tx.promise(request.id)
     return no_promise(request.id) if promise is None else _answer(200, promise)
 
 
 def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
-    """Create a promise, and its task if it has a target; an existing promise is not changed."""
+    """Create a promise, and its task if it has a target; an existing promise is not changed.
+
+    Args:
+        tx: the transaction.
+        request: the promise to create.
+    """
     promise = tx.promise(request.id)
     if promise is not None:
         return _answer(200, promise)
@@ -44,7 +54,12 @@ def create(tx: Transaction, request: wire.CreatePromise) -> Answer:
 
 
 def settle(tx: Transaction, request: wire.SettlePromise) -> Answer:
-    """Settle a promise; one that is settled already is not changed."""
+    """Settle a promise; one that is settled already is not changed.
+
+    Args:
+        tx: the transaction.
+        request: names the promise, and has its new state and value.
+    """
     promise = tx.promise(request.id)
     if promise is None:
         return no_promise(request.id)
@@ -54,7 +69,12 @@ def settle(tx: Transaction, request: wire.SettlePromise) -> Answer:
 
 
 def listen(tx: Transaction, request: wire.Listen) -> Answer:
-    """Notify an address of the settlement, unless the promise is settled already."""
+    """Notify an address of the settlement, unless the promise is settled already.
+
+    Args:
+        tx: the transaction.
+        request: names the promise and the address to notify.
+    """
     promise = tx.promise(request.awaited)
     if promise is None:
         return no_promise(request.awaited)
@@ -68,7 +88,12 @@ def listen(tx: Transaction, request: wire.Listen) -> Answer:
 
 
 def search(tx: Transaction, request: wire.SearchPromises) -> Answer:
-    """List promises by state and tags, page by page."""
+    """List promises by state and tags, page by page.
+
+    Args:
+        tx: the transaction.
+        request: the state and tags to search for, and the page.
+    """
     cursor = request.cursor or "0"
     if not cursor.isdecimal():
         return refusal(400, f"not a cursor of this engine: {cursor!r}")

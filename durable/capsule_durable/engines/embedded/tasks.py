@@ -46,7 +46,12 @@ def create(tx: Transaction, request: wire.CreateTask, step: wire.CreatePromise |
 
 
 def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
-    """Acquire a task that was offered."""
+    """Acquire a task that was offered.
+
+    Args:
+        tx: the transaction.
+        request: names the task, its version, the new owner and the length of the lease.
+    """
     promise = tx.promise(request.id)
     task = None if promise is None else _task(tx, promise.n)
     if promise is None or task is None:
@@ -58,7 +63,12 @@ def acquire(tx: Transaction, request: wire.AcquireTask) -> Answer:
 
 
 def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
-    """Create or settle a promise, if the caller still owns the task."""
+    """Create or settle a promise, if the caller still owns the task.
+
+    Args:
+        tx: the transaction.
+        request: names the task and its version, and has the change of the promise.
+    """
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
@@ -74,7 +84,12 @@ def fence(tx: Transaction, request: wire.FenceTask) -> Answer:
 
 
 def suspend(tx: Transaction, request: wire.SuspendTask) -> Answer:
-    """Suspend a task until one of some promises is settled; if one is settled already, the owner continues at once."""
+    """Suspend a task until one of some promises is settled; if one is settled already, the owner continues at once.
+
+    Args:
+        tx: the transaction.
+        request: names the task, its version and the promises to wait for.
+    """
     held = _held(tx, request)
     awaited = [tx.promise(action.data.awaited) for action in request.actions]
     if isinstance(held, Answer):
@@ -93,7 +108,12 @@ def suspend(tx: Transaction, request: wire.SuspendTask) -> Answer:
 
 
 def fulfill(tx: Transaction, request: wire.FulfillTask) -> Answer:
-    """Settle the promise of a task, if the caller still owns the task."""
+    """Settle the promise of a task, if the caller still owns the task.
+
+    Args:
+        tx: the transaction.
+        request: names the task and its version, and has the state and value of its promise.
+    """
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
@@ -101,7 +121,12 @@ def fulfill(tx: Transaction, request: wire.FulfillTask) -> Answer:
 
 
 def release(tx: Transaction, request: wire.ReleaseTask) -> Answer:
-    """Release a task. It is offered again after a delay."""
+    """Release a task. It is offered again after a delay.
+
+    Args:
+        tx: the transaction.
+        request: names the task and its version.
+    """
     held = _held(tx, request)
     if isinstance(held, Answer):
         return held
@@ -110,7 +135,12 @@ def release(tx: Transaction, request: wire.ReleaseTask) -> Answer:
 
 
 def heartbeat(tx: Transaction, request: wire.Heartbeat) -> Answer:
-    """Renew the leases that the caller still owns."""
+    """Renew the leases that the caller still owns.
+
+    Args:
+        tx: the transaction.
+        request: names the owner and the tasks with their versions.
+    """
     tx.sql.executemany(
         "UPDATE tasks SET due = ? + ttl WHERE n = (SELECT n FROM promises WHERE id = ?)"
         " AND state = 'acquired' AND version = ? AND owner = ?",

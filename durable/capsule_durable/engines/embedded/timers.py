@@ -32,7 +32,12 @@ def next_due(sql: sqlite3.Connection, here: Here) -> int:
 
 
 def any_settled(sql: sqlite3.Connection, awaited: Collection[str]) -> bool:
-    """Return whether any of some promises is settled."""
+    """Return whether any of some promises is settled.
+
+    Args:
+        sql: the connection to the file.
+        awaited: ids of the promises.
+    """
     return any(
         sql.execute("SELECT 1 FROM promises WHERE id = ? AND state != 'pending'", (promise_id,)).fetchone()
         for promise_id in awaited
@@ -86,7 +91,11 @@ def renew(tx: Transaction, held: Mapping[str, int]) -> None:
 
 
 def holders(sql: sqlite3.Connection) -> set[str]:
-    """Return the names of all processes that own or were offered a task, or listen."""
+    """Return the names of all processes that own or were offered a task, or listen.
+
+    Args:
+        sql: the connection to the file.
+    """
     found = sql.execute(
         "SELECT owner FROM tasks WHERE state = 'acquired'"
         " UNION SELECT owner FROM tasks WHERE state = 'pending' AND owner IS NOT NULL"

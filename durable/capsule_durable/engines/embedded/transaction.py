@@ -58,7 +58,11 @@ class Promise(NamedTuple):
         )
 
     def tag(self, name: str) -> str | None:
-        """Return the value of a tag; None if the promise does not have it."""
+        """Return the value of a tag; None if the promise does not have it.
+
+        Args:
+            name: the name of the tag.
+        """
         tags: dict[str, str] = msgspec.json.decode(self.tags)
         return tags.get(name)
 
@@ -111,7 +115,11 @@ class Transaction:
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def promise(self, promise_id: str) -> Promise | None:
-        """Return a promise, after settling it if its timeout has passed."""
+        """Return a promise, after settling it if its timeout has passed.
+
+        Args:
+            promise_id: its id.
+        """
         row = self.sql.execute(_BY_ID, (promise_id,)).fetchone()
         if row is None:
             return None
@@ -119,19 +127,36 @@ class Transaction:
         return self._timed_out(Promise(*row))
 
     def numbered(self, n: int) -> Promise:
-        """Return a promise by its number, unchanged."""
+        """Return a promise by its number, unchanged.
+
+        Args:
+            n: the number of the promise, which must exist.
+        """
         return Promise(*self.sql.execute(_BY_NUMBER, (n,)).fetchone())
 
     def steps(self, n: int, limit: int) -> list[wire.PromiseRecord]:
-        """Return the first steps of a promise."""
+        """Return the first steps of a promise.
+
+        Args:
+            n: the number of the promise.
+            limit: how many are returned at most.
+        """
         return [Promise(*row).record() for row in self.sql.execute(_BY_PARENT, (n, limit))]
 
     def to_tell(self, address: str) -> list[Promise]:
-        """Return the settled promises of which an address was not notified."""
+        """Return the settled promises of which an address was not notified.
+
+        Args:
+            address: the address of a process.
+        """
         return [Promise(*row) for row in self.sql.execute(_TO_TELL, (address,))]
 
     def add(self, request: wire.CreatePromise) -> Promise:
-        """Create a promise whose id is free. If its timeout has passed, it is settled."""
+        """Create a promise whose id is free. If its timeout has passed, it is settled.
+
+        Args:
+            request: the promise: its id, timeout, parameter and tags.
+        """
         state, created_at, settled_at = "pending", self.now, None
         if request.timeout_at <= self.now:
             state, created_at = _state_at_timeout(request.tags.get(TIMER)), request.timeout_at
@@ -152,7 +177,14 @@ class Transaction:
         return Promise(n, request.id, state, request.timeout_at, created_at, settled_at, tags, param, None)
 
     def settle(self, promise: Promise, state: str, value: str | None, settled_at: int) -> Promise:
-        """Settle a pending promise: end its task, resume the tasks that wait for it, and notify listeners."""
+        """Settle a pending promise: end its task, resume the tasks that wait for it, and notify listeners.
+
+        Args:
+            promise: the promise.
+            state: its new state, such as ``resolved``.
+            value: its value as JSON; None if it has none.
+            settled_at: milliseconds since the epoch.
+        """
         n = promise.n
         self.sql.execute(
             "UPDATE promises SET state = ?, value = ?, settled_at = ? WHERE n = ?", (state, value, settled_at, n)
@@ -168,14 +200,29 @@ class Transaction:
         return settled
 
     def add_task(self, n: int, task_id: str, target: str, due: int) -> None:
-        """Create a task, to be offered when it is due."""
+        """Create a task, to be offered when it is due.
+
+        Args:
+            n: the number of the promise.
+            task_id: id of the task, which is that of the promise.
+            target: the address of the kernel or group that runs the task.
+            due: when it is offered, in milliseconds since the epoch.
+        """
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, due) VALUES (?, 'pending', 0, ?, ?)", (n, target, due)
         )
         self.offer(n, task_id, 0, target, due)
 
     def offer(self, n: int, task_id: str, version: int, target: str, due: int) -> None:
-        """Offer a pending task to this process, if it is due and addressed to it. Other processes find the row."""
+        """Offer a pending task to this process, if it is due and addressed to it. Other processes find the row.
+
+        Args:
+            n: the number of the promise.
+            task_id: id of the task, which is that of the promise.
+            version: the version of the task.
+            target: the address to which the task is addressed.
+            due: when it is offered, in milliseconds since the epoch.
+        """
         if target not in self.here.addresses:
             return
         if due <= self.now:
@@ -185,7 +232,14 @@ class Transaction:
         self.due = min(self.due, due)
 
     def add_leased(self, n: int, target: str, owner: str, ttl: int) -> int:
-        """Create a task that is leased from the start, and return its version."""
+        """Create a task that is leased from the start, and return its version.
+
+        Args:
+            n: the number of the promise.
+            target: the address to which the task is offered when the lease has expired.
+            owner: the process that runs the task.
+            ttl: how long the lease lasts, in milliseconds.
+        """
         due = self.now + ttl
         self.sql.execute(
             "INSERT INTO tasks (n, state, version, target, owner, ttl, due) VALUES (?, 'acquired', 1, ?, ?, ?, ?)",
@@ -195,7 +249,14 @@ class Transaction:
         return 1
 
     def lease(self, n: int, version: int, owner: str, ttl: int) -> int:
-        """Lease a task to an owner, and return its new version, so that an earlier owner is refused."""
+        """Lease a task to an owner, and return its new version, so that an earlier owner is refused.
+
+        Args:
+            n: the number of the promise.
+            version: the present version of the task.
+            owner: the process that runs the task.
+            ttl: how long the lease lasts, in milliseconds.
+        """
         version += 1
         due = self.now + ttl
         self.sql.execute(
@@ -206,7 +267,12 @@ class Transaction:
         return version
 
     def free(self, numbers: Sequence[int], due: int) -> None:
-        """Release tasks, to be offered when they are due."""
+        """Release tasks, to be offered when they are due.
+
+        Args:
+            numbers: the numbers of the promises.
+            due: when their tasks are offered, in milliseconds since the epoch.
+        """
         if numbers:
             self.sql.executemany(
                 "UPDATE tasks SET state = 'pending', owner = NULL, due = ? WHERE n = ?", [(due, n) for n in numbers]

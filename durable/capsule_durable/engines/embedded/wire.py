@@ -177,7 +177,12 @@ class Answer(Struct, frozen=True):
 
 
 def refusal(status: int, reason: str) -> Answer:
-    """Return the answer to a request that was refused."""
+    """Return the answer to a request that was refused.
+
+    Args:
+        status: why, as in HTTP.
+        reason: why, in words.
+    """
     return Answer(status, {"error": reason})
 
 
@@ -232,6 +237,9 @@ class Received(Struct, frozen=True):
 def receive(text: str) -> Received:
     """Return the request of an envelope.
 
+    Args:
+        text: an envelope as JSON.
+
     Raises:
         msgspec.DecodeError: the text is not an envelope.
     """
@@ -251,6 +259,9 @@ def receive(text: str) -> Received:
 def fenced(part: FencedPart) -> CreatePromise | SettlePromise:
     """Return the request inside a ``FenceTask``.
 
+    Args:
+        part: the request, whose data is still JSON.
+
     Raises:
         msgspec.ValidationError: it is malformed.
     """
@@ -258,18 +269,32 @@ def fenced(part: FencedPart) -> CreatePromise | SettlePromise:
 
 
 def reply(received: Received, answer: Answer) -> str:
-    """Return the envelope of an answer."""
+    """Return the envelope of an answer.
+
+    Args:
+        received: the request.
+        answer: its answer.
+    """
     head = _Head(received.corr_id, answer.status)
     return _ENCODER.encode(_Envelope(received.kind, head, answer.data)).decode()
 
 
 def execute(task_id: str, version: int) -> str:
-    """Return the message that offers a task."""
+    """Return the message that offers a task.
+
+    Args:
+        task_id: the task.
+        version: its version, which the owner must name.
+    """
     return _message("execute", {"task": {"id": task_id, "version": version}})
 
 
 def unblock(promise: PromiseRecord) -> str:
-    """Return the message that a promise is settled."""
+    """Return the message that a promise is settled.
+
+    Args:
+        promise: the promise.
+    """
     return _message("unblock", {"promise": promise})
 
 
