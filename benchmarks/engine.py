@@ -1,4 +1,4 @@
-"""Measure the durable engine against what it must be: ``python benchmarks/engine.py``."""
+"""Measure the durable engine against its targets: ``python benchmarks/engine.py``."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def in_new_process(measure: Callable[..., dict[str, float]], *arguments: Any) ->
 
 
 def main() -> int:
-    """Measure; a missed figure is shown, and is no error."""
+    """Measure; a missed target is shown, but is not an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", nargs="*", choices=list(LIMITS), default=list(LIMITS), metavar="ROW")

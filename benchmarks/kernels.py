@@ -54,7 +54,7 @@ class Kernel:
     def __init__(self, name: str, manager: KernelManager | None = None, **start: Any) -> None:
         self.name = name
         self.manager = manager or KernelManager(kernel_name=name)
-        # What kernels log is no part of the report; one that fails does not answer, and that is reported.
+        # The report does not include the kernels' logs; a kernel that fails does not answer, which is reported.
         self.manager.start_kernel(**{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **start})
         self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
@@ -148,7 +148,7 @@ class Kernel:
                 raise BenchmarkError(f"{self.name}: {content['ename']}: {content['evalue']}")
 
     def evaluate(self, expression: str) -> str:
-        """Return what an expression is, as text, or its error. This is no cell of the notebook."""
+        """Return the value of an expression as text, or its error. The request is not a cell of the notebook."""
         request = self.client.execute(f"print(repr({expression}))", silent=True, store_history=False, allow_stdin=False)
         exchange = self.finish(str(request))
         if exchange.reply["status"] != "ok":

@@ -1,4 +1,4 @@
-"""What came of a run: medians, ratios, targets, as a table and as JSON."""
+"""The results of a run: medians, ratios, targets, as a table and as JSON."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ PLOTLY = "import plotly.graph_objects as go\nsquares = go.Figure(go.Scatter(y=[1
 
 
 def _is_drawn(image: Locator) -> bool:
-    """Tell whether an image is there, whole, and larger than a dot."""
+    """Return whether an image exists, is complete and is larger than a dot."""
     expect(image).to_be_visible(timeout=SLOW)
     return bool(image.evaluate("async image => { await image.decode(); return image.naturalWidth > 8 }"))
 

@@ -22,7 +22,7 @@ WAITS = {
     "a child process": "!echo un'der way'; sleep 30",
 }
 
-#: Whether `exit` asks the client to leave, for which there is a test beside these.
+#: Whether `exit` asks the client to leave, for which there is a separate test.
 LEAVES = KERNEL not in {"async", "xpython"}
 
 

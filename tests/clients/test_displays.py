@@ -1,4 +1,4 @@
-"""What libraries show, and go on showing: the same messages as from ipykernel, and variables that come back."""
+"""What libraries show and update: the same messages as from ipykernel, and restored variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a death variables come back when they are needed: whoever needs them, and whatever has become of them."""
+"""After a crash variables are restored when any kind of use needs them, or reported where that fails."""
 
 from __future__ import annotations
 

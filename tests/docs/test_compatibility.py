@@ -1,4 +1,4 @@
-"""The page about compatibility: its tests are there, each kernel has an answer in each line, and each "no" a reason."""
+"""The page about compatibility: its tests exist, each kernel has an answer in each line, and each "no" a reason."""
 
 from __future__ import annotations
 

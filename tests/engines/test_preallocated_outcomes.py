@@ -1,4 +1,4 @@
-"""Roots whose functions wait for one promise and return what comes of it: the embedded engine makes both at once."""
+"""Roots whose functions wait for one promise and return its value: the embedded engine creates both at once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def foreseeing(connection: EmbeddedNetwork) -> ConnectedBridge:
 
 
 async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: Path) -> None:
-    """As in the front, where tasks begin, and may end, before whoever starts them goes on."""
+    """As in the front, where tasks begin, and may end, before the caller that starts them continues."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     connection = EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP)
     connected = foreseeing(connection)

@@ -184,7 +184,7 @@ async def test_who_only_sleeps_loses_its_lease_and_then_changes_nothing(peers: P
     first.write("a-slow")
     await first.until("step")
     with contextlib.closing(sqlite3.connect(peers.path, isolation_level=None)) as alone:
-        # Whoever is stopped while it has the file stops everybody; so have it first.
+        # A process that is stopped while it has the file locked stops all others; so lock it first.
         alone.execute("BEGIN IMMEDIATE")
         first.signal(signal.SIGSTOP)
         alone.execute("ROLLBACK")
@@ -233,7 +233,7 @@ async def test_eight_processes_hammer_one_file_and_lose_nothing(peers: Peers) ->
     settled: dict[str, str] = {}
     own = set()
     for _, shared, maker, value, mine in did:
-        # Whoever asks gets the same answer: the one who came first made it, and one settled it.
+        # Every caller gets the same answer: the first one created the promise, and one settled it.
         assert made.setdefault(shared, maker) == maker
         assert settled.setdefault(shared, value) == value
         own.add(mine)

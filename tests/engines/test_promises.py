@@ -1,4 +1,4 @@
-"""Promises: made once, settled once, told to who listens."""
+"""Promises: created once, settled once, reported to each listener."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ STORES = Path(__file__).with_name("stores")
 
 
 def dump(path: Path) -> str:
-    """Return all that is in a file, as SQL."""
+    """Return the SQL dump of a file."""
     with contextlib.closing(sqlite3.connect(path)) as sql:
         pragmas = [sql.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         return "\n".join([*(str(value) for value in pragmas), *sql.iterdump()])

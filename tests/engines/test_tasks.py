@@ -1,4 +1,4 @@
-"""Tasks: offered to who listens, held by one at a time, given to another when their owner is gone."""
+"""Tasks: offered to a listener, held by one process at a time, given to another when their owner is gone."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_a_promise_whose_time_is_over_is_waited_for_no_more(engine: Engine
     assert isinstance(await engine.sender.task_suspend("a", version, waiting_for("a", "a:1")), Redirect)
 
 
-@in_process_lacks("lets a task wait for what does not exist, and so for ever")
+@in_process_lacks("lets a task wait for what does not exist, and so indefinitely")
 async def test_nobody_waits_for_what_does_not_exist(engine: Engine) -> None:
     version = await engine.begin("a")
     assert await refused(engine.sender.task_suspend("a", version, waiting_for("a", "a:1"))) == 422

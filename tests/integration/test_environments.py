@@ -90,7 +90,7 @@ def test_a_notebook_runs_in_an_environment_of_its_own(begin: partial[Kernel], pl
 
 
 def test_an_ordinary_user_runs_cells_in_an_environment_that_cannot_be_written(tmp_path: Path) -> None:
-    # Of the front's own version: a person who is nobody else can reach one Python of another's.
+    # Of the front's own version: an ordinary user can reach only one Python of another user.
     python = environment("fixed", _version(Path(sys.executable)), ["-e", str(WORKER)], below=tmp_path)
     place = python.parents[1]
     for path in [place, *place.rglob("*")]:

@@ -82,7 +82,7 @@ def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
 
 
 def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kernel) -> None:
-    request = one.talk.client.execute("print(input('Go on? '))", allow_stdin=True)
+    request = one.talk.client.execute("print(input('Continue? '))", allow_stdin=True)
     one.talk.listen_until(lambda: [each for each in one.talk.heard if each.kind == "input_request"], "the question")
     capsule(home, "answer", wait_for_input(home)["id"], "yes")
     (exchange,) = one.talk.finish(request)
@@ -103,7 +103,7 @@ def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
     assert capsule(home, "cancel", one.session, "--json").json["state"] == "interrupted"
     (cancelled,) = one.talk.finish(request)
     assert cancelled.reply["ename"] == "KeyboardInterrupt"
-    assert one.text("print('goes on')") == "goes on\n"
+    assert one.text("print('continues')") == "continues\n"
 
 
 def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:

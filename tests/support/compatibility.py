@@ -1,4 +1,4 @@
-"""Runs tests against several kernels, and writes what became of them into docs/compatibility/ipykernel.md.
+"""Runs tests against several kernels, and writes their results into docs/compatibility/ipykernel.md.
 
 ``python -m tests.support.compatibility KERNEL...`` in the repository's folder, with the kernels installed, each under
 the name by which Jupyter lists it. Kernels that are not named keep what the table says of them.
@@ -418,7 +418,7 @@ def path(module: str) -> Path:
 
 
 def line(test: str) -> int:
-    """Return how far into its module a test is, and -1 if it is not there."""
+    """Return how far into its module a test is, and -1 if it does not exist."""
     module, function = test.split("::")
     found = re.search(rf"^(?:async )?def {function}\(", path(module).read_text(encoding="utf-8"), re.MULTILINE)
     return found.start() if found else -1
@@ -463,7 +463,7 @@ def reasons(kernel: str) -> dict[str, str]:
 
 
 def missing() -> set[str]:
-    """Return the tests that are named here and are not there."""
+    """Return the tests that are named here but do not exist."""
     return {test for test in tests() if not path(test.split("::")[0]).is_file() or line(test) < 0}
 
 

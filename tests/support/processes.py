@@ -59,7 +59,7 @@ class Family:
 
         Args:
             deadline: seconds that it may take.
-            spare: the process that may go on.
+            spare: the process that may continue.
         """
         try:
             poll_until(lambda: {one.pid for one in self.meet()} <= {spare}, "no process left", deadline)

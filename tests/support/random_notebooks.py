@@ -143,7 +143,7 @@ class Model:
         return self.old(by) or f"[{self.next()}]"
 
     def next(self) -> int:
-        """Return a number that was not there before."""
+        """Return a number that was not used before."""
         self.count += 1
         return self.count
 
@@ -464,7 +464,7 @@ def generator_function(m: Model) -> str:
 
 @forgetful
 def generator(m: Model) -> str:
-    """Start a generator, or go on with one of this life."""
+    """Start a generator, or continue one of this life."""
     running = sorted(name for name, life in m.generators.items() if life == m.deaths)
     if running and m.step.c % 3:
         return f"next({running[m.step.a % len(running)]}, None)"

@@ -22,7 +22,7 @@ from tests.support import PROGRAMS, ROOT
 from tests.support import escape_attempts as a
 from tests.support.kernels import Kernel
 
-#: Who is nobody on this machine.
+#: The id of a user that does not exist on this machine.
 ORDINARY = 54_321
 #: What a kernel is made of: the environment, its Python, and this project.
 _MADE_OF = (sys.prefix, sys.base_prefix, str(ROOT))

@@ -64,7 +64,7 @@ async def order(ctx: Context, name: str) -> list[Any]:
 
 
 async def step(ctx: Context, text: str) -> str:
-    """Say that the step is taken, and take as long as whoever listens likes."""
+    """Say that the step is taken, and take as long as the listening test wants."""
     say("step", text)
     if text.endswith("slow first") and os.environ.get("SLOW"):
         await asyncio.sleep(3600)

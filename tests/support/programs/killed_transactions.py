@@ -72,7 +72,7 @@ def fenced(
     return wire.FenceTask("a", 1, wire.FencedPart(kind, Raw(wire._ENCODER.encode(inner))))
 
 
-#: What is there before each case: a task with a step that is held, one that waits, and one that is offered.
+#: What exists before each case: a task with a step that is held, one that waits, and one that is offered.
 PREPARATION: tuple[wire.Request, ...] = (
     task("a"),
     fenced("promise.create", creation("a:1", parent="a")),
@@ -176,7 +176,7 @@ def prepare(directory: Path) -> None:
             connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
                 assert asyncio.run(connection._handle(request)).status < 400
-            # As a process leaves it that does not come to an end: with a log, and nobody's locks.
+            # As a killed process leaves it: with a log, and without locks.
             shutil.copytree(making, before, dirs_exist_ok=True)
         after = directory / "after" / case
         shutil.copytree(before, after)

@@ -313,7 +313,7 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
     assert sorted(adopted) == list(range(1, 41))
 
 
-#: Waits for a line, so that all begin at once; opens a catalogue that is not there yet, and uses it a lot.
+#: Waits for a line, so that all begin at once; opens a catalogue that does not exist yet, and uses it a lot.
 BUSY_PROCESS = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The chain of the ledger: whole as long as nobody touches it, and broken where somebody has."""
+"""The chain of the ledger: complete as long as no other program changes it, and broken where one has."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ WHOLE = {port: 50_000 + number for number, port in enumerate(PORTS)} | {"key": "
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return Jupyter's runtime directory, which is not there yet; the working directory is another."""
+    """Return Jupyter's runtime directory, which does not exist yet; the working directory is another."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "run"))

@@ -170,7 +170,7 @@ def test_a_cell_touches_the_names_in_it(cell: str, names: str) -> None:
         "%%python\nx",
         "%prun -s cumulative x.sort()",
         "def f():\n    exec('x')",
-        "this is no Python",
+        "this is invalid Python",
         "get_ipython().run_line_magic(name, '')",
     ],
 )

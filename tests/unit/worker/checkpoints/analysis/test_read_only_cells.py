@@ -43,7 +43,7 @@ def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
         "get_ipython().run_line_magic('cd', '/tmp')",
         "get_ipython().system('true')",
         "def f(): pass",
-        "this is no Python",
+        "this is invalid Python",
     ],
 )
 def test_in_doubt_a_cell_may_have_changed_something(source: str) -> None:
