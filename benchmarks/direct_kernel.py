@@ -40,8 +40,8 @@ class _PromiselessEngine(FailoverEngine):
         return promise_id == _NO_PROMISE or await super().settle(how, promise_id, record)
 
 
-runtime.DurableCells = _DirectCells  # type: ignore[misc]
-runtime.FailoverEngine = _PromiselessEngine  # type: ignore[misc]
+runtime.DurableCells = _DirectCells  # type: ignore[attr-defined]
+runtime.FailoverEngine = _PromiselessEngine  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     raise SystemExit(main())

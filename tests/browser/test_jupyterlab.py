@@ -224,7 +224,7 @@ def test_a_slider_moved_by_the_mouse_changes_what_is_shown(lab: Lab) -> None:
 
 
 @pytest.mark.capsule_only
-def test_a_widget_that_is_gone_is_said_to_be(lab: Lab) -> None:
+def test_a_lost_widget_is_reported(lab: Lab) -> None:
     lab.open_notebook(
         "gone.ipynb",
         "import ipywidgets as widgets, socket\nkept_open = socket.socket()\nwidgets.IntSlider(0, max=100)",

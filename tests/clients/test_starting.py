@@ -112,9 +112,7 @@ def test_ports_that_a_connection_file_leaves_open_are_written_there(tmp_path: Pa
     assert file.exists()
 
 
-def test_options_of_a_kernelspec_count_whoever_it_was_written_for(
-    open_kernel: Callable[..., Opened], home: Path
-) -> None:
+def test_options_of_a_kernelspec_for_any_kernel_are_obeyed(open_kernel: Callable[..., Opened], home: Path) -> None:
     profile = home / "ipython" / "profile_work"
     profile.mkdir()
     (profile / "ipython_config.py").write_text("get_config().InteractiveShellApp.exec_lines = ['from_profile = 3']\n")

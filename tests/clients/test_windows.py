@@ -67,7 +67,7 @@ def test_windows_live_between_cells(
     assert (exchange.result, exchange.text("stderr")) == ("'tkagg'", "")
 
 
-def test_windows_of_qt_live_between_cells_where_nobody_sees_them(
+def test_windows_of_qt_respond_between_cells_without_a_display(
     open_kernel: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if importlib.util.find_spec("PyQt6") is None:

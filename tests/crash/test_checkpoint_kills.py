@@ -403,7 +403,7 @@ async def figures() -> AsyncIterator[Figures]:
     )
 
 
-async def test_no_listed_checkpoint_is_lost_whoever_is_killed(tmp_path: Path, figures: Figures) -> None:
+async def test_no_listed_checkpoint_is_lost_when_any_process_is_killed(tmp_path: Path, figures: Figures) -> None:
     print(f"\nseed {SEED}, {KILLS} kills")
     for number, first in enumerate(range(0, KILLS, PER_SESSION)):
         model = Model(frames=number % 4 == 3)

@@ -165,7 +165,7 @@ def test_a_run_whose_front_is_killed_at_any_moment_comes_to_the_same(tmp_path: P
 
 
 @pytest.mark.timeout(3600)
-def test_an_interactive_kernel_whose_front_is_killed_at_any_step_goes_on(tmp_path: Path) -> None:
+def test_an_interactive_kernel_whose_front_is_killed_at_any_step_continues(tmp_path: Path) -> None:
     count = count_steps(tmp_path / "0")
     steps = range(1, count) if STEPS == "all" else random.Random(-count).sample(range(1, count), 2)
     for at in steps:
@@ -177,7 +177,7 @@ def test_an_interactive_kernel_whose_front_is_killed_at_any_step_goes_on(tmp_pat
 
 
 @pytest.mark.timeout(3600)
-def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
+def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_continues(tmp_path: Path) -> None:
     chance = random.Random(19)
     for number in range(MOMENTS):
         after = chance.uniform(0, 0.25)

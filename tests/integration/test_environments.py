@@ -144,9 +144,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("what", UNUSABLE)
-def test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it(
-    begin: partial[Kernel], what: str, tmp_path: Path
-) -> None:
+def test_an_unusable_environment_is_reported_with_the_fix(begin: partial[Kernel], what: str, tmp_path: Path) -> None:
     make, problem, mend = UNUSABLE[what]
     python = make()
     mend = mend.format(python=python)

@@ -81,7 +81,7 @@ def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
             assert SECRET.encode() not in path.read_bytes(), path
 
 
-def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kernel) -> None:
+def test_an_input_shown_at_the_client_can_be_answered_elsewhere(home: Path, one: Kernel) -> None:
     request = one.talk.client.execute("print(input('Continue? '))", allow_stdin=True)
     one.talk.listen_until(lambda: [each for each in one.talk.heard if each.kind == "input_request"], "the question")
     capsule(home, "answer", wait_for_input(home)["id"], "yes")

@@ -172,7 +172,7 @@ async def test_closing_leaves_nothing_pending() -> None:
     await fixture.session.close()
 
 
-async def test_an_input_is_answered_and_a_failed_one_is_told_why() -> None:
+async def test_an_input_is_answered_and_a_failed_one_gets_the_reason() -> None:
     fixture = Fixture()
     fixture.worker.send(m.InputMessage(id="1", execution_id="e", prompt="?"))
     await settle()

@@ -79,7 +79,7 @@ def test_sockets_in_the_file_system_get_names_that_are_free(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]"])
-def test_a_file_that_is_none_is_said_to_be_none(tmp_path: Path, text: str) -> None:
+def test_an_invalid_file_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kernel.json"
     path.write_text(text)
     with pytest.raises(ConnectionFileError, match=str(path)):

@@ -539,7 +539,7 @@ def test_another_class_at_the_same_address_is_not_mistaken_for_the_one_that_was_
     assert type(notebook["thing"]) is not notebook["Other"]
 
 
-def test_a_class_keeps_its_id_as_long_as_it_lives(notebook):
+def test_a_class_keeps_its_id_as_long_as_it_exists(notebook):
     notebook.run("class Thing:\n    pass")
     known, cls = notebook.definitions, notebook["Thing"]
     uid = known.id_of(cls)
@@ -589,7 +589,7 @@ USES: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_code_that_uses_a_placeholder_is_told_which_cell_to_run_again(use):
+def test_the_error_of_a_placeholder_names_the_cell_to_run_again(use):
     cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
     told = r"'sock' \(socket\) did not come back: it is open. Run In \[3\] again to make it anew: sock = connect\(\)"

@@ -270,7 +270,7 @@ def test_code_that_can_reach_anything_does_so_behind_a_name(setup: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [ZMQInteractiveShell, KernelProxy])
-def test_who_has_the_shell_can_reach_anything(kind: type) -> None:
+def test_a_cell_with_the_shell_can_reach_anything(kind: type) -> None:
     shell = kind.__new__(kind)
     assert reached("s.run_cell('x')", {"s": shell, "x": []}).names is None
     assert reached("x", {"s": shell, "x": []}).names == {"x"}
@@ -326,7 +326,7 @@ def test_an_object_leads_to_its_class_and_to_what_that_shares() -> None:
     assert reached("a", dict.fromkeys("axyz", 0), groups).names == {"a", "x", "y"}
 
 
-def test_a_name_that_was_bound_anew_leads_to_what_it_was_as_well() -> None:
+def test_a_rebound_name_also_leads_to_its_old_value() -> None:
     groups = (Group(names=["f", "x"]),)
     assert reached("f = []", {"f": [], "x": []}, groups).names == {"f", "x"}
 

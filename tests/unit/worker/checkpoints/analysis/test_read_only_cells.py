@@ -16,7 +16,7 @@ NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None
     "source",
     ["pass", "", "# nothing", "1 + 1", "print(n)", "print(n, text.upper(), len(text))", "if n > 0: print(abs(n))"],
 )
-def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
+def test_a_cell_that_only_reads_immutable_values_is_read_only(source: str) -> None:
     assert is_read_only(source, name_usage(source), NAMESPACE)
 
 

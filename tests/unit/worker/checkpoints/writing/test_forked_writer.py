@@ -361,7 +361,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
         children.reap()
 
 
-def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
+def test_files_that_a_writer_needs_are_claimed_while_it_runs(notebook):
     notebook.run("a = [1, 2, 3]")
     notebook.save()
     notebook.run("b = [4]")
