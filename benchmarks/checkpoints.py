@@ -154,7 +154,7 @@ def _explained(results: Results) -> _Cells:
 
 
 def _compared(results: Results) -> _Cells:
-    """Return medians over the rounds, and the worst of what came back."""
+    """Return medians over the rounds, and the worst restored state."""
     several: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in results.peers:
         several.setdefault((attempt.notebook, attempt.program), []).append(attempt)
@@ -179,7 +179,7 @@ def _number(value: float | None) -> str:
 
 
 def _losses(results: Results) -> list[str]:
-    """Return what did not come back, and why."""
+    """Return what was not restored, and why."""
     found = (f"{each.notebook}, {each.program}: {each.state}; {each.why}" for each in results.peers if each.why)
     return list(dict.fromkeys(found))
 

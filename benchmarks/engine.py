@@ -61,7 +61,7 @@ def _kernel(durable: bool, home: Path) -> Kernel:
 
 
 def overhead(rounds: int, directory: Path) -> dict[str, list[float]]:
-    """Return what a trivial cell takes more, in ms, and a notebook, by factor."""
+    """Return the durable overhead of a trivial cell, in ms, and of a notebook, as a factor."""
     found: dict[str, list[float]] = {"overhead": [], "notebook": []}
     with ExitStack() as stack:
         pair = [stack.enter_context(_kernel(durable, directory / str(durable))) for durable in (True, False)]

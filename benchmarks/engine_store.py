@@ -179,7 +179,7 @@ def answer(path: Path, pipe: multiprocessing.connection.Connection) -> None:
     """Resolve promises by id, in another process."""
 
     async def loop() -> None:
-        connection = EmbeddedNetwork(path, "nobody")
+        connection = EmbeddedNetwork(path, "idle")
         resonate = resonate_on(connection)
         while promise_id := pipe.recv():
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What programs that save a notebook's state take for it, on the same notebooks as Capsule.
+"""Measure other programs that save a notebook's state, on the same notebooks as Capsule.
 
 Kishu and elastic-kernel run as kernels, as their users run them; dill and cloudpickle run in a plain Python that saves
 its whole namespace after each cell, and does not wait until the disk has it. In the end the process that holds the
@@ -148,7 +148,7 @@ def measure(program: str, notebook: Notebook, cache: Path) -> Attempt:
 
 
 def _compare(notebook: Notebook, attempt: Attempt) -> tuple[State, str]:
-    """Return whether the state came back, and what did not."""
+    """Return whether the state was restored, and what was not."""
     values = zip(notebook.checks, attempt.before, attempt.after, strict=True)
     wrong = [(check, after) for check, before, after in values if before != after]
     if not wrong:

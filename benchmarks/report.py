@@ -33,7 +33,7 @@ class Row:
 
 @dataclass
 class Report:
-    """All that was measured.
+    """All measurements.
 
     Args:
         kernels: their names; the first one is judged, the last one is what it is compared with.

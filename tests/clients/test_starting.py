@@ -127,9 +127,9 @@ def test_options_of_a_kernelspec_for_any_kernel_are_obeyed(open_kernel: Callable
 
 
 @pytest.mark.capsule_only
-def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
+def test_a_kernel_that_cannot_start_says_why(tmp_path: Path) -> None:
     for arguments, why in {
-        ("--profile=nobodys",): "IPython has no",
+        ("--profile=unknown",): "IPython has no",
         ("--no-such-option",): "unrecognized arguments: --no-such-option",
         ("-f", str(tmp_path)): f"connection file {tmp_path}",
     }.items():

@@ -200,7 +200,7 @@ class Victims:
                 if pid is not None:
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-        return what if killed else "nobody"
+        return what if killed else "none"
 
 
 WHAT = ["worker"] * 8 + ["worker and writer", "worker and writer", "all", "all", "all"]

@@ -43,7 +43,7 @@ def test_each_no_has_its_reason(kernel: str) -> None:
     assert all(compatibility.reasons(kernel).values())
 
 
-def test_what_only_capsule_has_is_asked_of_it_alone() -> None:
+def test_features_of_capsule_alone_do_not_apply_to_other_kernels() -> None:
     for kernel in compatibility.KERNELS:
         has = compatibility.judged(kernel, {})
         assert set(has.values()) == ({"?"} if kernel == "capsule" else {"?", "n/a"})

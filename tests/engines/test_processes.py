@@ -237,7 +237,7 @@ async def test_eight_processes_hammer_one_file_and_lose_nothing(peers: Peers) ->
         assert made.setdefault(shared, maker) == maker
         assert settled.setdefault(shared, value) == value
         own.add(mine)
-    connection, resonate = connect(str(peers.path), "nobody")
+    connection, resonate = connect(str(peers.path), "idle")
     for shared, value in settled.items():
         record = await resonate.promises.get(shared)
         assert (record.param.data, record.value.data) == (made[shared], value)
@@ -251,7 +251,7 @@ async def test_eight_processes_hammer_one_file_and_lose_nothing(peers: Peers) ->
 
 async def test_nothing_that_was_acknowledged_is_lost_when_a_process_is_killed(peers: Peers) -> None:
     chance = random.Random(5)
-    connection, resonate = connect(str(peers.path), "nobody")
+    connection, resonate = connect(str(peers.path), "idle")
     for attempt in range(5):
         peer = await peers.start("settle", f"n{attempt}")
         await peer.until("settled")

@@ -52,7 +52,7 @@ async def test_a_promise_is_settled_once(engine: Engine, state: str) -> None:
     assert await engine.create("a") == settled
 
 
-async def test_what_is_not_there_is_not_found(engine: Engine) -> None:
+async def test_an_unknown_promise_is_not_found(engine: Engine) -> None:
     for request in (
         engine.sender.promise_get("a"),
         engine.settle("a"),
@@ -122,7 +122,7 @@ async def test_every_promise_ends_by_itself(engine: Engine) -> None:
     assert [(told.id, told.state) for told in engine.told()] == [("b", "resolved")]
 
 
-async def test_what_makes_no_sense_is_refused(engine: Engine) -> None:
+async def test_unknown_and_invalid_requests_are_refused(engine: Engine) -> None:
     for kind, data in (("promise.paint", {}), ("promise.get", {}), ("promise.get", {"id": ""}), ("task.create", {})):
         with pytest.raises(ServerError) as caught:
             await engine.sender._send_envelope(kind, data, allow_409=False)
@@ -149,7 +149,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("name", NAMES)
 @hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(JSON, JSON, st.dictionaries(st.text(), st.text(), max_size=3)), max_size=4))
-async def test_what_is_kept_comes_back_as_it_was(
+async def test_stored_values_are_returned_unchanged(
     tmp_path_factory: pytest.TempPathFactory, name: str, kept: list[tuple[object, object, dict[str, str]]]
 ) -> None:
     engine = await open_engine(name, tmp_path_factory.mktemp("engine"))

@@ -114,7 +114,7 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_there(
+def test_without_file_locks_an_existing_file_is_not_opened(
     path: Path, refusal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
@@ -130,7 +130,7 @@ def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_ther
     assert path.read_bytes() == before
 
 
-def test_one_that_is_there_is_opened_while_another_process_has_the_directory(path: Path) -> None:
+def test_an_existing_file_opens_while_another_process_locks_the_directory(path: Path) -> None:
     Database(path, SCHEMA).close()
     directory = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)

@@ -181,7 +181,7 @@ async def test_a_task_whose_wish_is_fulfilled_already_is_not_suspended(engine: E
     await engine.sender.task_fulfill("a", version, settlement("a"))
 
 
-async def test_a_promise_whose_time_is_over_is_waited_for_no_more(engine: Engine) -> None:
+async def test_a_promise_that_timed_out_is_not_waited_for(engine: Engine) -> None:
     version = await engine.begin("a")
     await engine.create("a:1", BEGINNING + 10)
     engine.clock.advance(10)
@@ -278,7 +278,7 @@ async def test_a_timer_wakes_the_task_that_waits_for_it(engine: Engine) -> None:
     assert [task_id for task_id, _ in engine.offers() if task_id == "a"] == ["a"]
 
 
-async def test_a_task_whose_time_is_over_is_offered_no_more(engine: Engine) -> None:
+async def test_a_task_that_timed_out_is_not_offered(engine: Engine) -> None:
     version = await engine.begin("a", BEGINNING + 10)
     await engine.create("a:1")
     await engine.sender.task_suspend("a", version, waiting_for("a", "a:1"))

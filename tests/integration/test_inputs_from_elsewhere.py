@@ -106,7 +106,7 @@ def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
     assert one.text("print('continues')") == "continues\n"
 
 
-def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
+def test_an_unknown_id_cannot_be_cancelled(home: Path, one: Kernel) -> None:
     one.ok("pass")
     done = capsule(home, "cancel", "unknown")
     assert done.status != 0
@@ -114,7 +114,7 @@ def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
     assert 'No session "unknown" either.' in done.err
 
 
-def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
+def test_an_input_is_an_error_if_the_client_takes_none(home: Path) -> None:
     """Without the setting it is as in ipykernel."""
     with kernel(home) as one:
         (exchange,) = one.talk.finish(one.talk.client.execute("input('Who? ')", allow_stdin=False))

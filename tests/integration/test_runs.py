@@ -156,7 +156,7 @@ def test_a_cell_is_tried_again_from_the_state_before_it(book: Notebook, tmp_path
     assert book.traces == "1 2 3 3 3 4 "
 
 
-def test_what_would_fail_again_is_not_tried_again(book: Notebook) -> None:
+def test_an_error_that_would_repeat_is_not_retried(book: Notebook) -> None:
     book.codes[2] = "print(unknown)"
     assert book.run(retries=5)[2] == "NameError"
     assert book.traces == "1 2 3 "

@@ -119,7 +119,7 @@ def test_the_promises_of_cells_are_shown(home: Path, one: Kernel) -> None:
     assert "x = 1" not in shown
 
 
-def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> None:
+def test_data_that_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> None:
     for number in range(4):
         one.ok(f"x = {number}")
     one.restart()

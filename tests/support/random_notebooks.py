@@ -155,13 +155,13 @@ FORGETFUL: set[str] = set()
 
 
 def maker(function: Maker) -> Maker:
-    """Take note of a function that makes cells."""
+    """Register a function that makes cells."""
     MAKERS[function.__name__] = function
     return function
 
 
 def forgetful(function: Maker) -> Maker:
-    """Take note of a cell that depends on what a death loses."""
+    """Record a cell that depends on state that a crash loses."""
     FORGETFUL.add(function.__name__)
     return maker(function)
 

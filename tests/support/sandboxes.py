@@ -165,7 +165,7 @@ def _running(
 
 @contextlib.contextmanager
 def _machine(person: Path) -> Iterator[dict[str, object]]:
-    """Have things on the machine that attempts may aim at."""
+    """Set up the targets of the attempts."""
     import threading
 
     import zmq

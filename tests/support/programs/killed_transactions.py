@@ -63,7 +63,7 @@ def settlement(promise_id: str) -> wire.SettlePromise:
 
 
 def task(task_id: str, timeout_at: int = FAR) -> wire.CreateTask:
-    return wire.CreateTask("somebody", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
+    return wire.CreateTask("another", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
 
 
 def fenced(
@@ -120,7 +120,7 @@ CASES: dict[str, Act] = {
     "create task": asking(task("new")),
     "settle": asking(settlement("b:1")),
     "listen": asking(wire.Listen("a:1", "capsule://uni@g/other")),
-    "acquire": asking(wire.AcquireTask("c", 0, "somebody", 5000)),
+    "acquire": asking(wire.AcquireTask("c", 0, "another", 5000)),
     "fence create": asking(fenced("promise.create", creation("a:2", parent="a"))),
     "fence settle": asking(fenced("promise.settle", settlement("a:1"))),
     "suspend": asking(wire.SuspendTask("a", 1, [wire.Part(wire.Callback("a:1"))])),

@@ -146,7 +146,7 @@ class Life:
 
 
 def forget() -> None:
-    """Lose what a death loses: what modules keep to themselves."""
+    """Lose the state that a crash loses: the state of modules."""
     for name in ("hoard", "errand"):
         if name in sys.modules:
             importlib.reload(sys.modules[name])

@@ -218,7 +218,7 @@ def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_p
     assert (tmp_path / "checkpoints.sqlite3").read_bytes() == before
 
 
-def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
+def test_records_of_this_version_are_listed(tmp_path: Path) -> None:
     made_by(f"version_{SCHEMA.version}", tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions.all()

@@ -63,7 +63,7 @@ def test_invalid_metadata_are_refused(said: object, words: str) -> None:
         from_metadata(said, USUAL)
 
 
-def test_what_would_fail_again_is_known_by_name() -> None:
+def test_errors_that_would_repeat_are_known_by_name() -> None:
     assert is_permanent("SyntaxError")
     assert is_permanent("KeyboardInterrupt")
     assert not is_permanent("ConnectionError")

@@ -134,7 +134,7 @@ def flip(path: Path, offset: int) -> None:
 # -- damage ------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_lost_of_what_is_whole(saved):
+def test_nothing_is_lost_from_complete_files(saved):
     assert come_back(saved) == {}
 
 
@@ -288,7 +288,7 @@ def test_what_is_interrupted_can_be_loaded_again(notebook):
 
 
 @pytest.mark.parametrize("error", ["ValueError('no')", "SystemExit(1)", "RecursionError()", "MemoryError()"])
-def test_what_cannot_be_loaded_is_named_and_all_else_comes(notebook, error):
+def test_variables_that_cannot_be_loaded_are_named_and_all_others_restored(notebook, error):
     notebook.run(f"""
         class Bad:
             def __setstate__(self, state):
@@ -480,7 +480,7 @@ def test_what_is_made_of_a_class_that_is_not_whole_does_not_come(notebook, monke
 # -- in part -----------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_wanted_comes(notebook):
+def test_only_the_wanted_variables_are_restored(notebook):
     notebook.run("shared = []\nfirst, second, third = [shared], [shared], [3]")
     notebook.save()
     notebook.run("first, second, third = 1, 2, 3")

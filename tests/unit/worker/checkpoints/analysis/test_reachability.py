@@ -163,8 +163,8 @@ def test_a_cell_touches_the_names_in_it(cell: str, names: str) -> None:
         "%store -r x",
         "%reset -f",
         "%autoreload 2",
-        "%magic_of_somebody x",
-        "%%magic_of_somebody\nx",
+        "%unknown_magic x",
+        "%%unknown_magic\nx",
         "%time exec('x')",
         "%%time\n%run program.py",
         "%%python\nx",
@@ -397,7 +397,7 @@ def test_a_module_that_keeps_nothing_is_not_a_link(root: str) -> None:
     assert found.joins == {}
 
 
-@pytest.mark.parametrize("root", ["sys", "logging", "builtins", "weakref", "somebodys_own", "matplotlib", "mlflow"])
+@pytest.mark.parametrize("root", ["sys", "logging", "builtins", "weakref", "other_library", "matplotlib", "mlflow"])
 def test_a_module_that_may_keep_something_is_a_link(root: str) -> None:
     assert can_retain(root)
 

@@ -35,7 +35,7 @@ def test_a_cell_that_only_reads_immutable_values_is_read_only(source: str) -> No
         "for n in range(3): pass",
         "print(n := 2)",
         "[n for n in range(3)]",
-        "nobody",
+        "unknown",
         "_",
         "exec('items.append(1)')",
         "breakpoint()",
