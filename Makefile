@@ -27,7 +27,7 @@ install = $(1)/bin/python -m uv pip install --compile-bytecode --python $(1)/bin
 help: ## Show these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and go on with their variables
+demo: $(VENV)/.installed-test ## Run notebooks with this kernel, kill its processes, and continue with their variables
 	$(RUN)/python notebooks/demo.py
 
 check: lint ## Check style and types, and run the fast tests (a minute each)

@@ -23,7 +23,7 @@ from capsule_worker.protocol import manifest as mf
 
 #: Seconds that the checkpoint of a cell may take.
 SAVED = 300.0
-#: Seconds between two looks at what is there. Nothing is timed while it is waited for.
+#: Seconds between two checks of a condition. No time is measured during such a wait.
 _LOOK = 0.01
 #: Seconds between two looks at the catalogue, which lists a checkpoint some time after it was written.
 _LOOK_UP = 0.5
@@ -54,7 +54,7 @@ class CapsuleKernel(Kernel):
             **os.environ,
             "CAPSULE_HOME": str(home),
             "CAPSULE_CHECKPOINTS": checkpoints,
-            # Nobody's startup files; and two sessions of one home are of one notebook.
+            # No user's startup files; and two sessions of one home are of one notebook.
             "IPYTHONDIR": str(home / "ipython"),
             "JPY_SESSION_NAME": str(home / "notebook.ipynb"),
             **own,
@@ -113,7 +113,7 @@ class CapsuleKernel(Kernel):
         return elapsed
 
     def settle(self) -> None:
-        """Wait until the latest cell's state is on disk, and the worker has taken notice of it.
+        """Wait until the latest cell's state is on disk, and the worker has recorded that.
 
         Raises:
             BenchmarkError: it takes too long.

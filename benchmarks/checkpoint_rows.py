@@ -1,8 +1,8 @@
 """The figures that checkpoints must meet, and how each is measured.
 
-A *pause* is what somebody waits more because of checkpoints. Two kernels run the same cells in turn, one that saves in
-the background and one that saves nothing; the time goes from the sending of a cell to the first output of the next one,
-which is sent at once. Before the next pair of cells, the checkpoint is on disk.
+A *pause* is how much longer a user waits because of checkpoints. Two kernels run the same cells in turn, one that saves
+in the background and one that saves nothing; the time goes from the sending of a cell to the first output of the next
+one, which is sent at once. Before the next pair of cells, the checkpoint is on disk.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def memory(scale: float, work: Path) -> Taken:
 
 
 def deaths(scale: float, work: Path) -> Taken:
-    """Measure what follows the death of a worker with a large namespace, and going back by a cell."""
+    """Measure the next cell after a kill of a worker with a large namespace, and an undo."""
     with new_kernel(work, "background") as kernel:
         kernel.prepare(mixed(scale).preparation)
         undone = [_undo(kernel, i) for i in range(_UNDOS)]
@@ -348,7 +348,7 @@ def _undo(kernel: CapsuleKernel, number: int) -> float:
 
 @dataclass(frozen=True)
 class _Death:
-    """Seconds from a worker's death to the next cell's first output, and to its result; and what it printed."""
+    """Seconds from the kill of a worker to the next cell's first output, and to its result; and what it printed."""
 
     first: float
     result: float
@@ -356,7 +356,7 @@ class _Death:
 
 
 def _kill(kernel: CapsuleKernel, code: str) -> _Death:
-    """Kill the worker in a cell, with a warm spare. In the end all of the namespace is there again, and saved."""
+    """Kill the worker in a cell, with a warm spare. Finally restore all variables and wait until they are saved."""
     worker = kernel.worker()
     kernel.settle()
     time.sleep(SPARE_IS_WARM)
@@ -368,7 +368,7 @@ def _kill(kernel: CapsuleKernel, code: str) -> _Death:
     exchange = kernel.finish(request)
     result = time.perf_counter() - started
     if died.reply["status"] != "error" or exchange.reply["status"] != "ok":
-        raise BenchmarkError(f"after a worker's death: {exchange.reply.get('ename')}: {exchange.reply.get('evalue')}")
+        raise BenchmarkError(f"after the kill: {exchange.reply.get('ename')}: {exchange.reply.get('evalue')}")
     # A cell that may touch anything needs everything.
     kernel.prepare(("exec('pass')",))
     return _Death(first, result, (text + "".join(exchange.text)).strip())

@@ -1,4 +1,4 @@
-"""Measure checkpoints against what they must be, and beside other programs: ``python benchmarks/checkpoints.py``."""
+"""Measure checkpoints against targets and other programs: ``python benchmarks/checkpoints.py``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 ROUNDS = 3
-#: File systems that are no disk.
+#: File systems in memory.
 _MEMORY_FILES = {"tmpfs", "ramfs", "devtmpfs"}
 
 
@@ -47,7 +47,7 @@ class Results:
 
 
 def main() -> int:
-    """Measure; return 1 if something could not be measured. A missed figure is shown, and is no error."""
+    """Measure; return 1 if a measurement failed. A missed target is shown, but is not an error."""
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the data; what must be met is for 1.0")
@@ -93,7 +93,7 @@ def _measure_rows(rows: list[str], rounds: int, work: Path, results: Results, co
             if not set(measurement.rows) & set(rows):
                 continue
             console.print(f"round {number + 1}: {', '.join(measurement.rows)}")
-            # No kernel of ours runs now: what the processors do is others' work.
+            # None of our kernels runs now: other programs use the processors.
             results.others.append(psutil.cpu_percent(interval=0.5))
             try:
                 taken = measurement.measure(results.scale, work)
@@ -154,7 +154,7 @@ def _explained(results: Results) -> _Cells:
 
 
 def _compared(results: Results) -> _Cells:
-    """Return medians over the rounds, and the worst of what came back."""
+    """Return medians over the rounds, and the worst restored state."""
     several: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in results.peers:
         several.setdefault((attempt.notebook, attempt.program), []).append(attempt)
@@ -164,7 +164,7 @@ def _compared(results: Results) -> _Cells:
         figures = [attempt.figures() for attempt in attempts]
         medians = [_median([each[label] for each in figures]) for label in COLUMNS]
         rows.append([notebook, program, *map(_number, medians), worst.state])
-    return "Beside other programs", ["notebook", "program", *COLUMNS, "state"], rows
+    return "Compared with other programs", ["notebook", "program", *COLUMNS, "state"], rows
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -179,7 +179,7 @@ def _number(value: float | None) -> str:
 
 
 def _losses(results: Results) -> list[str]:
-    """Return what did not come back, and why."""
+    """Return what was not restored, and why."""
     found = (f"{each.notebook}, {each.program}: {each.state}; {each.why}" for each in results.peers if each.why)
     return list(dict.fromkeys(found))
 

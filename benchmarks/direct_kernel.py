@@ -1,56 +1,47 @@
-"""The same kernel without the durable path: a cell goes to the worker and back, and no promise is made for it.
+"""The same kernel without durable execution: a cell goes to the worker and back, and no promise is created for it.
 
-For ``engine.py``, which starts it in place of the kernel.
+``engine.py`` starts this program in place of the kernel.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import Any, Literal
 
-from capsule_durable.errors import SessionClosed
-from capsule_durable.execution import functions
-from capsule_durable.execution.bridge import Bridge
+from capsule_durable.execution import runtime
+from capsule_durable.execution.bridge import Execution, Outcome
+from capsule_durable.execution.durable_cells import DEFAULT_TIMEOUT_SECONDS, DurableCells
+from capsule_durable.execution.engine_failover import FailoverEngine
 from capsule_kernel.__main__ import main
-from capsule_worker.protocol.messages import ExecuteMessage, ResultMessage
+from capsule_worker.protocol.messages import ExecuteMessage
+
+#: Stands for the id of an outcome's promise.
+_NO_PROMISE = ""
 
 
-class _Outcome:
-    """Stands where promises are: is told that one execution is over."""
+class _DirectCells(DurableCells):
+    """Dispatches cells without durable functions."""
 
-    target = ""
-
-    def __init__(self) -> None:
-        self.promises = self
-        self.settled = asyncio.Event()
-
-    async def resolve(self, _id: str, _value: Any) -> None:
-        self.settled.set()
-
-    reject = resolve
-
-    async def cancel(self, _id: str, _value: Any) -> None:
-        pass
+    async def run(
+        self, request: ExecuteMessage, timeout: float = DEFAULT_TIMEOUT_SECONDS, inputs_key: str | None = None
+    ) -> Outcome:
+        executions = self._bridge.executions
+        execution = executions[request.id] = Execution(request, inputs_key or request.id)
+        try:
+            self._bridge.dispatch({"id": request.id}, _NO_PROMISE, timeout)
+            return await execution.outcome
+        finally:
+            del executions[request.id]
 
 
-async def _execute(bridge: Bridge, request: ExecuteMessage, timeout: float) -> ResultMessage:
-    outcome: Any = _Outcome()
-    bridge.use(outcome)
-    try:
-        await bridge.dispatch(request, "outcome", timeout)
-        await outcome.settled.wait()
-        raise SessionClosed("the bridge has given the outcome out", request.id)
-    finally:
-        bridge.end(request.id)
+class _PromiselessEngine(FailoverEngine):
+    """Stores no outcomes. The bridge settles one for every cell."""
+
+    async def settle(self, how: Literal["resolve", "reject", "cancel"], promise_id: str, record: Any = None) -> bool:
+        return promise_id == _NO_PROMISE or await super().settle(how, promise_id, record)
 
 
-async def _run_cell(
-    _resonate: Any, bridge: Bridge, request: ExecuteMessage, timeout: float = 1e6, inputs: str | None = None
-) -> ResultMessage:
-    return await bridge.run(request.id, _execute(bridge, request, timeout), inputs)
-
-
-functions.run_cell = _run_cell
+runtime.DurableCells = _DirectCells  # type: ignore[attr-defined]
+runtime.FailoverEngine = _PromiselessEngine  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Measure the durable engine against what it must be: ``python benchmarks/engine.py``."""
+"""Measure the durable engine against its targets: ``python benchmarks/engine.py``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _kernel(durable: bool, home: Path) -> Kernel:
 
 
 def overhead(rounds: int, directory: Path) -> dict[str, list[float]]:
-    """Return what a trivial cell takes more, in ms, and a notebook, by factor."""
+    """Return the durable overhead of a trivial cell, in ms, and of a notebook, as a factor."""
     found: dict[str, list[float]] = {"overhead": [], "notebook": []}
     with ExitStack() as stack:
         pair = [stack.enter_context(_kernel(durable, directory / str(durable))) for durable in (True, False)]
@@ -137,7 +137,7 @@ def in_new_process(measure: Callable[..., dict[str, float]], *arguments: Any) ->
 
 
 def main() -> int:
-    """Measure; a missed figure is shown, and is no error."""
+    """Measure; a missed target is shown, but is not an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", nargs="*", choices=list(LIMITS), default=list(LIMITS), metavar="ROW")

@@ -57,7 +57,7 @@ class Settler:
 
 
 async def cell(ctx: Context, request: dict[str, str]) -> dict[str, Any]:
-    """Do what ``execute_cell`` does: the outcome's promise first, then a step, then wait."""
+    """Create the outcome's promise and wait for it, as ``execute_cell`` does, but with a step in between."""
     outcome = ctx.promise(timeout=LONG)
     outcome_id = await outcome.id()
     await ctx.run(dispatch, request, outcome_id)
@@ -72,13 +72,15 @@ async def dispatch(ctx: Context, request: dict[str, str], outcome_id: str) -> No
 
 def resonate_on(connection: EmbeddedNetwork | LocalConnection) -> Resonate:
     """Return the SDK as the project uses it."""
-    embedded = isinstance(connection, EmbeddedNetwork)
+    pid, heartbeat = (
+        (connection.pid, connection.heartbeat) if isinstance(connection, EmbeddedNetwork) else ("p", NoopHeartbeat())
+    )
     resonate = Resonate(
         network=connection,
-        pid=connection.pid if embedded else "p",
+        pid=pid,
         group=GROUP,
         ttl=timedelta(seconds=5),
-        heartbeat=connection.heartbeat if embedded else NoopHeartbeat(),
+        heartbeat=heartbeat,
         retry_policy=Never(),
         subscription_refresh_secs=0,
         observer=noop_observer,
@@ -177,7 +179,7 @@ def answer(path: Path, pipe: multiprocessing.connection.Connection) -> None:
     """Resolve promises by id, in another process."""
 
     async def loop() -> None:
-        connection = EmbeddedNetwork(path, "nobody")
+        connection = EmbeddedNetwork(path, "idle")
         resonate = resonate_on(connection)
         while promise_id := pipe.recv():
             began = time.monotonic()

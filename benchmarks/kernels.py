@@ -20,7 +20,7 @@ RETRY = 0.2
 
 
 class BenchmarkError(Exception):
-    """A kernel did not do what was to be measured: there is no figure."""
+    """A kernel did not do the measured work: there is no figure."""
 
 
 class LostOutput(BenchmarkError):  # named by what happened
@@ -54,7 +54,7 @@ class Kernel:
     def __init__(self, name: str, manager: KernelManager | None = None, **start: Any) -> None:
         self.name = name
         self.manager = manager or KernelManager(kernel_name=name)
-        # What kernels log is no part of the report; one that fails does not answer, and that is reported.
+        # The report does not include the kernels' logs; a kernel that fails does not answer, which is reported.
         self.manager.start_kernel(**{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **start})
         self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
@@ -72,7 +72,7 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
     def _wait_until_connected(self) -> None:
-        """Ask what the kernel is until it answers and its outputs are heard as well."""
+        """Send kernel_info_request until the kernel answers and its outputs arrive, too."""
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             self.reply(self.client.kernel_info())
@@ -88,7 +88,7 @@ class Kernel:
         return str(self.client.execute(code, stop_on_error=stop_on_error, allow_stdin=False))
 
     def finish(self, request: str) -> Exchange:
-        """Wait for the reply and for idle, and return what came."""
+        """Wait for the reply and for idle, and return the exchange."""
         exchange = self.outputs(request)
         exchange.reply = self.reply(request)
         return exchange
@@ -119,7 +119,7 @@ class Kernel:
                 return content
 
     def execute(self, code: str) -> Exchange:
-        """Run a cell and return what came back; it must not fail.
+        """Run a cell, which must not fail, and return the exchange.
 
         Raises:
             BenchmarkError: it failed.
@@ -148,7 +148,7 @@ class Kernel:
                 raise BenchmarkError(f"{self.name}: {content['ename']}: {content['evalue']}")
 
     def evaluate(self, expression: str) -> str:
-        """Return what an expression is, as text, or its error. This is no cell of the notebook."""
+        """Return the value of an expression as text, or its error. The request is not a cell of the notebook."""
         request = self.client.execute(f"print(repr({expression}))", silent=True, store_history=False, allow_stdin=False)
         exchange = self.finish(str(request))
         if exchange.reply["status"] != "ok":

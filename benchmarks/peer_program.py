@@ -60,7 +60,7 @@ class Program:
 
 def main(action: str) -> None:
     """Run, and report."""
-    # What cells print is no report.
+    # The report does not include what cells print.
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

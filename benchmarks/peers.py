@@ -1,8 +1,8 @@
-"""What programs that save a notebook's state take for it, on the same notebooks as Capsule.
+"""Measure other programs that save a notebook's state, on the same notebooks as Capsule.
 
 Kishu and elastic-kernel run as kernels, as their users run them; dill and cloudpickle run in a plain Python that saves
 its whole namespace after each cell, and does not wait until the disk has it. In the end the process that holds the
-state is killed with SIGKILL, its successor brings the state back, and a few expressions tell whether it is the same.
+state is killed with SIGKILL, its successor restores the state, and a few expressions check that it is the same.
 
 Each peer has a virtual environment of its own, made on first use. All but Kishu, which was written for pandas 2, have
 the versions of the data's packages that are installed here.
@@ -72,7 +72,7 @@ COLUMNS = (
 
 @dataclass
 class Attempt:
-    """What came of one program and one notebook. Whatever went wrong is in it; there are figures up to that point.
+    """The result of one program and one notebook. It has the errors, and the figures measured before them.
 
     Args:
         program: its name.
@@ -148,7 +148,7 @@ def measure(program: str, notebook: Notebook, cache: Path) -> Attempt:
 
 
 def _compare(notebook: Notebook, attempt: Attempt) -> tuple[State, str]:
-    """Return whether the state came back, and what did not."""
+    """Return whether the state was restored, and what was not."""
     values = zip(notebook.checks, attempt.before, attempt.after, strict=True)
     wrong = [(check, after) for check, before, after in values if before != after]
     if not wrong:
@@ -338,7 +338,7 @@ def _limit_memory(pid: int) -> None:
 
 
 def _python(peer: str, cache: Path) -> Path:
-    """Return the interpreter of a peer's environment, which is made unless it is there.
+    """Return the interpreter of a peer's environment, which is made unless it exists.
 
     Raises:
         BenchmarkError: that failed.

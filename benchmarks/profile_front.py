@@ -1,6 +1,6 @@
-"""Say where the time of a cell that does nothing goes: ``python benchmarks/profile_front.py``.
+"""Print where the time of a cell that does nothing goes: ``python benchmarks/profile_front.py``.
 
-The same cells run on three stretches of the way, one inside the other: in a worker alone, asked over its own
+The same cells run on three nested stretches of the path: in a worker alone, asked over its own
 socket; in the durable runtime with a worker, without Jupyter's sockets; on the whole kernel with a client.
 The differences are what each layer costs. Then the front runs under cProfile, which sees that process only
 and slows it down: its shares tell where the front's time goes, not how much it is.

@@ -1,4 +1,4 @@
-"""What came of a run: medians, ratios, targets, as a table and as JSON."""
+"""The results of a run: medians, ratios, targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass
 class Report:
-    """All that was measured.
+    """All measurements.
 
     Args:
         kernels: their names; the first one is judged, the last one is what it is compared with.

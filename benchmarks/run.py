@@ -22,7 +22,7 @@ BUSY = 10.0
 
 
 def main() -> int:
-    """Measure; return 1 if a kernel lost output or failed. A missed target is shown, and is no error."""
+    """Measure; return 1 if a kernel lost output or failed. A missed target is shown, but is not an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--kernels",
@@ -43,12 +43,12 @@ def main() -> int:
     console = Console()
     report = Report(arguments.kernels)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        # Nobody's startup files, and a history of its own.
+        # No user's startup files, and a separate history.
         os.environ["IPYTHONDIR"] = directory
         for work in WORKLOADS:
             if not arguments.only or work.name in arguments.only:
                 console.print(f"{work.name}: {rounds * work.repeats} x {', '.join(_kernels(work, report))}")
-                # No kernel of ours runs now: what the processors do is others' work.
+                # None of our kernels runs now: other programs use the processors.
                 report.others[work.name] = psutil.cpu_percent(interval=0.5)
                 _measure(work, rounds, report, console)
     console.print(report.table())

@@ -37,7 +37,7 @@ def main() -> None:
     others = psutil.cpu_percent(interval=0.5)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         for turn in range(arguments.rounds + 1):
-            # One after the other within each round, so that noise meets all; who was first is last in the next one.
+            # One after the other in each round, so that noise affects all; the first one is the last of the next round.
             for profile in PROFILES if turn % 2 else reversed(PROFILES):
                 began = time.perf_counter()
                 with CapsuleKernel(Path(work), "background", profile=profile) as kernel:

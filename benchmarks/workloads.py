@@ -143,7 +143,7 @@ def notebook(name: str) -> dict[str, float]:
 
 
 def death(name: str) -> dict[str, float]:
-    """Measure the way from the death of a worker with a warm spare to the next cell's result."""
+    """Measure the time from the kill of a worker with a warm spare to the next cell's result."""
     with Kernel(name) as kernel:
         kernel.execute("pass")
         time.sleep(SPARE_IS_WARM)
@@ -153,9 +153,9 @@ def death(name: str) -> dict[str, float]:
         killed, exchange = kernel.finish(kill), kernel.finish(after)
         elapsed = (time.perf_counter() - started) * 1000
         if killed.reply["status"] != "error" or exchange.reply["status"] != "ok":
-            raise BenchmarkError(f"{name} did not survive the death of its worker")
+            raise BenchmarkError(f"{name} did not continue after the crash of its worker")
         _check([result["text/plain"] for result in exchange.results] == ["42"], name, "the next result")
-        return {"worker's death to next result [ms]": elapsed}
+        return {"crash of the worker to next result [ms]": elapsed}
 
 
 WORKLOADS = [
@@ -173,7 +173,7 @@ WORKLOADS = [
     ),
     Workload("memory", memory, {"memory, idle [MB]": 2.0, "memory, pandas [MB]": 2.0}),
     Workload("notebook", notebook, {}),
-    Workload("death", death, {"worker's death to next result [ms]": 300.0}, capsule_only=True),
+    Workload("death", death, {"crash of the worker to next result [ms]": 300.0}, capsule_only=True),
 ]
 
 

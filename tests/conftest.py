@@ -25,7 +25,7 @@ sys.dont_write_bytecode = False
 # module cannot be imported, and every process of tests starts a second earlier.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-# What is checked in must not fail by the luck of a draw; whoever works on it does look for more.
+# Continuous integration must not fail by chance; a developer's machine does search for new examples.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
@@ -154,7 +154,7 @@ def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_ports() -> Iterator[None]:
-    """Give kernels ports that nobody else takes between their choice and their use.
+    """Give kernels ports that no other process takes between their choice and their use.
 
     Jupyter asks the system for a free port and gives it back, to be used by the kernel later. What the system hands out
     begins at 32768; each process of tests has a range of its own below that.
@@ -187,7 +187,7 @@ def own_ports() -> Iterator[None]:
 
 @pytest.fixture
 def clients_of_the_dead() -> Iterator[None]:
-    """Collect what clients of killed kernels leave open, where nobody else's test is blamed for it."""
+    """Collect what clients of killed kernels leave open, so that no other test is blamed for it."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

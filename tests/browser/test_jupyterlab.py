@@ -76,7 +76,7 @@ PLOTLY = "import plotly.graph_objects as go\nsquares = go.Figure(go.Scatter(y=[1
 
 
 def _is_drawn(image: Locator) -> bool:
-    """Tell whether an image is there, whole, and larger than a dot."""
+    """Return whether an image exists, is complete and is larger than a dot."""
     expect(image).to_be_visible(timeout=SLOW)
     return bool(image.evaluate("async image => { await image.decode(); return image.naturalWidth > 8 }"))
 
@@ -224,7 +224,7 @@ def test_a_slider_moved_by_the_mouse_changes_what_is_shown(lab: Lab) -> None:
 
 
 @pytest.mark.capsule_only
-def test_a_widget_that_is_gone_is_said_to_be(lab: Lab) -> None:
+def test_a_lost_widget_is_reported(lab: Lab) -> None:
     lab.open_notebook(
         "gone.ipynb",
         "import ipywidgets as widgets, socket\nkept_open = socket.socket()\nwidgets.IntSlider(0, max=100)",

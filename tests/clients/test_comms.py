@@ -207,6 +207,6 @@ def test_a_callback_finds_variables_that_are_loaded_later(open_kernel: Callable[
     # As long as it comes before the cell there is no such target.
     opened = poll_until(
         lambda: over(kernel, say(kernel, "comm_open", comm_id="c8", target_name="late", data={})).text(),
-        "the target is there",
+        "the target is registered",
     )
     assert opened == "3000000\n"

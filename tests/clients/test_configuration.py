@@ -79,7 +79,7 @@ def test_configuration_startup_files_and_extensions_count(configured: Path, open
         assert kernel.run("print(from_startup, from_line, kept)").text().endswith("[1] 7 11\n")
 
 
-def test_a_profile_is_taken_from_where_it_is_said_to_be(open_kernel: Callable[..., Opened], tmp_path: Path) -> None:
+def test_a_profile_is_taken_from_the_given_directory(open_kernel: Callable[..., Opened], tmp_path: Path) -> None:
     (tmp_path / "startup").mkdir()
     (tmp_path / "startup" / "one.py").write_text("from_here = 12\n")
     for arguments in (["--profile-dir", str(tmp_path)], [f"--ProfileDir.location={tmp_path}"]):

@@ -57,7 +57,7 @@ def is_refused(context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str,
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
-def test_who_has_no_key_hears_nothing(open_kernel: Callable[..., Opened], transport: str) -> None:
+def test_a_client_without_the_key_receives_nothing(open_kernel: Callable[..., Opened], transport: str) -> None:
     manager, kernel = open_kernel(transport=transport, encryption="required")
     written = json.loads(Path(manager.connection_file).read_text())
     assert len(written["curve_publickey"]) == len(written["curve_secretkey"]) == 40

@@ -22,7 +22,7 @@ WAITS = {
     "a child process": "!echo un'der way'; sleep 30",
 }
 
-#: Whether `exit` asks the client to leave, for which there is a test beside these.
+#: Whether `exit` asks the client to leave, for which there is a separate test.
 LEAVES = KERNEL not in {"async", "xpython"}
 
 
@@ -50,7 +50,7 @@ def test_an_expression_shows_its_value_and_the_next_prompt_counts_on(console: Te
     console.see(r"In \[3\]: ")
 
 
-def test_a_definition_goes_on_over_lines_until_an_empty_one(console: Terminal) -> None:
+def test_a_definition_continues_over_lines_until_an_empty_one(console: Terminal) -> None:
     console.type("def double(x):")
     console.see(r"\.\.\.: ")
     console.type("return x * 2")
@@ -109,7 +109,7 @@ def test_control_c_ends_the_cell_and_keeps_the_namespace(console: Terminal, wait
 
 
 @pytest.mark.capsule_only
-def test_a_killed_worker_is_an_error_and_the_console_goes_on(console: Terminal) -> None:
+def test_a_killed_worker_is_an_error_and_the_console_continues(console: Terminal) -> None:
     console.type("import os; os.kill(os.getpid(), 9)")
     console.see("WorkerDied")
     console.see(r"In \[2\]: ")

@@ -114,7 +114,7 @@ def test_a_cell_stops_at_a_breakpoint_shows_its_variables_and_is_stepped_through
     assert (frame["name"], frame["line"], frame["source"]["path"]) == ("add", INSIDE, path)
     assert {"a": "40", "b": "2"}.items() <= debugger.variables(frame).items()
     assert frame["threadId"] in debugger.body("debugInfo")["stoppedThreads"]
-    # The caller is there, too, and nothing of what runs cells is above it.
+    # The stack has the caller, too, and no frames of the code that runs cells above it.
     frames = debugger.body("stackTrace", threadId=frame["threadId"])["stackFrames"]
     assert [each["name"] for each in frames if each["source"]["path"] == path] == ["add", "<module>"]
     assert debugger.body("evaluate", expression="a * 100", frameId=frame["id"])["result"] == "4000"
@@ -360,7 +360,7 @@ def test_vs_code_runs_a_cell_by_line(open_kernel: Callable[..., Opened]) -> None
     assert kernel.run("kept, os.getpid()").result == f"(1, {process})"
 
 
-@pytest.mark.capsule_only  # ipykernel stops at exceptions inside of the kernel, too, and goes on stopping
+@pytest.mark.capsule_only  # ipykernel also stops at exceptions inside the kernel, again and again
 def test_a_condition_and_an_exception_stop_a_cell(debugger: Debugger) -> None:
     kernel = debugger.kernel
     code = "for i in range(10):\n    square = i * i\n1 / 0"
@@ -392,7 +392,7 @@ def test_debugging_ends_and_begins_again(debugger: Debugger) -> None:
     kernel.finish(cell)
     cell = kernel.client.execute("x = 42\nbreakpoint()\nprint(x)")
     assert debugger.stopped(2)["line"] in (2, 3)
-    # Ending it while a cell has stopped lets that cell go on.
+    # Ending the debugger while a cell is stopped lets that cell continue.
     assert debugger.ask("disconnect", restart=False, terminateDebuggee=False)["success"]
     assert kernel.finish(cell)[0].text() == "42\n"
     assert frame["line"] == INSIDE
@@ -411,7 +411,7 @@ def test_an_interrupt_ends_a_cell_that_has_stopped(debugger: Debugger) -> None:
 
 @pytest.mark.capsule_only
 def test_breakpoints_survive_a_new_worker(debugger: Debugger) -> None:
-    """Those in functions that come back from a checkpoint, too; and nobody waits for what has stopped there."""
+    """Also in functions restored from a checkpoint; and no process waits for a cell that had stopped there."""
     kernel = debugger.kernel
     kernel.run("numbers = [1]")
     kernel.run("%capsule checkpoint now")

@@ -1,4 +1,4 @@
-"""What libraries show, and go on showing: the same messages as from ipykernel, and variables that come back."""
+"""What libraries show and update: the same messages as from ipykernel, and restored variables."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_objects_and_their_counterparts_hand_each_other_bytes(both: tuple[Shown,
 
 
 @pytest.mark.capsule_only
-def test_what_was_shown_comes_back_or_is_said_not_to(both: tuple[Shown, Shown]) -> None:
+def test_what_was_shown_is_restored_or_reported_as_lost(both: tuple[Shown, Shown]) -> None:
     kernel = both[0].kernel
     kernel.run("import jinja2, socket\ntemplate = jinja2.Template('Hello {{ name }}')\nopen_one = socket.socket()")
     saved = kernel.run("%capsule checkpoint now")

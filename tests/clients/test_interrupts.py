@@ -1,4 +1,4 @@
-"""Interrupting a cell, whatever it is doing. Interrupts go the way of Jupyter's own kernel manager."""
+"""Interrupting a cell, whatever it is doing. Interrupts come from Jupyter's own kernel manager."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The kernel held against jupyter_kernel_test, every sample of it. No sample set is left out.
 
-What is not in that package (streams in order, updates, interrupts, questions) has its tests beside this one.
+What is not in that package (streams in order, updates, interrupts, questions) has tests in this folder.
 """
 
 from __future__ import annotations

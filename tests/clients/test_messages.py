@@ -212,7 +212,7 @@ def test_inspection_finds_what_the_user_defined_and_admits_what_it_does_not_know
         ("%%bash\necho", "incomplete"),
     ],
 )
-def test_is_complete_tells_whether_a_console_should_go_on_asking(kernel: Conversation, code: str, status: str) -> None:
+def test_is_complete_tells_whether_a_console_should_ask_for_more(kernel: Conversation, code: str, status: str) -> None:
     (exchange,) = kernel.finish(kernel.client.is_complete(code))
     assert exchange.reply["status"] == status
 

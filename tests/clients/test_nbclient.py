@@ -132,7 +132,7 @@ def test_a_cell_over_its_time_fails_the_run_and_leaves_no_process(kernel_name: s
     family.wait_until_gone()
 
 
-def test_a_question_nobody_can_answer_is_an_error(kernel_name: str) -> None:
+def test_a_question_that_no_client_can_answer_is_an_error(kernel_name: str) -> None:
     asking, after = _run(kernel_name, "input('Name? ')", "'still here'")
     assert error(asking)[0] == "StdinNotImplementedError"
     assert data(after) == ["'still here'"]
@@ -169,7 +169,7 @@ def test_the_command_line_runs_a_notebook_in_place(kernel_name: str, family: Fam
 
 
 @pytest.mark.capsule_only
-def test_a_killed_worker_fails_its_cell_and_the_run_goes_on(kernel_name: str, family: Family) -> None:
+def test_a_killed_worker_fails_its_cell_and_the_run_continues(kernel_name: str, family: Family) -> None:
     cells = _run(
         kernel_name,
         "print('before')",

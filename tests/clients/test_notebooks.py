@@ -90,7 +90,7 @@ def test_the_stress_notebook_shows_what_it_says(stress: NotebookNode) -> None:
 
 
 @pytest.mark.capsule_only
-def test_the_notebook_about_checkpoints_goes_on_with_its_variables(
+def test_the_notebook_about_checkpoints_continues_with_its_variables(
     kernel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAPSULE_HOME", str(tmp_path))
@@ -138,7 +138,7 @@ def test_the_notebook_that_asks_is_answered_from_another_process(tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.skipif("CAPSULE_TEST_DEMO" not in os.environ, reason="CAPSULE_TEST_DEMO=1 runs the whole demo")
-def test_the_demo_shows_a_death_and_goes_on(tmp_path: Path) -> None:
+def test_the_demo_shows_a_crash_and_continues(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, NOTEBOOKS / "demo.py"],
         cwd=tmp_path,

@@ -62,7 +62,7 @@ def test_bytes_that_are_not_text_are_shown_and_do_not_stop_the_output(kernel: Co
 
 
 def test_the_first_line_of_a_slow_cell_shows_while_the_cell_runs(kernel: Conversation) -> None:
-    request = kernel.start("print('started')\ninput('go on? ')", allow_stdin=True)
+    request = kernel.start("print('started')\ninput('continue? ')", allow_stdin=True)
     kernel.asked(request)
     assert not kernel.exchange(request).replies
     kernel.answer("")

@@ -36,7 +36,7 @@ def test_parameters_reach_the_notebook_and_its_outputs_are_kept(
 ) -> None:
     source = _written(
         tmp_path / "in.ipynb",
-        "alpha = 0\nname = 'nobody'",
+        "alpha = 0\nname = 'default'",
         "print(alpha, name)",
         "alpha * 2",
         kernel_name=kernel_name,

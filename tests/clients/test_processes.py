@@ -40,9 +40,9 @@ def _pid(manager: KernelManager) -> int:
 
 
 def _with_grandchildren(kernel: Conversation, family: Family) -> None:
-    # Not every kernel shows what a child writes, so it is no sign of its being there.
+    # Not every kernel shows what a child writes, so its output cannot prove that it runs.
     kernel.run(GRANDCHILDREN)
-    poll_until(lambda: any(map(_is_grandchild, family.meet())), "the grandchild is there")
+    poll_until(lambda: any(map(_is_grandchild, family.meet())), "the grandchild runs")
 
 
 def _is_grandchild(process: psutil.Process) -> bool:
@@ -58,7 +58,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @pytest.mark.capsule_only
 def test_workers_share_the_memory_of_what_they_are_made_of(open_kernel: Callable[..., Opened]) -> None:
-    """With the warden, from the beginning; a copy of the worker, which shares more, is not there yet."""
+    """With the forkserver, from the beginning; a standby, which shares more, does not exist yet."""
     _, kernel = open_kernel()
     shared = kernel.run(
         "lines = open('/proc/self/smaps_rollup').read().splitlines()\n"

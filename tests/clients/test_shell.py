@@ -1,4 +1,4 @@
-"""What IPython's shell offers in a cell, beside Python: magics, hooks, events, and names that libraries look for."""
+"""What IPython's shell offers in a cell besides Python: magics, hooks, events, and names that libraries look for."""
 
 from __future__ import annotations
 

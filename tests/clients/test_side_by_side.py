@@ -134,7 +134,7 @@ def test_a_kernel_serves_every_transport(open_kernel: Callable[..., Opened], tra
     assert manager.is_alive()
 
 
-def test_the_heartbeat_goes_on_while_a_cell_computes(shared_kernel: Opened) -> None:
+def test_the_heartbeat_continues_while_a_cell_computes(shared_kernel: Opened) -> None:
     _, kernel = shared_kernel
     request = kernel.start("print('started')\nwhile True: pass")
     heart = kernel.client.hb_channel

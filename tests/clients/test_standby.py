@@ -1,4 +1,4 @@
-"""The copy of a worker that waits: what it brings back, what it leaves to checkpoints, and that it ends."""
+"""The standby: what it restores, what it leaves to checkpoints, and that it ends."""
 
 from __future__ import annotations
 

@@ -112,9 +112,7 @@ def test_ports_that_a_connection_file_leaves_open_are_written_there(tmp_path: Pa
     assert file.exists()
 
 
-def test_options_of_a_kernelspec_count_whoever_it_was_written_for(
-    open_kernel: Callable[..., Opened], home: Path
-) -> None:
+def test_options_of_a_kernelspec_for_any_kernel_are_obeyed(open_kernel: Callable[..., Opened], home: Path) -> None:
     profile = home / "ipython" / "profile_work"
     profile.mkdir()
     (profile / "ipython_config.py").write_text("get_config().InteractiveShellApp.exec_lines = ['from_profile = 3']\n")
@@ -129,9 +127,9 @@ def test_options_of_a_kernelspec_count_whoever_it_was_written_for(
 
 
 @pytest.mark.capsule_only
-def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
+def test_a_kernel_that_cannot_start_says_why(tmp_path: Path) -> None:
     for arguments, why in {
-        ("--profile=nobodys",): "IPython has no",
+        ("--profile=unknown",): "IPython has no",
         ("--no-such-option",): "unrecognized arguments: --no-such-option",
         ("-f", str(tmp_path)): f"connection file {tmp_path}",
     }.items():

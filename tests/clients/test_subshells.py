@@ -1,4 +1,4 @@
-"""Subshells (JEP 91): shells whose cells run beside those of the main one, with the same variables."""
+"""Subshells (JEP 91): shells whose cells run alongside those of the main shell, with the same variables."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def test_a_subshell_answers_while_the_main_shell_runs_a_cell(kernel: Conversatio
     subshell, other = create(kernel), create(kernel)
     running = kernel.start(WAITS)
     seen, failed, awaited = kernel.finish(
-        execute(kernel, subshell, "print('beside')\nmade = 6 * 7\nmade"),
+        execute(kernel, subshell, "print('alongside')\nmade = 6 * 7\nmade"),
         execute(kernel, other, "1 / 0"),
         execute(kernel, other, "import asyncio\nawait asyncio.sleep(0.01)\nprint('awaited')\nover"),
     )
-    assert (seen.text(), seen.result) == ("beside\n", "42")
+    assert (seen.text(), seen.result) == ("alongside\n", "42")
     assert failed.reply["ename"] == "ZeroDivisionError"
     assert [error["ename"] for error in failed.of("error")] == ["ZeroDivisionError"]
     # What was queued behind a cell that failed is aborted, there and nowhere else.
@@ -119,11 +119,11 @@ def test_two_shells_ask_at_the_same_time(kernel: Conversation) -> None:
     subshell = create(kernel)
     main = str(kernel.client.execute("got = input('main? ')\ngot", allow_stdin=True))
     assert kernel.asked(main)["prompt"] == "main? "
-    beside = execute(kernel, subshell, "input('beside? ')", allow_stdin=True)
-    assert kernel.asked(beside)["prompt"] == "beside? "
+    other = execute(kernel, subshell, "input('subshell? ')", allow_stdin=True)
+    assert kernel.asked(other)["prompt"] == "subshell? "
     kernel.answer("first", main)
-    kernel.answer("second", beside)
-    first, second = kernel.finish(main, beside)
+    kernel.answer("second", other)
+    first, second = kernel.finish(main, other)
     assert {first.result, second.result} == {"'first'", "'second'"}
     control(kernel, "delete_subshell_request", subshell_id=subshell)
 

@@ -1,4 +1,4 @@
-"""After a death variables come back when they are needed: whoever needs them, and whatever has become of them."""
+"""After a crash variables are restored when any kind of use needs them, or reported where that fails."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_modules_come_back_when_they_are_used(open_kernel: Callable[..., Opened]
     assert kernel.run("fr.Fraction(1, 2) + x, json.dumps([x])").result == "(Fraction(11, 2), '[5]')"
 
 
-def test_one_that_is_damaged_is_told_when_it_should_come(open_kernel: Callable[..., Opened]) -> None:
+def test_a_damaged_variable_is_reported_when_it_is_needed(open_kernel: Callable[..., Opened]) -> None:
     kernel = _killed(open_kernel, "whole = [1]", "lost = list(range(50_000))", "after = 2")
     packs = max(Path(os.environ["CAPSULE_HOME"]).glob("sessions/*/packs"), key=lambda path: path.stat().st_mtime)
     largest = max(packs.iterdir(), key=lambda path: path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Windows of graphical toolkits go on between cells, where there is a display."""
+"""Windows of graphical toolkits stay responsive between cells, where there is a display."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             [server, "-displayfd", "1", "-screen", "0", "320x240x24"], stdout=told, stderr=subprocess.DEVNULL
         )
     try:
-        poll_until(lambda: numbers.read_text().endswith("\n"), "the X server is there")
+        poll_until(lambda: numbers.read_text().endswith("\n"), "the X server runs")
         monkeypatch.setenv("DISPLAY", f":{numbers.read_text().strip()}")
         yield f":{numbers.read_text().strip()}"
     finally:
@@ -67,7 +67,7 @@ def test_windows_live_between_cells(
     assert (exchange.result, exchange.text("stderr")) == ("'tkagg'", "")
 
 
-def test_windows_of_qt_live_between_cells_where_nobody_sees_them(
+def test_windows_of_qt_respond_between_cells_without_a_display(
     open_kernel: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if importlib.util.find_spec("PyQt6") is None:
@@ -82,7 +82,7 @@ def test_windows_of_qt_live_between_cells_where_nobody_sees_them(
     )
     poll_until((tmp_path / "seen").exists, "a window's timer fires between cells")
     assert kernel.run("window.isVisible(), window.close()").result == "(True, True)"
-    # What nobody sees has some things to say on stderr.
+    # Qt without a display may write warnings to stderr.
     exchange = kernel.run(
         "%matplotlib qt\nimport matplotlib.pyplot as plt\nplt.plot([1]); plt.show()\nplt.get_backend()"
     )

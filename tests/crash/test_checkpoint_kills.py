@@ -1,8 +1,7 @@
-"""Workers, writers of checkpoints and those who watch them are killed at any moment, and no checkpoint is lost.
+"""Workers, writers of checkpoints and their parents are killed at any moment, and no checkpoint is lost.
 
-A notebook of many variables goes on and on while its processes are killed. After each death the variables are those of
-the latest checkpoint that was listed, or of a later one, whole; in the end no process is left, and no file that nothing
-needs.
+A notebook of many variables keeps running while its processes are killed. After each kill the variables are those of
+the latest listed checkpoint, or of a later one, complete; in the end no process and no unused file is left.
 
 ``CAPSULE_TEST_KILLS`` sets how many processes are killed, ``CAPSULE_TEST_SEED`` where chance begins; both are printed.
 """
@@ -116,7 +115,7 @@ del _look
 
 
 class Model:
-    """The notebook as it is in a process that nobody kills, version by version."""
+    """The notebook as it is in a process that is never killed, version by version."""
 
     def __init__(self, *, frames: bool) -> None:
         self.begin = BEGIN + (FRAME if frames else "frame = None\n")
@@ -201,7 +200,7 @@ class Victims:
                 if pid is not None:
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-        return what if killed else "nobody"
+        return what if killed else "none"
 
 
 WHAT = ["worker"] * 8 + ["worker and writer", "worker and writer", "all", "all", "all"]
@@ -209,7 +208,7 @@ WHAT += ["writer", "writer", "writer", "guardian", "guardian", "writer and guard
 
 
 class Session:
-    """A notebook that goes on while its processes are killed.
+    """A notebook that continues while its processes are killed.
 
     Args:
         home: for the checkpoints.
@@ -404,7 +403,7 @@ async def figures() -> AsyncIterator[Figures]:
     )
 
 
-async def test_no_listed_checkpoint_is_lost_whoever_is_killed(tmp_path: Path, figures: Figures) -> None:
+async def test_no_listed_checkpoint_is_lost_when_any_process_is_killed(tmp_path: Path, figures: Figures) -> None:
     print(f"\nseed {SEED}, {KILLS} kills")
     for number, first in enumerate(range(0, KILLS, PER_SESSION)):
         model = Model(frames=number % 4 == 3)

@@ -1,4 +1,4 @@
-"""The front is killed at each step of its way, and at random moments; then the notebook is gone on with.
+"""The front is killed at each step of its path, and at random moments; then the notebook is continued.
 
 In a batch run the next process must come to the same outputs and variables, and every cell's effect must have happened
 once; twice at most where the kill fell between a cell's beginning and its record, which is that cell's risk. In an
@@ -165,7 +165,7 @@ def test_a_run_whose_front_is_killed_at_any_moment_comes_to_the_same(tmp_path: P
 
 
 @pytest.mark.timeout(3600)
-def test_an_interactive_kernel_whose_front_is_killed_at_any_step_goes_on(tmp_path: Path) -> None:
+def test_an_interactive_kernel_whose_front_is_killed_at_any_step_continues(tmp_path: Path) -> None:
     count = count_steps(tmp_path / "0")
     steps = range(1, count) if STEPS == "all" else random.Random(-count).sample(range(1, count), 2)
     for at in steps:
@@ -177,7 +177,7 @@ def test_an_interactive_kernel_whose_front_is_killed_at_any_step_goes_on(tmp_pat
 
 
 @pytest.mark.timeout(3600)
-def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
+def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_continues(tmp_path: Path) -> None:
     chance = random.Random(19)
     for number in range(MOMENTS):
         after = chance.uniform(0, 0.25)
@@ -189,7 +189,7 @@ def test_an_interactive_kernel_whose_front_is_killed_at_any_moment_goes_on(tmp_p
 
 
 def _live_through(place: Place, at: int, after: float | None = None) -> None:
-    """Have an interactive kernel killed, at a step or some seconds after its first cell was sent, and go on with it."""
+    """Have an interactive kernel killed, at a step or some seconds after its first cell was sent, and continue."""
     manager = Manager()
     manager.start_kernel(env=place.environment(at, CAPSULE_CHECKPOINTS="sync"))
     process = psutil.Process(manager.provisioner.process.pid)
@@ -222,7 +222,7 @@ def _live_through(place: Place, at: int, after: float | None = None) -> None:
         for number in range(1, answered + 1):
             assert before[str(number)] == 1
             assert f"In [{number}] ran" not in said, "it has ended"
-        # What was answered is there; what was not may be, as a whole.
+        # Cells that were answered had their effect; one that was not may have had it, completely.
         done = talk.run("print([n for n in 'abc' if n in globals()], globals().get('a'))")
         possible = [("[]", "None"), ("['a', 'b']", "[1]"), ("['a', 'b']", "[1, 2]")]
         possible += [("['a', 'b', 'c']", "[1, 2]")] * 2
@@ -235,7 +235,7 @@ def _live_through(place: Place, at: int, after: float | None = None) -> None:
 
 
 def _is_answered(talk: Conversation, request: str, process: psutil.Process) -> bool:
-    """Listen until there is a reply, or nobody who could give one."""
+    """Listen until there is a reply, or the process that could send one has ended."""
     until = time.monotonic() + DEADLINE
     while _lives(process) and time.monotonic() < until and not talk.exchange(request).replies:
         with contextlib.suppress(AssertionError):

@@ -88,7 +88,7 @@ def test_kernels_of_one_name_leave_each_other_alone(home: Path, tmp_path: Path) 
         assert second.text("print(x)") == "second\n"
 
 
-def test_a_kernel_that_a_person_restarts_begins_anew_and_what_was_is_kept(home: Path) -> None:
+def test_a_restarted_kernel_starts_empty_and_keeps_its_checkpoints(home: Path) -> None:
     with kernel(home, NOTEBOOK) as one:
         one.ok("x = 41")
         one.ok("%capsule checkpoint before")
@@ -119,7 +119,7 @@ def test_a_notebook_that_is_opened_again_is_offered_its_variables(home: Path) ->
         assert one.ok("1").text("stderr") == ""
 
 
-def test_a_notebook_goes_on_unasked_where_that_is_wanted(home: Path) -> None:
+def test_a_session_is_resumed_automatically_if_configured(home: Path) -> None:
     with kernel(home, NOTEBOOK) as one:
         one.ok("x = 41")
     with kernel(home, NOTEBOOK, resume="auto") as one:

@@ -1,4 +1,4 @@
-"""The page about compatibility: its tests are there, each kernel has an answer in each line, and each "no" a reason."""
+"""The page about compatibility: its tests exist, each kernel has an answer in each line, and each "no" a reason."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_each_no_has_its_reason(kernel: str) -> None:
     assert all(compatibility.reasons(kernel).values())
 
 
-def test_what_only_capsule_has_is_asked_of_it_alone() -> None:
+def test_features_of_capsule_alone_do_not_apply_to_other_kernels() -> None:
     for kernel in compatibility.KERNELS:
         has = compatibility.judged(kernel, {})
         assert set(has.values()) == ({"?"} if kernel == "capsule" else {"?", "n/a"})
 
 
-def test_a_line_is_no_where_one_of_its_tests_fails_and_open_where_one_was_not_seen() -> None:
+def test_a_line_says_no_if_a_test_fails_and_open_if_one_did_not_run() -> None:
     feature, several = next(
         (feature, several)
         for area in compatibility.FEATURES.values()
@@ -62,7 +62,7 @@ def test_a_line_is_no_where_one_of_its_tests_fails_and_open_where_one_was_not_se
     assert compatibility.judged("python3", results | {several[0]: "skipped", several[1]: "failed"})[feature] == "no"
 
 
-def test_versions_and_the_time_of_measuring_are_told() -> None:
+def test_versions_and_the_time_of_measuring_are_written() -> None:
     text = compatibility.PAGE.read_text(encoding="utf-8").split(compatibility.BEGIN)[0]
     assert re.search(r"Measured in \w+ 20\d\d", text)
     for name in list(compatibility.KERNELS.values())[1:]:

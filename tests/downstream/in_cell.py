@@ -1,4 +1,4 @@
-"""Run pytest in a cell of the kernel ``python3``: ``python in_cell.py ARGUMENTS...``, as ``pytest ARGUMENTS...``."""
+"""Run pytest in a cell of the kernel ``python3``: ``python in_cell.py ARGUMENTS...``, like ``pytest ARGUMENTS...``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Run the suites of Jupyter's own projects against this kernel: ``make downstream``.
 
-The suites come from the package index, at the versions that are installed beside this program, and are not changed: a
+The suites come from the package index, at the versions installed in this program's environment, and are not changed: a
 copy of this kernel's kernelspec in a folder named ``python3``, first on ``JUPYTER_PATH``, is what they start. What is
 expected not to pass is in ``expected.toml``; anything else that fails is an error, and so is a listed test that passes.
 """
@@ -41,8 +41,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="SUITE", choices=[suite.project for suite in SUITES])
     parser.add_argument("--out", type=Path, default=Path("out/downstream"), help="where reports and logs go")
-    parser.add_argument("--ours", action="store_true", help="run against Capsule alone; the others' reports are there")
-    parser.add_argument("--again", action="store_true", help="judge the reports that are there, and run nothing")
+    parser.add_argument("--ours", action="store_true", help="run against Capsule only; reuse the others' reports")
+    parser.add_argument("--again", action="store_true", help="judge the existing reports, and run nothing")
     arguments = parser.parse_args()
     wanted = [suite for suite in SUITES if not arguments.only or suite.project in arguments.only]
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ def test_the_three_runs_of_a_test_make_its_verdict(
     assert judge("suite", run(ours), run(ipykernel), run(nothing), []) == [Judged("a::test", verdict, reason)]
 
 
-def test_only_what_was_expected_is_left_unsaid() -> None:
+def test_only_expected_failures_are_not_reported() -> None:
     groups = [
         Group("suite", Verdict.FAILED, "on purpose", ("a::one", "a::many*", "a::gone")),
         Group("suite", Verdict.FAILED, "a race", ("a::race",), sometimes=True),

@@ -97,7 +97,7 @@ async def test_it_closes_twice(opened: Engine) -> None:
     await opened.close()
 
 
-async def test_what_is_durable_is_there_for_the_next_process(url: str, context: EngineContext) -> None:
+async def test_durable_promises_exist_for_the_next_process(url: str, context: EngineContext) -> None:
     first = open_engine(url, context)
     await create(first, "p")
     await first.close()

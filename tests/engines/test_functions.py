@@ -41,7 +41,7 @@ async def resonate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         connection.close()
 
 
-async def test_a_step_runs_once_though_its_function_begins_anew(resonate: Resonate) -> None:
+async def test_a_step_runs_once_though_its_function_starts_again(resonate: Resonate) -> None:
     ran: list[str] = []
 
     def note(ctx: Context, text: str) -> str:
@@ -67,7 +67,7 @@ async def test_a_step_runs_once_though_its_function_begins_anew(resonate: Resona
     assert ran == ["begin", "x", "begin", "last"]
 
 
-async def test_what_a_function_raises_reaches_who_waits(resonate: Resonate) -> None:
+async def test_an_error_of_a_function_reaches_its_caller(resonate: Resonate) -> None:
     @resonate.register
     async def fail(ctx: Context) -> None:
         answer = ctx.promise(timeout=timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""Roots whose functions wait for one promise and return what comes of it: the embedded engine makes both at once."""
+"""Roots whose functions wait for one promise and return its value: the embedded engine creates both at once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_function_that_comes_to_wait_when_all_is_over_is_let_go(engine: 
     assert engine.offers() == []
 
 
-async def test_what_is_cancelled_is_told_to_the_function(engine: Engine) -> None:
+async def test_a_function_is_told_of_its_cancelled_promise(engine: Engine) -> None:
     version = (await begin(engine)).task.version
     await wait_for_step(engine, version)
     await engine.settle("a:1", state="rejected_canceled")
@@ -92,7 +92,7 @@ async def test_a_root_that_is_there_gets_no_other_step(engine: Engine) -> None:
     assert taken.preload == []
 
 
-async def test_who_listens_hears_of_what_another_process_settles(engine: Engine, tmp_path: Path) -> None:
+async def test_a_listener_is_told_what_another_process_settles(engine: Engine, tmp_path: Path) -> None:
     await engine.create("a")
     await engine.sender.promise_register_listener("a", engine.address)
     other = await open_engine("embedded", tmp_path)
@@ -135,7 +135,7 @@ def foreseeing(connection: EmbeddedNetwork) -> ConnectedBridge:
 
 
 async def test_a_bridge_closes_though_its_last_words_are_kept_at_once(tmp_path: Path) -> None:
-    """As in the front, where tasks begin, and may end, before whoever starts them goes on."""
+    """As in the front, where tasks begin, and may end, before the caller that starts them continues."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     connection = EmbeddedNetwork(tmp_path / "engine.sqlite3", GROUP)
     connected = foreseeing(connection)

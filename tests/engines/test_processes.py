@@ -134,7 +134,7 @@ async def test_work_for_a_group_is_done_by_whichever_process_listens(peers: Peer
     connection.close()
 
 
-async def test_who_is_killed_is_replaced_though_its_lease_is_long(peers: Peers) -> None:
+async def test_a_killed_process_is_replaced_before_its_long_lease_ends(peers: Peers) -> None:
     first = await peers.start("work", "g", SLOW="1")
     second = await peers.start("work", "g")
     first.write("a-slow")
@@ -152,7 +152,7 @@ async def test_who_is_killed_is_replaced_though_its_lease_is_long(peers: Peers) 
     assert await second.until("result") == ["a-slow", ["a-slow first", "answer", "a-slow second"]]
 
 
-async def test_what_was_asked_is_answered_while_no_process_lives_and_goes_on_later(peers: Peers) -> None:
+async def test_an_answer_given_while_no_process_runs_continues_the_function_later(peers: Peers) -> None:
     first = await peers.start("work", "g")
     first.write("a")
     (answer_id,) = await first.until("asks")
@@ -167,7 +167,7 @@ async def test_what_was_asked_is_answered_while_no_process_lives_and_goes_on_lat
     assert await second.until("result") == ["a", ["a first", "answer", "a second"]]
 
 
-async def test_tasks_of_the_dead_are_free_as_soon_as_somebody_comes(peers: Peers) -> None:
+async def test_tasks_of_a_killed_process_are_free_as_soon_as_another_starts(peers: Peers) -> None:
     first = await peers.start("work", "g", SLOW="1")
     first.write("a-slow")
     await first.until("step")
@@ -179,12 +179,12 @@ async def test_tasks_of_the_dead_are_free_as_soon_as_somebody_comes(peers: Peers
     assert time.monotonic() - begun < 30
 
 
-async def test_who_only_sleeps_loses_its_lease_and_then_changes_nothing(peers: Peers) -> None:
+async def test_a_stopped_process_loses_its_lease_and_then_changes_nothing(peers: Peers) -> None:
     first = await peers.start("work", "g", "0.5", SLOW="1")
     first.write("a-slow")
     await first.until("step")
     with contextlib.closing(sqlite3.connect(peers.path, isolation_level=None)) as alone:
-        # Whoever is stopped while it has the file stops everybody; so have it first.
+        # A process that is stopped while it has the file locked stops all others; so lock it first.
         alone.execute("BEGIN IMMEDIATE")
         first.signal(signal.SIGSTOP)
         alone.execute("ROLLBACK")
@@ -199,7 +199,7 @@ async def test_who_only_sleeps_loses_its_lease_and_then_changes_nothing(peers: P
     assert await second.until("result") == ["a-slow", ["a-slow first", "answer", "a-slow second"]]
 
 
-async def test_a_timer_needs_only_somebody(peers: Peers) -> None:
+async def test_a_timer_ends_its_promise_if_any_process_runs(peers: Peers) -> None:
     connection, resonate = connect(str(peers.path), "g")
     await resonate.promises.create("a", int(time.time() * 1000) + 300, Value(), {})
     await peers.start("work", "g")
@@ -214,7 +214,7 @@ async def test_a_timer_needs_only_somebody(peers: Peers) -> None:
     connection.close()
 
 
-async def test_all_who_open_a_new_file_at_once_can(peers: Peers) -> None:
+async def test_several_processes_can_create_a_file_at_the_same_time(peers: Peers) -> None:
     peers.path = peers.path.parent
     racing = await peers.start("race", "6", "10")
     lines = await racing.rest()
@@ -233,11 +233,11 @@ async def test_eight_processes_hammer_one_file_and_lose_nothing(peers: Peers) ->
     settled: dict[str, str] = {}
     own = set()
     for _, shared, maker, value, mine in did:
-        # Whoever asks gets the same answer: the one who came first made it, and one settled it.
+        # Every caller gets the same answer: the first one created the promise, and one settled it.
         assert made.setdefault(shared, maker) == maker
         assert settled.setdefault(shared, value) == value
         own.add(mine)
-    connection, resonate = connect(str(peers.path), "nobody")
+    connection, resonate = connect(str(peers.path), "idle")
     for shared, value in settled.items():
         record = await resonate.promises.get(shared)
         assert (record.param.data, record.value.data) == (made[shared], value)
@@ -251,7 +251,7 @@ async def test_eight_processes_hammer_one_file_and_lose_nothing(peers: Peers) ->
 
 async def test_nothing_that_was_acknowledged_is_lost_when_a_process_is_killed(peers: Peers) -> None:
     chance = random.Random(5)
-    connection, resonate = connect(str(peers.path), "nobody")
+    connection, resonate = connect(str(peers.path), "idle")
     for attempt in range(5):
         peer = await peers.start("settle", f"n{attempt}")
         await peer.until("settled")

@@ -1,4 +1,4 @@
-"""Promises: made once, settled once, told to who listens."""
+"""Promises: created once, settled once, reported to each listener."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_promise_is_settled_once(engine: Engine, state: str) -> None:
     assert await engine.create("a") == settled
 
 
-async def test_what_is_not_there_is_not_found(engine: Engine) -> None:
+async def test_an_unknown_promise_is_not_found(engine: Engine) -> None:
     for request in (
         engine.sender.promise_get("a"),
         engine.settle("a"),
@@ -70,7 +70,7 @@ async def test_a_promise_that_is_made_too_late_is_settled_from_the_beginning(eng
     assert (await engine.settle("a", "dmFsdWU=")) == late
 
 
-async def test_who_comes_after_its_time_finds_it_settled_at_its_time(engine: Engine) -> None:
+async def test_a_promise_that_timed_out_is_settled_at_its_timeout(engine: Engine) -> None:
     await engine.create("a", BEGINNING + 10)
     engine.clock.advance(50)
     found = await engine.settle("a", "dmFsdWU=")
@@ -78,7 +78,7 @@ async def test_who_comes_after_its_time_finds_it_settled_at_its_time(engine: Eng
 
 
 @pytest.mark.parametrize("state", ["resolved", "rejected", "rejected_canceled"])
-async def test_who_listens_is_told_once(engine: Engine, state: str) -> None:
+async def test_a_listener_is_told_once(engine: Engine, state: str) -> None:
     await engine.create("a")
     for _ in range(2):
         pending = await engine.sender.promise_register_listener("a", engine.address)
@@ -91,7 +91,7 @@ async def test_who_listens_is_told_once(engine: Engine, state: str) -> None:
     assert engine.told() == []
 
 
-async def test_who_listens_too_late_hears_at_once(engine: Engine) -> None:
+async def test_a_late_listener_is_told_at_once(engine: Engine) -> None:
     await engine.create("a")
     settled = await engine.settle("a", "dmFsdWU=")
     assert await engine.sender.promise_register_listener("a", engine.address) == settled
@@ -100,7 +100,7 @@ async def test_who_listens_too_late_hears_at_once(engine: Engine) -> None:
 
 
 @in_process_lacks("sends a message of it that the SDK cannot read")
-async def test_who_listens_is_told_that_the_time_is_over(engine: Engine) -> None:
+async def test_a_listener_is_told_of_a_timeout(engine: Engine) -> None:
     await engine.create("a", BEGINNING + 10, target=engine.target)
     await engine.sender.promise_register_listener("a", engine.address)
     await engine.pass_time(9)
@@ -122,7 +122,7 @@ async def test_every_promise_ends_by_itself(engine: Engine) -> None:
     assert [(told.id, told.state) for told in engine.told()] == [("b", "resolved")]
 
 
-async def test_what_makes_no_sense_is_refused(engine: Engine) -> None:
+async def test_unknown_and_invalid_requests_are_refused(engine: Engine) -> None:
     for kind, data in (("promise.paint", {}), ("promise.get", {}), ("promise.get", {"id": ""}), ("task.create", {})):
         with pytest.raises(ServerError) as caught:
             await engine.sender._send_envelope(kind, data, allow_409=False)
@@ -149,7 +149,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("name", NAMES)
 @hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(JSON, JSON, st.dictionaries(st.text(), st.text(), max_size=3)), max_size=4))
-async def test_what_is_kept_comes_back_as_it_was(
+async def test_stored_values_are_returned_unchanged(
     tmp_path_factory: pytest.TempPathFactory, name: str, kept: list[tuple[object, object, dict[str, str]]]
 ) -> None:
     engine = await open_engine(name, tmp_path_factory.mktemp("engine"))
@@ -217,7 +217,7 @@ async def test_a_search_that_makes_no_sense_is_refused(engine: Engine) -> None:
         assert caught.value.code == 400
 
 
-async def test_a_long_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_search_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capsule_durable.engines.embedded.promises.MAX_READ", 10)
     engine = await open_engine("embedded", tmp_path)
     for number in range(60):

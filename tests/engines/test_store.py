@@ -26,7 +26,7 @@ STORES = Path(__file__).with_name("stores")
 
 
 def dump(path: Path) -> str:
-    """Return all that is in a file, as SQL."""
+    """Return the SQL dump of a file."""
     with contextlib.closing(sqlite3.connect(path)) as sql:
         pragmas = [sql.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         return "\n".join([*(str(value) for value in pragmas), *sql.iterdump()])
@@ -56,7 +56,7 @@ def test_only_the_owner_can_read_what_is_kept(store: Database, path: Path) -> No
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
-def test_a_connection_waits_before_its_first_statement_and_syncs_as_it_is_told(path: Path) -> None:
+def test_a_connection_waits_before_its_first_statement_and_syncs_as_configured(path: Path) -> None:
     def asked(store: Database, name: str) -> object:
         return store.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
@@ -114,7 +114,7 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_there(
+def test_without_file_locks_an_existing_file_is_not_opened(
     path: Path, refusal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
@@ -130,7 +130,7 @@ def test_where_nothing_can_be_locked_sqlite_is_not_asked_for_a_file_that_is_ther
     assert path.read_bytes() == before
 
 
-def test_one_that_is_there_is_opened_while_another_process_has_the_directory(path: Path) -> None:
+def test_an_existing_file_opens_while_another_process_locks_the_directory(path: Path) -> None:
     Database(path, SCHEMA).close()
     directory = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
@@ -178,7 +178,7 @@ def test_every_error_has_its_class_and_names_the_file(error: Exception, kind: ty
     assert kind.retryable == (kind in {errors.StoreFull, errors.StoreBusy})
 
 
-def test_whoever_holds_the_file_too_long_is_named(store: Database, path: Path) -> None:
+def test_a_file_that_is_locked_too_long_is_an_error(store: Database, path: Path) -> None:
     hasty = Database(path, SCHEMA, timeout=0)
     with store.writing(), pytest.raises(errors.StoreBusy), hasty.writing():
         pass
@@ -246,7 +246,7 @@ def test_a_file_is_brought_up_to_date_all_at_once_or_not_at_all(path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_a_full_disk_is_said_and_costs_nothing_that_was_kept(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_loses_no_stored_promise(tmp_path: Path) -> None:
     engine = await open_engine("embedded", tmp_path)
     sql = engine.connection._database.connection
     await engine.create("a")
@@ -277,7 +277,7 @@ async def test_a_file_that_becomes_read_only_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_damage_that_is_met_later_is_named_and_written_over_by_nobody(tmp_path: Path) -> None:
+async def test_damage_found_later_is_reported_and_never_overwritten(tmp_path: Path) -> None:
     engine = await open_engine("embedded", tmp_path)
     for number in range(200):
         await engine.create(f"p{number}", large="x" * 1000)
@@ -296,7 +296,7 @@ async def test_damage_that_is_met_later_is_named_and_written_over_by_nobody(tmp_
 
 
 @pytest.mark.asyncio
-async def test_a_request_waits_for_another_process_and_the_loop_goes_on(tmp_path: Path) -> None:
+async def test_a_request_waits_for_another_process_without_blocking_the_loop(tmp_path: Path) -> None:
     engine = await open_engine("embedded", tmp_path)
     other = sqlite3.connect(tmp_path / "engine.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -313,7 +313,7 @@ async def test_a_request_waits_for_another_process_and_the_loop_goes_on(tmp_path
 
 
 @pytest.mark.asyncio
-async def test_what_is_no_request_is_refused(tmp_path: Path) -> None:
+async def test_a_malformed_request_is_refused(tmp_path: Path) -> None:
     engine = await open_engine("embedded", tmp_path)
     for text in ("", "no json", "[]", '{"kind": 1}'):
         with pytest.raises(ConnectorError):
@@ -331,7 +331,7 @@ async def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_leaves_gives_up_what_it_holds(tmp_path: Path) -> None:
+async def test_a_closed_engine_releases_its_tasks_and_listeners(tmp_path: Path) -> None:
     first = await open_engine("embedded", tmp_path)
     await first.create("x")
     await first.sender.promise_register_listener("x", first.address)
@@ -380,7 +380,7 @@ async def test_a_lease_is_taken_over_at_once_only_from_a_process_that_has_ended(
 
 
 @pytest.mark.asyncio
-async def test_what_one_settles_another_is_told_once(tmp_path: Path) -> None:
+async def test_a_listener_is_told_once_what_another_engine_settles(tmp_path: Path) -> None:
     first, second = [await open_engine("embedded", tmp_path) for _ in range(2)]
     await first.create("a")
     await first.sender.promise_register_listener("a", first.address)
@@ -397,7 +397,7 @@ async def test_what_one_settles_another_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_task_is_offered_to_one_of_those_who_listen(tmp_path: Path) -> None:
+async def test_a_task_is_offered_to_one_listener(tmp_path: Path) -> None:
     first, second = [await open_engine("embedded", tmp_path) for _ in range(2)]
     await first.create("a", target=first.target)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Tasks: offered to who listens, held by one at a time, given to another when their owner is gone."""
+"""Tasks: offered to a listener, held by one process at a time, given to another when their owner is gone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_promise_with_a_target_is_offered_as_a_task(engine: Engine) -> N
     assert (taken.task.pid, taken.task.ttl) == ("p1", TTL)
 
 
-async def test_a_promise_without_a_target_is_no_task(engine: Engine) -> None:
+async def test_a_promise_without_a_target_is_not_a_task(engine: Engine) -> None:
     await engine.create("a")
     await engine.pass_time(100_000)
     assert engine.offers() == []
@@ -73,7 +73,7 @@ async def test_a_task_that_waits_to_be_taken_can_be_taken_by_its_id(engine: Engi
     assert await refused(engine.sender.task_acquire(task_id, version, "p2", TTL)) == 409
 
 
-async def test_a_promise_that_is_no_task_is_none_for_task_create_either(engine: Engine) -> None:
+async def test_task_create_refuses_a_promise_that_is_not_a_task(engine: Engine) -> None:
     await engine.create("a")
     assert await engine.sender.task_create_or_conflict("p1", TTL, creation("a")) == "conflict"
 
@@ -83,7 +83,7 @@ async def test_a_task_that_is_made_too_late_is_over(engine: Engine) -> None:
     assert (taken.task.state, taken.promise.state) == ("fulfilled", "rejected_timedout")
 
 
-async def test_who_holds_a_task_makes_and_settles_its_steps(engine: Engine) -> None:
+async def test_the_owner_of_a_task_creates_and_settles_its_steps(engine: Engine) -> None:
     version = await engine.begin("a")
     made = await engine.sender.task_fence_create("a", version, creation("a:1", parent="a"))
     assert made.promise.state == "pending"
@@ -93,7 +93,7 @@ async def test_who_holds_a_task_makes_and_settles_its_steps(engine: Engine) -> N
     assert again.promise == settled.promise
 
 
-async def test_who_does_not_hold_a_task_changes_nothing(engine: Engine) -> None:
+async def test_a_process_that_does_not_own_a_task_changes_nothing(engine: Engine) -> None:
     version = await engine.begin("a")
     await engine.create("b", target=engine.target)
     assert await refused(engine.sender.task_fence_create("a", version + 1, creation("a:1"))) == 409
@@ -152,7 +152,7 @@ async def test_a_promise_that_is_settled_from_elsewhere_ends_its_task(engine: En
     assert engine.offers() == []
 
 
-async def test_a_suspended_task_goes_on_when_what_it_waits_for_is_settled(engine: Engine) -> None:
+async def test_a_suspended_task_continues_when_its_promise_is_settled(engine: Engine) -> None:
     version = await engine.begin("a")
     for name in ("a:1", "a:2"):
         await engine.sender.task_fence_create("a", version, creation(name, parent="a", branch="a"))
@@ -181,15 +181,15 @@ async def test_a_task_whose_wish_is_fulfilled_already_is_not_suspended(engine: E
     await engine.sender.task_fulfill("a", version, settlement("a"))
 
 
-async def test_a_promise_whose_time_is_over_is_waited_for_no_more(engine: Engine) -> None:
+async def test_a_promise_that_timed_out_is_not_waited_for(engine: Engine) -> None:
     version = await engine.begin("a")
     await engine.create("a:1", BEGINNING + 10)
     engine.clock.advance(10)
     assert isinstance(await engine.sender.task_suspend("a", version, waiting_for("a", "a:1")), Redirect)
 
 
-@in_process_lacks("lets a task wait for what does not exist, and so for ever")
-async def test_nobody_waits_for_what_does_not_exist(engine: Engine) -> None:
+@in_process_lacks("lets a task wait for what does not exist, and so indefinitely")
+async def test_a_task_cannot_wait_for_an_unknown_promise(engine: Engine) -> None:
     version = await engine.begin("a")
     assert await refused(engine.sender.task_suspend("a", version, waiting_for("a", "a:1"))) == 422
 
@@ -242,7 +242,7 @@ async def test_only_an_owner_prolongs_its_lease(engine: Engine) -> None:
     assert [task_id for task_id, _ in engine.offers()] == ["a"]
 
 
-async def test_an_offer_that_nobody_takes_is_repeated(engine: Engine) -> None:
+async def test_an_offer_that_no_process_takes_is_repeated(engine: Engine) -> None:
     await engine.create("a", target=engine.target)
     await settle()
     first = engine.offers()
@@ -261,7 +261,7 @@ async def test_a_task_can_be_for_later(engine: Engine) -> None:
 
 
 @in_process_lacks("makes a task of it, which the SDK drops again and again")
-async def test_a_timer_is_no_task(engine: Engine) -> None:
+async def test_a_timer_is_not_a_task(engine: Engine) -> None:
     await engine.create("a", BEGINNING + 10, target=engine.target, timer="true")
     await engine.pass_time(5)
     assert engine.offers() == []
@@ -269,7 +269,7 @@ async def test_a_timer_is_no_task(engine: Engine) -> None:
     assert (await engine.sender.promise_get("a")).state == "resolved"
 
 
-async def test_a_timer_wakes_who_waits_for_it(engine: Engine) -> None:
+async def test_a_timer_wakes_the_task_that_waits_for_it(engine: Engine) -> None:
     version = await engine.begin("a")
     await engine.create("a:1", BEGINNING + 10, target=engine.target, timer="true")
     engine.offers()
@@ -278,7 +278,7 @@ async def test_a_timer_wakes_who_waits_for_it(engine: Engine) -> None:
     assert [task_id for task_id, _ in engine.offers() if task_id == "a"] == ["a"]
 
 
-async def test_a_task_whose_time_is_over_is_offered_no_more(engine: Engine) -> None:
+async def test_a_task_that_timed_out_is_not_offered(engine: Engine) -> None:
     version = await engine.begin("a", BEGINNING + 10)
     await engine.create("a:1")
     await engine.sender.task_suspend("a", version, waiting_for("a", "a:1"))

@@ -38,7 +38,7 @@ def capsule(live: Kernel) -> Capsule:
 # -- without a kernel ----------------------------------------------------------------------------------------
 
 
-def test_where_nothing_was_saved_that_is_said(tmp_path: Path) -> None:
+def test_a_command_reports_that_nothing_was_saved(tmp_path: Path) -> None:
     run = partial(cli.capsule, tmp_path / "home")
     assert run("status") == Done(0, "Sessions: none\n", "")
     assert run("checkpoints") == Done(0, "Checkpoints: none\n", "")
@@ -147,9 +147,7 @@ def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -
         (["restore"], 2, "Missing argument"),
     ],
 )
-def test_what_is_wrong_is_said_and_told_by_the_status(
-    capsule: Capsule, words: list[str], status: int, said: str
-) -> None:
+def test_errors_are_reported_with_an_exit_status(capsule: Capsule, words: list[str], status: int, said: str) -> None:
     done = capsule(*words)
     assert (done.status, done.out) == (status, "")
     assert said in " ".join(done.err.split())

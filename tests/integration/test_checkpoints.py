@@ -117,7 +117,7 @@ def test_a_cell_that_changed_nothing_is_saved_before_one_that_may_end_its_proces
         assert one.text("print(x, In[2])") == "1 print(2)\n"
 
 
-def test_a_death_between_two_cells_is_told_with_the_next_one(home: Path) -> None:
+def test_a_crash_between_two_cells_is_reported_with_the_next_one(home: Path) -> None:
     with kernel(home, checkpoints="sync") as one:
         one.ok(UNSAVEABLE)
         pid = int(one.text("x = 41\nimport os\nprint(os.getpid())"))
@@ -157,7 +157,7 @@ def test_in_mode_sync_a_checkpoint_is_durable_before_the_reply(home: Path) -> No
     assert "x" in names(home, newest)
 
 
-def test_a_new_kernel_goes_on_with_a_session_that_was_killed(home: Path) -> None:
+def test_a_new_kernel_resumes_a_killed_session(home: Path) -> None:
     with kernel(home, checkpoints="sync", checkpoint_count=2) as one:
         one.ok("class Thing:\n    pass\nbig = bytes(range(256)) * 4096\nthing = Thing()")
         one.ok("view = memoryview(big)\nother = Thing()\nnumbers = [1, 2, 3]\ngen = (n for n in numbers)")
@@ -249,7 +249,7 @@ def test_in_mode_off_nothing_is_saved_and_the_status_says_so(home: Path) -> None
         }
 
 
-def test_a_home_that_cannot_be_used_is_told_once_and_cells_run(tmp_path: Path) -> None:
+def test_an_unusable_home_is_reported_once_and_cells_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with kernel(tmp_path / "file" / "home") as one:
         done = one.ok("x = 1")
@@ -449,7 +449,7 @@ def test_no_checkpoint_is_made_in_the_middle_of_a_cell_that_awaits(home: Path) -
         assert one.text("print('half' in globals(), type(slow).__name__)") == "False Slow\n"
 
 
-def test_a_full_disk_is_told_once_and_cells_go_on(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_once_and_cells_continue(small_disk: Path) -> None:
     with kernel(small_disk / "home") as one:
         one.ok("x = 1")
         one.ok("%capsule checkpoint small")

@@ -90,7 +90,7 @@ def test_a_notebook_runs_in_an_environment_of_its_own(begin: partial[Kernel], pl
 
 
 def test_an_ordinary_user_runs_cells_in_an_environment_that_cannot_be_written(tmp_path: Path) -> None:
-    # Of the front's own version: a person who is nobody else can reach one Python of another's.
+    # Of the front's own version: an ordinary user can reach only one Python of another user.
     python = environment("fixed", _version(Path(sys.executable)), ["-e", str(WORKER)], below=tmp_path)
     place = python.parents[1]
     for path in [place, *place.rglob("*")]:
@@ -144,9 +144,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("what", UNUSABLE)
-def test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it(
-    begin: partial[Kernel], what: str, tmp_path: Path
-) -> None:
+def test_an_unusable_environment_is_reported_with_the_fix(begin: partial[Kernel], what: str, tmp_path: Path) -> None:
     make, problem, mend = UNUSABLE[what]
     python = make()
     mend = mend.format(python=python)

@@ -47,7 +47,7 @@ def run_two_cells(one: Kernel) -> None:
 
 
 def shown(home: Path) -> list[str]:
-    """Return the outputs of the notebook's latest session, as `capsule outputs` prints them."""
+    """Return the outputs of the notebook's latest session that `capsule outputs` prints."""
     done = capsule(home, "outputs", NOTEBOOK, "--json")
     assert done.status == 0, done.err
     return ["".join(output["text"] for output in cell["outputs"]) for cell in done.json["cells"]]

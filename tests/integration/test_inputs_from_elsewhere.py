@@ -81,8 +81,8 @@ def test_a_secret_reaches_the_cell_and_no_disk(home: Path, one: Kernel) -> None:
             assert SECRET.encode() not in path.read_bytes(), path
 
 
-def test_who_has_been_asked_at_the_client_may_be_overtaken(home: Path, one: Kernel) -> None:
-    request = one.talk.client.execute("print(input('Go on? '))", allow_stdin=True)
+def test_an_input_shown_at_the_client_can_be_answered_elsewhere(home: Path, one: Kernel) -> None:
+    request = one.talk.client.execute("print(input('Continue? '))", allow_stdin=True)
     one.talk.listen_until(lambda: [each for each in one.talk.heard if each.kind == "input_request"], "the question")
     capsule(home, "answer", wait_for_input(home)["id"], "yes")
     (exchange,) = one.talk.finish(request)
@@ -103,10 +103,10 @@ def test_the_cell_that_runs_can_be_cancelled(home: Path, one: Kernel) -> None:
     assert capsule(home, "cancel", one.session, "--json").json["state"] == "interrupted"
     (cancelled,) = one.talk.finish(request)
     assert cancelled.reply["ename"] == "KeyboardInterrupt"
-    assert one.text("print('goes on')") == "goes on\n"
+    assert one.text("print('continues')") == "continues\n"
 
 
-def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
+def test_an_unknown_id_cannot_be_cancelled(home: Path, one: Kernel) -> None:
     one.ok("pass")
     done = capsule(home, "cancel", "unknown")
     assert done.status != 0
@@ -114,7 +114,7 @@ def test_what_is_cancelled_must_be_there(home: Path, one: Kernel) -> None:
     assert 'No session "unknown" either.' in done.err
 
 
-def test_an_input_is_not_asked_for_in_vain(home: Path) -> None:
+def test_an_input_is_an_error_if_the_client_takes_none(home: Path) -> None:
     """Without the setting it is as in ipykernel."""
     with kernel(home) as one:
         (exchange,) = one.talk.finish(one.talk.client.execute("input('Who? ')", allow_stdin=False))

@@ -184,7 +184,7 @@ def test_a_notebook_runs_in_the_kernel_that_was_installed(user: Environment) -> 
     assert cells[1] == f"42 {user.directory}\n"
 
 
-def test_a_module_beside_the_notebook_reaches_the_cells_but_not_the_front(user: Environment) -> None:
+def test_a_module_next_to_the_notebook_reaches_the_cells_but_not_the_front(user: Environment) -> None:
     (user.home / "zmq.py").write_text("WHO = 'the notebook'\n")
     assert execute(user, "capsule", "import zmq; print(zmq.WHO)") == ["the notebook\n"]
 
@@ -234,7 +234,7 @@ def test_uninstall_below_a_prefix_reaches_nothing_else(user: Environment) -> Non
     assert (user.kernels / "capsule").exists()
 
 
-def test_the_kernel_of_somebody_else_is_neither_replaced_nor_removed(user: Environment) -> None:
+def test_another_kernel_is_neither_replaced_nor_removed(user: Environment) -> None:
     theirs = user.home / ".local/share/jupyter/kernels/theirs"
     theirs.mkdir(parents=True)
     (theirs / "kernel.json").write_text('{"argv": ["ark"], "display_name": "R", "language": "R"}')
@@ -258,7 +258,7 @@ def test_the_kernel_of_somebody_else_is_neither_replaced_nor_removed(user: Envir
         (["--nonsense"], "No such option: --nonsense"),
     ],
 )
-def test_wrong_usage_is_told_and_writes_nothing(user: Environment, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_reported_and_writes_nothing(user: Environment, arguments: list[str], said: str) -> None:
     result = user.capsule("install", *arguments)
     assert result.returncode == 2
     assert said in result.stderr
@@ -314,7 +314,7 @@ def test_a_directory_is_refused_with_the_python_that_may_be_meant(user: Environm
     )
 
 
-def test_a_program_that_is_no_python_is_refused_with_what_it_said(user: Environment) -> None:
+def test_a_program_that_is_not_python_is_refused_with_its_output(user: Environment) -> None:
     ruby = script(user.home / "ruby", "echo 'ruby: invalid option' >&2", "exit 1")
     assert refused(user, ruby) == (
         f"capsule: {ruby} is not a working Python interpreter; it said: ruby: invalid option\n"
@@ -332,7 +332,7 @@ def test_a_python_that_is_too_old_is_refused(user: Environment) -> None:
     assert refused(user, old) == f"capsule: {old} is Python 3.9.18; cells need Python 3.10 or newer\n"
 
 
-def test_a_python_without_the_worker_is_refused_with_the_command_that_mends_it(
+def test_a_python_without_the_worker_is_refused_with_the_command_that_fixes_it(
     user: Environment, new_environment: Callable[[str], Environment]
 ) -> None:
     bare = new_environment("bare")
@@ -363,7 +363,7 @@ def test_a_worker_in_the_working_directory_does_not_count_as_installed(
         (f"__version__ = '{__version__}'", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
     ],
 )
-def test_a_worker_that_does_not_match_is_refused_with_the_command_that_mends_it(
+def test_a_worker_that_does_not_match_is_refused_with_the_command_that_fixes_it(
     user: Environment, new_environment: Callable[[str], Environment], module: str, protocol: str, said: str
 ) -> None:
     other = new_environment("other")
@@ -512,7 +512,7 @@ def test_the_configuration_is_shown_with_where_each_value_comes_from(user: Envir
         assert words in table
 
 
-def test_a_wrong_configuration_is_told_by_config_and_by_the_doctor(user: Environment) -> None:
+def test_a_wrong_configuration_is_reported_by_config_and_by_the_doctor(user: Environment) -> None:
     result = user.capsule("config", CAPSULE_DRAIN_TIMEOUT="soon")
     assert result.returncode == 1
     assert '"drain_timeout" in CAPSULE_DRAIN_TIMEOUT' in result.stderr

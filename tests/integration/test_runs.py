@@ -103,7 +103,7 @@ def test_a_finished_run_returns_at_once_with_what_it_showed(book: Notebook) -> N
     assert book.traces == "1 2 3 4 "
 
 
-def test_a_run_goes_on_where_a_worker_died(book: Notebook, tmp_path: Path) -> None:
+def test_a_run_continues_where_a_worker_died(book: Notebook, tmp_path: Path) -> None:
     book.codes[2] = f"import os\nif not os.path.exists({str(tmp_path / 'go')!r}): os.abort()\n" + book.codes[2]
     assert book.run()[:3] == ["", "[1, 2]", "WorkerDied"]
     (tmp_path / "go").touch()
@@ -111,7 +111,7 @@ def test_a_run_goes_on_where_a_worker_died(book: Notebook, tmp_path: Path) -> No
     assert book.traces == "1 2 3 3 4 "
 
 
-def test_a_run_goes_on_though_everything_was_killed(book: Notebook, tmp_path: Path) -> None:
+def test_a_run_continues_after_all_processes_were_killed(book: Notebook, tmp_path: Path) -> None:
     book.codes[2] = (
         f"import os, time\nif not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(100)\n" + book.codes[2]
     )
@@ -156,7 +156,7 @@ def test_a_cell_is_tried_again_from_the_state_before_it(book: Notebook, tmp_path
     assert book.traces == "1 2 3 3 3 4 "
 
 
-def test_what_would_fail_again_is_not_tried_again(book: Notebook) -> None:
+def test_an_error_that_would_repeat_is_not_retried(book: Notebook) -> None:
     book.codes[2] = "print(unknown)"
     assert book.run(retries=5)[2] == "NameError"
     assert book.traces == "1 2 3 "
@@ -200,7 +200,7 @@ def run_papermill(book: Notebook, output: Path) -> list[str]:
     return [_shown(cell) for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
 
 
-def test_papermill_goes_on_with_a_run(book: Notebook, tmp_path: Path) -> None:
+def test_papermill_continues_a_run(book: Notebook, tmp_path: Path) -> None:
     book.metadata = [{"tags": ["parameters"]}]
     book.codes = [
         "month = 0",
@@ -228,7 +228,7 @@ def states(report: dict[str, Any]) -> list[str]:
     return [cell["state"] for cell in report["cells"]]
 
 
-def test_the_command_goes_on_with_a_run_that_failed(book: Notebook, tmp_path: Path) -> None:
+def test_the_command_continues_a_failed_run(book: Notebook, tmp_path: Path) -> None:
     book.codes[2] = "print(b, 1 / 0)"
     status, report, said = capsule_run(book, "--id", "weekly", "-o", str(tmp_path / "done.ipynb"))
     assert status == 1
@@ -329,7 +329,7 @@ def test_the_command_says_what_is_wrong_with_its_arguments(
     assert book.traces == ""
 
 
-def test_what_is_no_notebook_is_said(book: Notebook, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_notebook_is_reported(book: Notebook, tmp_path: Path) -> None:
     (tmp_path / "none.ipynb").write_text("no notebook")
     done = capsule(tmp_path / "home", "run", str(tmp_path / "none.ipynb"))
     assert done.status == 1

@@ -71,7 +71,7 @@ def test_what_cells_showed_can_be_had_again(home: Path, one: Kernel, tmp_path: P
     assert f"{path} already exists (use --force to overwrite)." in refused.err
 
 
-def test_what_happened_is_told_in_order_and_cannot_be_changed_unseen(home: Path, one: Kernel) -> None:
+def test_events_are_listed_in_order_and_changes_to_them_are_detected(home: Path, one: Kernel) -> None:
     one.ok("x = 1")
     one.died(KILL)
     one.ok("x")
@@ -119,7 +119,7 @@ def test_the_promises_of_cells_are_shown(home: Path, one: Kernel) -> None:
     assert "x = 1" not in shown
 
 
-def test_what_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> None:
+def test_data_that_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) -> None:
     for number in range(4):
         one.ok(f"x = {number}")
     one.restart()
@@ -161,7 +161,7 @@ def test_the_ledger_can_be_followed(home: Path, one: Kernel) -> None:
     assert process.returncode == 130
 
 
-def test_where_nothing_is_kept_that_is_said(home: Path) -> None:
+def test_a_command_reports_that_nothing_is_kept(home: Path) -> None:
     for words in (["cells", "x"], ["outputs", "x"], ["export", "x", "-o", "y.ipynb"], ["log"], ["verify"]):
         done = capsule(home, *words)
         assert done.status == 1

@@ -100,7 +100,7 @@ async def _asleep(pid: int) -> None:
     await poll_until_async(is_read_only, "a process that waits")
 
 
-async def test_a_second_execution_is_told_that_the_worker_is_busy_and_disturbs_nothing() -> None:
+async def test_a_second_execution_is_rejected_while_the_worker_is_busy_and_disturbs_nothing() -> None:
     async with live_worker() as worker:
         first = worker.send("print('before'); answer = input(); print('after', answer)", allow_stdin=True)
         asked = await worker.until(lambda message: isinstance(message, m.InputMessage))

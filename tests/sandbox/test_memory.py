@@ -129,7 +129,7 @@ def test_many_such_cells_leave_nothing(tmp_path: Path, profile: str) -> None:
         assert one.text("print(kept)") == "1\n"
         front = psutil.Process(one.front)
         one.ok("del taken")
-        # The warden, two of bubblewrap's at most, the worker, the spare, and two copies.
+        # The forkserver, two of bubblewrap's at most, the worker, the spare, and two copies.
         poll_until(lambda: len(front.children(recursive=True)) <= 7, "no more processes than before")
 
         def is_small() -> bool:

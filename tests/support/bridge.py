@@ -53,17 +53,17 @@ class PlayedWorker:
         self.running.discard(execution_id)
 
     def die(self, reason: str = "killed", last_words: str = "") -> None:
-        """Report that it has died."""
+        """Report the exit of the worker."""
         words: list[tuple[StreamName, str]] = [("stdout", last_words)] if last_words else []
         running = next(iter(self.running), None)
         self.died.set_result(WorkerDeath(Exit(-9, 1 << 20, words, ""), reason, "Nothing is restored.", running))
 
 
 class ConnectedBridge:
-    """An engine, a session and a bridge, with a worker in the test's hands.
+    """An engine, a session and a bridge, with a worker that the test plays.
 
     Args:
-        engine: what keeps promises.
+        engine: stores the promises.
         prompt: is given each question for the client; without it they wait in ``questions``.
     """
 

@@ -1,4 +1,4 @@
-"""Runs tests against several kernels, and writes what became of them into docs/compatibility/ipykernel.md.
+"""Runs tests against several kernels, and writes their results into docs/compatibility/ipykernel.md.
 
 ``python -m tests.support.compatibility KERNEL...`` in the repository's folder, with the kernels installed, each under
 the name by which Jupyter lists it. Kernels that are not named keep what the table says of them.
@@ -69,7 +69,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_messages::test_kernel_info_is_answered_on_the_control_channel_too",
             "test_side_by_side::test_the_control_channel_answers_while_a_cell_runs",
         ],
-        "heartbeats while a cell computes": ["test_side_by_side::test_the_heartbeat_goes_on_while_a_cell_computes"],
+        "heartbeats while a cell computes": ["test_side_by_side::test_the_heartbeat_continues_while_a_cell_computes"],
         "payloads: pages and the next cell": ["test_messages::test_the_page_and_the_next_cell_travel_as_payloads"],
         "`iopub_welcome`, even during heavy output": [
             "test_messages::test_the_welcome_is_the_first_message_of_a_client_that_comes_while_much_is_printed"
@@ -209,7 +209,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "completion knows what a running cell has created": [
             "test_questions::test_what_a_running_cell_has_made_is_known_while_it_runs"
         ],
-        "`is_complete`": ["test_messages::test_is_complete_tells_whether_a_console_should_go_on_asking"],
+        "`is_complete`": ["test_messages::test_is_complete_tells_whether_a_console_should_ask_for_more"],
         "inspection, documentation and source": [
             "test_questions::test_inspection_shows_documentation_or_source_of_objects_and_magics"
         ],
@@ -243,7 +243,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
     },
     "Connections": {
         "tcp and ipc": ["test_side_by_side::test_a_kernel_serves_every_transport"],
-        "CurveZMQ": ["test_connections::test_who_has_no_key_hears_nothing"],
+        "CurveZMQ": ["test_connections::test_a_client_without_the_key_receives_nothing"],
         "provisioners": ["test_connections::test_a_provisioner_starts_interrupts_restarts_and_kills"],
         "several clients": [
             "test_side_by_side::test_two_clients_share_a_namespace_and_each_gets_its_own_replies",
@@ -267,7 +267,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "test_starting::test_history_stays_in_memory_where_the_client_wants_it"
         ],
         "the options `--profile-dir` and `--ProfileDir.location`": [
-            "test_configuration::test_a_profile_is_taken_from_where_it_is_said_to_be"
+            "test_configuration::test_a_profile_is_taken_from_the_given_directory"
         ],
     },
     "Clients": {
@@ -302,7 +302,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "integration/test_environments::test_an_ordinary_user_runs_cells_in_an_environment_that_cannot_be_written"
         ],
         "an unsuitable environment is reported, with the fix": [
-            "integration/test_environments::test_an_environment_in_which_no_cell_can_run_is_told_with_what_mends_it"
+            "integration/test_environments::test_an_unusable_environment_is_reported_with_the_fix"
         ],
     },
     "Durability": {
@@ -310,7 +310,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "widgets survive it": ["test_comms::test_widgets_work_in_a_standby"],
         "lost widgets are reported": [
             "test_comms::test_widgets_that_are_lost_say_so",
-            "browser/test_jupyterlab::test_a_widget_that_is_gone_is_said_to_be",
+            "browser/test_jupyterlab::test_a_lost_widget_is_reported",
         ],
         "generators, locks and open files survive it": [
             "test_standby::test_variables_that_cannot_be_saved_are_restored_by_a_standby"
@@ -418,7 +418,7 @@ def path(module: str) -> Path:
 
 
 def line(test: str) -> int:
-    """Return how far into its module a test is, and -1 if it is not there."""
+    """Return how far into its module a test is, and -1 if it does not exist."""
     module, function = test.split("::")
     found = re.search(rf"^(?:async )?def {function}\(", path(module).read_text(encoding="utf-8"), re.MULTILINE)
     return found.start() if found else -1
@@ -463,7 +463,7 @@ def reasons(kernel: str) -> dict[str, str]:
 
 
 def missing() -> set[str]:
-    """Return the tests that are named here and are not there."""
+    """Return the tests that are named here but do not exist."""
     return {test for test in tests() if not path(test.split("::")[0]).is_file() or line(test) < 0}
 
 

@@ -21,7 +21,7 @@ type Message = dict[str, Any]
 
 
 def class_name(ename: str) -> str:
-    """Return the name of an error's class. In xeus-python's messages it is there as the class shows itself."""
+    """Return the name of an error's class. xeus-python's messages have the ``repr`` of the class."""
     return ename.removeprefix("<class '").removesuffix("'>")
 
 

@@ -19,11 +19,11 @@ REQUIRED: list[str] = tomllib.loads((WORKER / "pyproject.toml").read_text())["pr
 
 
 def environment(name: str, version: str, *installs: list[str], below: Path = ROOT / ".venvs") -> Path:
-    """Return the interpreter of a virtual environment, which is made if it is not there, and brought up to date.
+    """Return the interpreter of a virtual environment, which is made if it does not exist, and updated.
 
     Args:
         name: of the environment.
-        version: of its Python, as ``3.10``.
+        version: of its Python, such as ``3.10``.
         installs: what is installed into it, in several steps.
         below: where it is kept.
     """

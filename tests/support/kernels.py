@@ -174,7 +174,7 @@ class Kernel:
         return str(done.reply["evalue"])
 
     def warnings(self) -> list[str]:
-        """Return what the kernel has told beside the cells' own output so far."""
+        """Return what the kernel has reported so far, besides the cells' own output."""
         texts = [one.content["text"] for one in self.talk.heard if one.kind == "stream"]
         return [line for text in texts for line in text.splitlines() if line.startswith("capsule: ")]
 

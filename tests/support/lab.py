@@ -98,7 +98,7 @@ class Lab:
         self.wait_for_idle()
 
     def wait_for_idle(self) -> None:
-        """Wait until the notebook's kernel is there and has nothing to do."""
+        """Wait until the notebook's kernel runs and has nothing to do."""
         expect(self.page.locator("#jp-bottom-panel")).to_contain_text(f"{self.display_name} | Idle", timeout=SLOW)
 
     def shown(self, selector: str) -> Locator:

@@ -1,4 +1,4 @@
-"""Which processes a kernel has brought into the world, and whether they have left it again."""
+"""The processes that a kernel has started, and whether they have ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Family:
     met: set[psutil.Process] = field(default_factory=set)
 
     def meet(self) -> set[psutil.Process]:
-        """Take note of every member that is alive now, and return them."""
+        """Record every member that is alive now, and return them."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(MARK) == self.mark and process.pid != os.getpid():
@@ -59,7 +59,7 @@ class Family:
 
         Args:
             deadline: seconds that it may take.
-            spare: the process that may go on.
+            spare: the process that may continue.
         """
         try:
             poll_until(lambda: {one.pid for one in self.meet()} <= {spare}, "no process left", deadline)

@@ -143,7 +143,7 @@ class Model:
         return self.old(by) or f"[{self.next()}]"
 
     def next(self) -> int:
-        """Return a number that was not there before."""
+        """Return a number that was not used before."""
         self.count += 1
         return self.count
 
@@ -155,13 +155,13 @@ FORGETFUL: set[str] = set()
 
 
 def maker(function: Maker) -> Maker:
-    """Take note of a function that makes cells."""
+    """Register a function that makes cells."""
     MAKERS[function.__name__] = function
     return function
 
 
 def forgetful(function: Maker) -> Maker:
-    """Take note of a cell that depends on what a death loses."""
+    """Record a cell that depends on state that a crash loses."""
     FORGETFUL.add(function.__name__)
     return maker(function)
 
@@ -464,7 +464,7 @@ def generator_function(m: Model) -> str:
 
 @forgetful
 def generator(m: Model) -> str:
-    """Start a generator, or go on with one of this life."""
+    """Start a generator, or continue one of this life."""
     running = sorted(name for name, life in m.generators.items() if life == m.deaths)
     if running and m.step.c % 3:
         return f"next({running[m.step.a % len(running)]}, None)"

@@ -22,7 +22,7 @@ from tests.support import PROGRAMS, ROOT
 from tests.support import escape_attempts as a
 from tests.support.kernels import Kernel
 
-#: Who is nobody on this machine.
+#: The id of a user that does not exist on this machine.
 ORDINARY = 54_321
 #: What a kernel is made of: the environment, its Python, and this project.
 _MADE_OF = (sys.prefix, sys.base_prefix, str(ROOT))
@@ -165,7 +165,7 @@ def _running(
 
 @contextlib.contextmanager
 def _machine(person: Path) -> Iterator[dict[str, object]]:
-    """Have things on the machine that attempts may aim at."""
+    """Set up the targets of the attempts."""
     import threading
 
     import zmq

@@ -129,7 +129,7 @@ class Notebook:
             return outcome
 
     def take(self, outcome: Outcome) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.kept, self.shell = outcome.kept, outcome.shell
         self._ids = {name: id(value) for name, value in self.values().items()}
 
@@ -143,7 +143,7 @@ class Notebook:
         return [mf.load(path.read_bytes()) for path in manifest_paths(self.directory)]
 
     def restored(self, manifest: mf.Manifest | None = None) -> Notebook:
-        """Return a new notebook, into which all of a checkpoint was brought back, as in a new process."""
+        """Return a new notebook with all variables of a checkpoint restored, as in a new process."""
         forget_classes()
         fresh = Notebook(self.directory)
         fresh.restore(manifest or self.manifest)
@@ -152,7 +152,7 @@ class Notebook:
     def restore(
         self, manifest: mf.Manifest, wanted: Collection[str] | None = None, *, fresh: bool = True
     ) -> dict[str, str]:
-        """Bring a checkpoint back into this notebook, and return what did not come, and why."""
+        """Restore a checkpoint into this notebook, and return what was not restored, and why."""
         restorer = Restorer(self.directory, manifest, self.namespace, self.definitions, wanted=wanted, fresh=fresh)
         with self.as_main():
             restorer.load_all()

@@ -77,7 +77,7 @@ async def live_worker(drain_timeout: float = 30.0) -> AsyncIterator[LiveWorker]:
 
 
 def end(launcher: Launcher) -> None:
-    """Let a launcher's warden end, and everything with it, and wait for it."""
+    """End a launcher's forkserver and all its children, and wait for it."""
     warden = launcher.close()
     assert warden is not None
     warden.process.wait(DEADLINE)

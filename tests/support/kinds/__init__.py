@@ -1,4 +1,4 @@
-"""Kinds of objects that notebooks hold, in tables: what a checkpoint brings back, and what it has to say is gone."""
+"""Kinds of objects that notebooks hold, in tables: what a checkpoint restores, and what it has to report as lost."""
 
 from __future__ import annotations
 

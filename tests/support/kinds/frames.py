@@ -349,7 +349,7 @@ KINDS: tuple[Kind, ...] = (
         _PANDAS,
     ),
     Kind(
-        "frame beside the array it was made from",
+        "frame and the array it was made from",
         """
         import numpy as np, pandas as pd
         pdb_array = np.arange(4.0); pdb_frame = pd.DataFrame({'a': pdb_array})

@@ -1,4 +1,4 @@
-"""What cannot be saved, and what has to come back although it stands beside it."""
+"""What cannot be saved, and what has to be restored although it is next to it."""
 
 from __future__ import annotations
 

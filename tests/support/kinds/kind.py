@@ -18,7 +18,7 @@ class Kind:
         name: unique, for people.
         setup: makes the objects; a checkpoint follows.
         change: changes them, or uses them where they cannot be changed; another checkpoint follows.
-        check: runs after a restore in a new process; asserts that the changed state is there and that it is alive.
+        check: runs after a restore in a new process; asserts that the changed state was restored and can be used.
         needs: packages beyond the standard library.
         unsaved: names that hold a placeholder after the restore.
     """
@@ -31,11 +31,11 @@ class Kind:
     unsaved: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # The cells stand indented in their tables, but a cell that starts indented is no cell.
+        # The cells stand indented in their tables, but a cell must not start indented.
         for cell in ("setup", "change", "check"):
             object.__setattr__(self, cell, textwrap.dedent(getattr(self, cell)).strip())
 
 
 def is_installed(kind: Kind) -> bool:
-    """Whether the packages that a kind needs are there."""
+    """Return whether the packages that a kind needs are installed."""
     return all(importlib.util.find_spec(package) is not None for package in kind.needs)

@@ -77,7 +77,7 @@ KINDS: tuple[Kind, ...] = (
         "assert [random.random() for _ in range(3)] == [rm_twin.random() for _ in range(3)]",
     ),
     Kind(
-        "locks that nobody holds",
+        "locks that are free",
         "import threading\nlo_lock = threading.Lock(); lo_rlock = threading.RLock()",
         "with lo_lock, lo_rlock: lo_done = True",
         """
@@ -390,7 +390,7 @@ KINDS: tuple[Kind, ...] = (
         """,
     ),
     Kind(
-        "weak set beside its member",
+        "weak set and its member",
         """
         import weakref
 

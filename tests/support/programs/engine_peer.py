@@ -64,7 +64,7 @@ async def order(ctx: Context, name: str) -> list[Any]:
 
 
 async def step(ctx: Context, text: str) -> str:
-    """Say that the step is taken, and take as long as whoever listens likes."""
+    """Print that the step began, and take as long as the test wants."""
     say("step", text)
     if text.endswith("slow first") and os.environ.get("SLOW"):
         await asyncio.sleep(3600)
@@ -99,8 +99,8 @@ async def work(path: str, group: str, ttl: str = "60") -> None:
 
 
 async def answer(path: str) -> None:
-    """Resolve the promises whose ids come; say when, by the clock that all processes share."""
-    connection, resonate = connect(path, "nobody")
+    """Resolve the promises whose ids arrive; print the times, by the clock that all processes share."""
+    connection, resonate = connect(path, "idle")
     say("ready")
     reader = await lines()
     while line := await reader.readline():
@@ -137,7 +137,7 @@ def hammer(path: str, count: str, seconds: str) -> None:
 
     async def compete(number: int) -> None:
         name = f"n{number}"
-        connection, resonate = connect(path, "nobody")
+        connection, resonate = connect(path, "idle")
         resonate.start()
         deadline = time.monotonic() + float(seconds)
         own = 0
@@ -161,7 +161,7 @@ def race(directory: str, count: str, rounds: str) -> None:
         path = f"{directory}/{attempt}.sqlite3"
 
         async def enter(number: int, path: str = path) -> None:
-            connection, resonate = connect(path, "nobody")
+            connection, resonate = connect(path, "idle")
             await resonate.promises.create(f"p{number}", far(), Value(), {})
             connection.close()
 
@@ -170,7 +170,7 @@ def race(directory: str, count: str, rounds: str) -> None:
 
 async def settle(path: str, name: str) -> None:
     """Settle promise after promise, and say so as soon as it is acknowledged, until killed."""
-    connection, resonate = connect(path, "nobody")
+    connection, resonate = connect(path, "idle")
     resonate.start()
     say("ready", connection.pid)
     number = 0

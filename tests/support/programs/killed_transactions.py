@@ -63,7 +63,7 @@ def settlement(promise_id: str) -> wire.SettlePromise:
 
 
 def task(task_id: str, timeout_at: int = FAR) -> wire.CreateTask:
-    return wire.CreateTask("somebody", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
+    return wire.CreateTask("another", 5000, wire.Part(creation(task_id, timeout_at, target=HERE)))
 
 
 def fenced(
@@ -72,7 +72,7 @@ def fenced(
     return wire.FenceTask("a", 1, wire.FencedPart(kind, Raw(wire._ENCODER.encode(inner))))
 
 
-#: What is there before each case: a task with a step that is held, one that waits, and one that is offered.
+#: What exists before each case: a task with a step that is held, one that waits, and one that is offered.
 PREPARATION: tuple[wire.Request, ...] = (
     task("a"),
     fenced("promise.create", creation("a:1", parent="a")),
@@ -120,7 +120,7 @@ CASES: dict[str, Act] = {
     "create task": asking(task("new")),
     "settle": asking(settlement("b:1")),
     "listen": asking(wire.Listen("a:1", "capsule://uni@g/other")),
-    "acquire": asking(wire.AcquireTask("c", 0, "somebody", 5000)),
+    "acquire": asking(wire.AcquireTask("c", 0, "another", 5000)),
     "fence create": asking(fenced("promise.create", creation("a:2", parent="a"))),
     "fence settle": asking(fenced("promise.settle", settlement("a:1"))),
     "suspend": asking(wire.SuspendTask("a", 1, [wire.Part(wire.Callback("a:1"))])),
@@ -176,7 +176,7 @@ def prepare(directory: Path) -> None:
             connection = EmbeddedNetwork(making / FILE, "g", clock=lambda: NOW)
             for request in PREPARATION:
                 assert asyncio.run(connection._handle(request)).status < 400
-            # As a process leaves it that does not come to an end: with a log, and nobody's locks.
+            # As a killed process leaves it: with a log, and without locks.
             shutil.copytree(making, before, dirs_exist_ok=True)
         after = directory / "after" / case
         shutil.copytree(before, after)

@@ -1,7 +1,7 @@
-"""Lives of a namespace, each in a process of its own: a program that forks one whenever a request comes in.
+"""Forks a process with an empty namespace for each request, a *life* of the notebook.
 
 A process that has imported everything waits; each life is a copy of it, so that it begins within milliseconds. A life
-runs cells in the worker's shell with the worker's checkpointer beside it, answers, and kills itself. What a life knows
+runs cells in the worker's shell with the worker's checkpointer, answers, and kills itself. What a life knows
 of those before it is what it finds on disk.
 """
 
@@ -47,7 +47,7 @@ class Silent:
         self.text = ""
 
     def publish(self, output: Any) -> None:
-        """Take an output that is no text."""
+        """Take an output that is not text."""
 
     def write(self, text: str) -> int:
         """Take text, as a stream."""
@@ -128,7 +128,7 @@ class Life:
         return self._outlet.take() + (result.ename or "")
 
     def _save(self, *, settle: bool) -> None:
-        """Begin a checkpoint as the worker does; wait for it only if the next cell is not to run beside it."""
+        """Begin a checkpoint as the worker does; wait for it only if the next cell is not to run alongside it."""
         saver = self._checkpointer
         if saver.schedule.is_due:
             saver.begin()
@@ -146,7 +146,7 @@ class Life:
 
 
 def forget() -> None:
-    """Lose what a death loses: what modules keep to themselves."""
+    """Lose the state that a crash loses: the state of modules."""
     for name in ("hoard", "errand"):
         if name in sys.modules:
             importlib.reload(sys.modules[name])
@@ -178,7 +178,7 @@ def serve(modules: list[str]) -> None:
 
 def _live_and_die(life: Life, request: dict[str, Any], answers: Any) -> NoReturn:
     streams = sys.stdout, sys.stderr
-    # A made-up cell may run for ever.
+    # A generated cell may run indefinitely.
     signal.alarm(_LONGEST)
     resource.setrlimit(resource.RLIMIT_AS, (_LARGEST, resource.RLIM_INFINITY))
     try:

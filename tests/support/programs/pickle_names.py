@@ -1,4 +1,4 @@
-"""Writes the names of the worker's functions in the pickles of all kinds of objects to a file, as JSON.
+"""Writes the names of the worker's functions in the pickles of all kinds of objects to a JSON file.
 
 The cells run in one shell. Kinds that cannot be saved are pickled in a process of their own: some hang, or end it.
 """

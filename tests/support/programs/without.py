@@ -1,4 +1,4 @@
-"""Runs a program on a system that lacks something: the calls for it fail, as they do where it is not there.
+"""Runs a program on a system that lacks something: the calls for it fail, as they do where it does not exist.
 
 ``python without.py THING PROGRAM [ARGUMENT ...]``, where ``THING`` is one of ``THINGS``. A filter of system calls does
 it, so all that the program starts meets it as well.
@@ -40,7 +40,7 @@ def refuse_if(call: int, argument: int, code: int, operand: int, number: int) ->
     return [(EQUAL, 0, len(inside), call), *inside]
 
 
-#: For each thing what fails where it is not there.
+#: For each thing what fails where it does not exist.
 THINGS: dict[str, list[Instruction]] = {
     # A file system.
     "locks": [

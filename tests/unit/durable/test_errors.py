@@ -21,7 +21,7 @@ def test_a_rejection_comes_back_as_our_error_with_its_history() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '{"type": 1}'])
-def test_a_rejection_from_elsewhere_is_told_as_it_came(text: str) -> None:
+def test_a_rejection_from_elsewhere_is_reported_unchanged(text: str) -> None:
     assert text in str(from_rejection(text, "e1"))
 
 
@@ -37,7 +37,7 @@ def test_no_pickle_is_stored_with_a_rejected_execution() -> None:
 @pytest.mark.parametrize(
     ("code", "words"), [(-9, "was killed (SIGKILL)"), (-11, "was killed (SIGSEGV)"), (3, "exited (status 3)")]
 )
-def test_the_end_of_a_process_is_told_in_words(code: int, words: str) -> None:
+def test_the_exit_of_a_process_is_described(code: int, words: str) -> None:
     assert describe_exit(code) == words
 
 

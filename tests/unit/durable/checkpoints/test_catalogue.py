@@ -218,7 +218,7 @@ def test_a_catalogue_of_an_unreleased_version_is_refused_and_left_as_it_is(tmp_p
     assert (tmp_path / "checkpoints.sqlite3").read_bytes() == before
 
 
-def test_what_this_version_listed_is_listed(tmp_path: Path) -> None:
+def test_records_of_this_version_are_listed(tmp_path: Path) -> None:
     made_by(f"version_{SCHEMA.version}", tmp_path)
     with Catalogue(tmp_path) as catalogue:
         (session,) = catalogue.sessions.all()
@@ -313,7 +313,7 @@ def test_threads_share_one_catalogue(catalogue: Catalogue, session: str) -> None
     assert sorted(adopted) == list(range(1, 41))
 
 
-#: Waits for a line, so that all begin at once; opens a catalogue that is not there yet, and uses it a lot.
+#: Waits for a line, so that all begin at once; opens a catalogue that does not exist yet, and uses it a lot.
 BUSY_PROCESS = """
 import sys
 from pathlib import Path

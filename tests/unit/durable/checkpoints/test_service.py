@@ -231,7 +231,7 @@ async def test_a_pack_that_is_lost_does_not_keep_the_rest_from_coming_back(desk:
     assert desk.packs() == [2, 3]
 
 
-async def test_the_checkpoint_at_which_the_session_stands_is_what_comes_back(desk: Desk) -> None:
+async def test_the_current_checkpoint_is_restored(desk: Desk) -> None:
     first = await desk.write(1)
     second = await desk.write(2)
     assert (await desk.recovery.after_death()).manifest == second
@@ -311,7 +311,7 @@ async def test_several_are_deleted_or_none(desk: Desk) -> None:
     assert desk.packs() == [3]
 
 
-async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
+async def test_an_unusable_home_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     desk = Desk(tmp_path / "file" / "home")
     assert await desk.service.configure() is None
@@ -325,7 +325,9 @@ async def test_a_home_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
     await desk.service.close()
 
 
-async def test_what_cannot_be_listed_is_told_once_until_it_can_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unlistable_checkpoint_is_reported_once_until_it_can_be_listed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("capsule_durable.checkpoints.service.IMPORT_DELAY_SECONDS", 0.0)
 
     def fail(_self: Incoming, _session: str) -> list[mf.Manifest]:

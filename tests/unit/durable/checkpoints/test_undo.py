@@ -77,7 +77,7 @@ def test_cells_that_were_undone_do_not_count() -> None:
     assert back(line["f"], line, 2, [1, 2, 6], OURS) == (line["a"], 2)
 
 
-def test_the_way_goes_on_in_the_session_that_was_resumed() -> None:
+def test_undo_continues_in_the_resumed_session() -> None:
     line = chain(
         entry("a", None, 7, session="theirs"),
         entry("b", "a", 8, "%capsule status", session="theirs"),

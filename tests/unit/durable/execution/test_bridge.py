@@ -159,7 +159,7 @@ async def test_a_worker_that_dies_fails_its_cell_and_the_next_one_works(setup: M
     assert (await asyncio.wait_for(cell, DEADLINE)).status == "ok"
 
 
-async def test_a_cell_is_told_why_there_is_no_worker(setup: MemoryBridge) -> None:
+async def test_a_cell_is_rejected_with_the_reason_why_there_is_no_worker(setup: MemoryBridge) -> None:
     setup.no_worker = WorkerUnavailable("install it")
     with pytest.raises(WorkerUnavailable, match="install it") as caught:
         await asyncio.wait_for(setup.start("e1"), DEADLINE)
@@ -241,7 +241,7 @@ async def test_an_input_ends_with_its_cell(setup: MemoryBridge) -> None:
     assert setup.bridge.pending == 0
 
 
-async def test_nobody_can_ask_for_a_cell_that_has_ended(setup: MemoryBridge) -> None:
+async def test_an_input_for_a_cell_that_has_ended_is_refused(setup: MemoryBridge) -> None:
     setup.worker.send(m.InputMessage(id="9", execution_id="gone", prompt="?"))
     assert "has ended" in (await setup.worker.receive()).error
 

@@ -43,7 +43,7 @@ def test_a_cell_says_its_policy_in_its_first_line(code: str, policy: RetryPolicy
         ({"retry": 0}, RetryPolicy(0, 1.0)),
     ],
 )
-def test_a_cell_says_its_policy_in_its_metadata(said: object, policy: RetryPolicy) -> None:
+def test_a_cell_sets_its_policy_in_its_metadata(said: object, policy: RetryPolicy) -> None:
     assert from_metadata(said, USUAL) == policy
 
 
@@ -58,12 +58,12 @@ def test_a_cell_says_its_policy_in_its_metadata(said: object, policy: RetryPolic
         ("retry=3", "capsule: .*dictionary"),
     ],
 )
-def test_metadata_that_make_no_sense_are_refused(said: object, words: str) -> None:
+def test_invalid_metadata_are_refused(said: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         from_metadata(said, USUAL)
 
 
-def test_what_would_fail_again_is_known_by_name() -> None:
+def test_errors_that_would_repeat_are_known_by_name() -> None:
     assert is_permanent("SyntaxError")
     assert is_permanent("KeyboardInterrupt")
     assert not is_permanent("ConnectionError")

@@ -117,7 +117,7 @@ def test_texts_that_follow_each_other_are_one() -> None:
     assert merged([display]) == [display]
 
 
-def test_outputs_are_bounded_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_are_bounded_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OUTPUT", 1000)
     display = m.DisplayOutput(data={"text/plain": "d" * 400})
     kept = bounded([display] * 5)

@@ -1,4 +1,4 @@
-"""The chain of the ledger: whole as long as nobody touches it, and broken where somebody has."""
+"""The chain of the ledger: complete as long as no other program changes it, and broken where one has."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_chain_is_whole_though_others_write_meanwhile(path: Path, ledger: Le
     assert fault is None
 
 
-def test_what_was_added_is_there_and_whole(ledger: Ledger) -> None:
+def test_added_events_are_complete(ledger: Ledger) -> None:
     assert [event.n for event in ledger.events()] == list(range(1, COUNT + 1))
     assert [event.data["cell"] for event in ledger.events("s2", after=4)] == [6, 8, 10, 12]
     assert ledger.verify() == (COUNT, None)

@@ -55,7 +55,7 @@ class Fixture:
 async def test_interceptors_see_every_message_before_it_is_routed() -> None:
     fixture = Fixture()
     fixture.session.add_message_interceptor(lambda message: fixture.told.append(("seen", message.type)))
-    for message in (READY, _output("x"), m.HeartbeatReplyMessage(request_id="nobody")):
+    for message in (READY, _output("x"), m.HeartbeatReplyMessage(request_id="unknown")):
         fixture.worker.send(message)
     await settle()
     assert fixture.told == [("seen", "ready"), ("seen", "output"), ("stream", "x"), ("seen", "heartbeat_reply")]
@@ -172,7 +172,7 @@ async def test_closing_leaves_nothing_pending() -> None:
     await fixture.session.close()
 
 
-async def test_an_input_is_answered_and_a_failed_one_is_told_why() -> None:
+async def test_an_input_is_answered_and_a_failed_one_gets_the_reason() -> None:
     fixture = Fixture()
     fixture.worker.send(m.InputMessage(id="1", execution_id="e", prompt="?"))
     await settle()

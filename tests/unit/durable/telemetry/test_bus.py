@@ -1,4 +1,4 @@
-"""The event bus: who sees which events, and what an observer that fails or is slow costs the others."""
+"""The event bus: which observer gets which events, and what one that fails or is slow costs the others."""
 
 from __future__ import annotations
 

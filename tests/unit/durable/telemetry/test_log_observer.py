@@ -43,7 +43,7 @@ def test_failures_are_warnings(bus: EventBus, caplog: pytest.LogCaptureFixture, 
     assert text in caplog.text
 
 
-def test_what_goes_right_is_not_logged(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
+def test_success_is_not_logged(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
     bus.publish(CellStarted(session_id="s", execution_id="e", execution_count=1, cell_id=None))
     bus.publish(EngineChanged(session_id="s", url="embedded:", durable=True))
     assert not caplog.records

@@ -60,7 +60,7 @@ def test_python_and_profile_become_arguments_of_the_front() -> None:
         ({"name": "analysis", "display_name": "Zählung"}, "Zählung"),
     ],
 )
-def test_kernels_of_different_names_can_be_told_apart(arguments: dict[str, Any], shown: str) -> None:
+def test_kernels_of_different_names_can_be_distinguished(arguments: dict[str, Any], shown: str) -> None:
     assert kernelspec.contents(**arguments)["display_name"] == shown
 
 
@@ -186,7 +186,7 @@ def test_an_interpreter_is_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert interpreter.locate("python9") == tmp_path / "python9"
 
 
-def test_the_command_that_mends_is_quoted_and_fits_an_environment_without_pip() -> None:
+def test_the_command_that_fixes_it_is_quoted_and_fits_an_environment_without_pip() -> None:
     path = Path("/a b/python")
     worker = f"capsule-worker=={capsule_kernel.__version__}"
     assert interpreter.install_command(path, pip=True) == f"'/a b/python' -m pip install {worker}"

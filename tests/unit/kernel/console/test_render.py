@@ -85,7 +85,7 @@ def test_an_undo_says_what_it_undid_and_how_to_take_it_back() -> None:
     )
 
 
-def test_a_restore_says_what_comes_and_what_does_not() -> None:
+def test_a_restore_lists_restored_and_lost_variables() -> None:
     text = shown(
         plan(
             not_restored={"gen": "TypeError: cannot pickle 'generator' object", "s": "open", "_3": "x"},

@@ -34,7 +34,7 @@ def test_a_kernelspec_of_ipykernels_starts_this_kernel_as_well() -> None:
         (["--trio-loop"], "--trio-loop"),
     ],
 )
-def test_what_has_no_meaning_here_is_said_and_does_not_end_the_start(words: list[str], said: str) -> None:
+def test_an_unused_argument_is_reported_and_does_not_end_the_start(words: list[str], said: str) -> None:
     options = parse(["-f", "file.json", *words])
     (line,) = options.unused
     assert line.startswith(f"{said} is not used: ")
@@ -48,7 +48,7 @@ def test_traits_are_handed_on_with_their_values_wherever_these_stand() -> None:
     assert options.connection_file is None
 
 
-def test_the_connection_is_said_in_either_way() -> None:
+def test_both_spellings_of_the_connection_are_accepted() -> None:
     options = parse(["--IPKernelApp.connection_file=a.json", "--ip=0.0.0.0", "--hb=7", "--IPKernelApp.shell_port=8"])
     assert options.connection_file == "a.json"
     assert options.connection == {"ip": "0.0.0.0", "hb_port": 7, "shell_port": 8}
@@ -65,12 +65,12 @@ def test_the_connection_is_said_in_either_way() -> None:
         (["--log-level=CRITICAL"], "ERROR"),
     ],
 )
-def test_what_is_logged_is_said_in_ipythons_words(words: list[str], level: str | None) -> None:
+def test_the_log_level_is_given_in_ipythons_terms(words: list[str], level: str | None) -> None:
     assert parse(words).log_level == level
 
 
 @pytest.mark.parametrize("words", [["--no-such-option"], ["--log-level=loud"], ["--hb=first"], ["--conn=a.json"]])
-def test_what_nobody_knows_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_argument_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2

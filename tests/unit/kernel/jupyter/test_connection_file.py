@@ -19,7 +19,7 @@ WHOLE = {port: 50_000 + number for number, port in enumerate(PORTS)} | {"key": "
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return Jupyter's runtime directory, which is not there yet; the working directory is another."""
+    """Return Jupyter's runtime directory, which does not exist yet; the working directory is another."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "run"))
@@ -79,7 +79,7 @@ def test_sockets_in_the_file_system_get_names_that_are_free(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]"])
-def test_a_file_that_is_none_is_said_to_be_none(tmp_path: Path, text: str) -> None:
+def test_an_invalid_file_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kernel.json"
     path.write_text(text)
     with pytest.raises(ConnectionFileError, match=str(path)):

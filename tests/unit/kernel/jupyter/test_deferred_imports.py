@@ -30,6 +30,6 @@ assert jupyter_client.session.Session, "its modules are not to be had"
 """
 
 
-def test_neither_ipython_nor_an_http_client_is_imported_before_somebody_uses_them() -> None:
+def test_ipython_and_an_http_client_are_imported_only_when_used() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -78,7 +78,7 @@ async def test_a_request_that_arrives_while_another_is_served_is_not_overlooked(
     router.close(0)
 
 
-async def test_what_is_held_leaves_in_its_order_when_the_loop_goes_on(wires: Wires) -> None:
+async def test_held_messages_leave_in_order_when_the_loop_continues(wires: Wires) -> None:
     socket, address = wires.bound(zmq.XPUB)
     socket.setsockopt(zmq.XPUB_MANUAL, 1)
     session = Session(key=b"")

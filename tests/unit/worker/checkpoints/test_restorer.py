@@ -134,7 +134,7 @@ def flip(path: Path, offset: int) -> None:
 # -- damage ------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_lost_of_what_is_whole(saved):
+def test_nothing_is_lost_from_complete_files(saved):
     assert come_back(saved) == {}
 
 
@@ -288,7 +288,7 @@ def test_what_is_interrupted_can_be_loaded_again(notebook):
 
 
 @pytest.mark.parametrize("error", ["ValueError('no')", "SystemExit(1)", "RecursionError()", "MemoryError()"])
-def test_what_cannot_be_loaded_is_named_and_all_else_comes(notebook, error):
+def test_variables_that_cannot_be_loaded_are_named_and_all_others_restored(notebook, error):
     notebook.run(f"""
         class Bad:
             def __setstate__(self, state):
@@ -480,7 +480,7 @@ def test_what_is_made_of_a_class_that_is_not_whole_does_not_come(notebook, monke
 # -- in part -----------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_wanted_comes(notebook):
+def test_only_the_wanted_variables_are_restored(notebook):
     notebook.run("shared = []\nfirst, second, third = [shared], [shared], [3]")
     notebook.save()
     notebook.run("first, second, third = 1, 2, 3")
@@ -539,7 +539,7 @@ def test_another_class_at_the_same_address_is_not_mistaken_for_the_one_that_was_
     assert type(notebook["thing"]) is not notebook["Other"]
 
 
-def test_a_class_keeps_its_id_as_long_as_it_lives(notebook):
+def test_a_class_keeps_its_id_as_long_as_it_exists(notebook):
     notebook.run("class Thing:\n    pass")
     known, cls = notebook.definitions, notebook["Thing"]
     uid = known.id_of(cls)
@@ -589,7 +589,7 @@ USES: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_code_that_uses_a_placeholder_is_told_which_cell_to_run_again(use):
+def test_the_error_of_a_placeholder_names_the_cell_to_run_again(use):
     cell = mf.SavedCell(number=3, line="sock = connect()")
     placeholder = Placeholder(mf.Variable(name="sock", type="socket", cell=cell, reason="it is open"))
     told = r"sock \(socket\) was not restored: it is open\. Re-run its cell \(In \[3\]\): sock = connect\(\)"

@@ -105,7 +105,7 @@ def test_nothing_happened_and_nothing_is_saved():
     assert found == Delta([0, 1, 2, 3], [], [], set())
 
 
-def test_what_was_together_is_saved_together_but_for_what_was_bound_anew():
+def test_a_group_is_saved_together_without_its_rebound_names():
     groups = [Group(["a", "b", "c"])]
     present = {"a": False, "b": False, "c": False}
     assert delta(groups, present, changed={"c"}, reached={"a"}).dirty == [["a", "b"], ["c"]]

@@ -163,14 +163,14 @@ def test_a_cell_touches_the_names_in_it(cell: str, names: str) -> None:
         "%store -r x",
         "%reset -f",
         "%autoreload 2",
-        "%magic_of_somebody x",
-        "%%magic_of_somebody\nx",
+        "%unknown_magic x",
+        "%%unknown_magic\nx",
         "%time exec('x')",
         "%%time\n%run program.py",
         "%%python\nx",
         "%prun -s cumulative x.sort()",
         "def f():\n    exec('x')",
-        "this is no Python",
+        "this is invalid Python",
         "get_ipython().run_line_magic(name, '')",
     ],
 )
@@ -270,7 +270,7 @@ def test_code_that_can_reach_anything_does_so_behind_a_name(setup: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [ZMQInteractiveShell, KernelProxy])
-def test_who_has_the_shell_can_reach_anything(kind: type) -> None:
+def test_a_cell_with_the_shell_can_reach_anything(kind: type) -> None:
     shell = kind.__new__(kind)
     assert reached("s.run_cell('x')", {"s": shell, "x": []}).names is None
     assert reached("x", {"s": shell, "x": []}).names == {"x"}
@@ -326,7 +326,7 @@ def test_an_object_leads_to_its_class_and_to_what_that_shares() -> None:
     assert reached("a", dict.fromkeys("axyz", 0), groups).names == {"a", "x", "y"}
 
 
-def test_a_name_that_was_bound_anew_leads_to_what_it_was_as_well() -> None:
+def test_a_rebound_name_also_leads_to_its_old_value() -> None:
     groups = (Group(names=["f", "x"]),)
     assert reached("f = []", {"f": [], "x": []}, groups).names == {"f", "x"}
 
@@ -397,7 +397,7 @@ def test_a_module_that_keeps_nothing_is_not_a_link(root: str) -> None:
     assert found.joins == {}
 
 
-@pytest.mark.parametrize("root", ["sys", "logging", "builtins", "weakref", "somebodys_own", "matplotlib", "mlflow"])
+@pytest.mark.parametrize("root", ["sys", "logging", "builtins", "weakref", "other_library", "matplotlib", "mlflow"])
 def test_a_module_that_may_keep_something_is_a_link(root: str) -> None:
     assert can_retain(root)
 

@@ -16,7 +16,7 @@ NAMESPACE = {"n": 1, "text": "word", "items": [1], "sys": sys, "f": lambda: None
     "source",
     ["pass", "", "# nothing", "1 + 1", "print(n)", "print(n, text.upper(), len(text))", "if n > 0: print(abs(n))"],
 )
-def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
+def test_a_cell_that_only_reads_immutable_values_is_read_only(source: str) -> None:
     assert is_read_only(source, name_usage(source), NAMESPACE)
 
 
@@ -35,7 +35,7 @@ def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
         "for n in range(3): pass",
         "print(n := 2)",
         "[n for n in range(3)]",
-        "nobody",
+        "unknown",
         "_",
         "exec('items.append(1)')",
         "breakpoint()",
@@ -43,7 +43,7 @@ def test_who_looks_at_what_cannot_change_changes_nothing(source: str) -> None:
         "get_ipython().run_line_magic('cd', '/tmp')",
         "get_ipython().system('true')",
         "def f(): pass",
-        "this is no Python",
+        "this is invalid Python",
     ],
 )
 def test_in_doubt_a_cell_may_have_changed_something(source: str) -> None:

@@ -159,7 +159,7 @@ def test_a_large_buffer_is_mapped_and_not_read(session, monkeypatch):
     assert reader.buffer(chunks, len(content)) == content
 
 
-def test_what_is_mapped_outlives_its_reader_and_its_file(session):
+def test_mapped_data_outlives_its_reader_and_its_file(session):
     pack = writer(session)
     content = noise(8 * BLOCK)
     chunks = pack.buffer(memoryview(content))
@@ -346,7 +346,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, number: int, code: int) 
         ("fsync", 1, errno.EIO, "Input/output error"),
     ],
 )
-def test_trouble_with_the_disk_is_told_and_nothing_is_left(session, monkeypatch, name, number, code, text):
+def test_disk_errors_are_reported_and_leave_no_files(session, monkeypatch, name, number, code, text):
     monkeypatch.setattr(pack_writer, "_COLLECT", 10_000)
     before = open_files()
     with monkeypatch.context() as patched:

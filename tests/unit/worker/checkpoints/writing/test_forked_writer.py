@@ -192,7 +192,7 @@ def test_what_an_object_does_while_it_is_saved_stays_within_the_copy(notebook, c
         check_others(notebook)
 
 
-def test_what_takes_more_and_more_memory_is_stopped(notebook, monkeypatch):
+def test_a_save_that_takes_more_and_more_memory_is_stopped(notebook, monkeypatch):
     monkeypatch.setattr(forked_writer, "_ROOM", 64 * MB)
     monkeypatch.setattr(forked_writer, "_PART", 0.0)
     hostile(notebook, "hoard = [time.sleep(0.01) or b'x' * 1_000_000 * (n % 2 + 1) for n in range(1000)]")
@@ -278,7 +278,7 @@ def test_a_writer_that_fails_for_no_object_is_not_tried_again():
     assert blamed == []
 
 
-def test_what_is_blamed_twice_is_not_tried_for_ever():
+def test_a_unit_that_is_blamed_twice_is_not_retried_indefinitely():
     progress = forked_writer.Progress()
 
     def write() -> None:
@@ -361,7 +361,7 @@ def test_a_writer_that_ends_while_it_commits_is_not_repeated_but_finished(notebo
         children.reap()
 
 
-def test_what_a_writer_needs_is_claimed_while_it_lives(notebook):
+def test_files_that_a_writer_needs_are_claimed_while_it_runs(notebook):
     notebook.run("a = [1, 2, 3]")
     notebook.save()
     notebook.run("b = [4]")

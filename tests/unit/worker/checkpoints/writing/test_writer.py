@@ -441,7 +441,7 @@ def write(one: Writer, notebook: Notebook, trouble: str) -> None:
         assert trouble in said
 
 
-def test_a_full_disk_is_told_in_words_and_the_next_checkpoint_has_all(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_next_checkpoint_is_complete(tmp_path, monkeypatch):
     notebook = Notebook(tmp_path)
     notebook.run(MAKE.format(version=1))
     notebook.save()
