@@ -206,8 +206,10 @@ class Bridge:
         result: m.ResultMessage | ExecutionFailed = SessionClosed("the session was closed", execution_id)
         if not self._closed:
             self._dispatched[execution_id] = execution
-            result = await self._answer(execution, timeout)
-            del self._dispatched[execution_id]
+            try:
+                result = await self._answer(execution, timeout)
+            finally:
+                del self._dispatched[execution_id]
             if execution.worker is not None:
                 execution.worker.release(execution_id)
         is_failure = isinstance(result, ExecutionFailed)
@@ -275,30 +277,41 @@ class Bridge:
         """Reject the executions that a worker runs when it dies."""
         death = await worker.died
         del self._watches[worker]
+        try:
+            self._show_last_words(death)
+        # Its executions are rejected, whatever happens at the client.
+        except Exception:
+            logger.exception("the last output of a worker could not be shown")
+        for execution_id, execution in list(self._dispatched.items()):
+            if execution.worker is worker:
+                self._pending.fail(execution_id, death.error(execution_id))
+
+    def _show_last_words(self, death: WorkerDeath) -> None:
+        """Show the output that a worker had not sent below the cell that it ran, and where its code was."""
         if death.execution_id is not None:
             for name, text in death.exit.last_words:
                 self._capabilities.stream(death.execution_id, m.StreamOutput(name=name, text=text))
             if death.exit.stack:
                 self._capabilities.stream(death.execution_id, m.StreamOutput(name="stderr", text=death.exit.stack))
-        for execution_id, execution in list(self._dispatched.items()):
-            if execution.worker is worker:
-                self._pending.fail(execution_id, death.error(execution_id))
 
     def intercept(self, message: Message) -> None:
-        """Take results and errors of executions. A result of one that was not sent is forged.
+        """Take results and errors of executions. Those of an execution that was not sent are forged.
 
         Args:
             message: a ``ResultMessage`` or an ``ErrorMessage``; any other one is ignored.
         """
         match message:
             case m.ResultMessage(execution_id=execution_id):
-                execution = self._dispatched.get(execution_id)
-                is_running = execution is not None and execution.state == "running"
-                if not is_running or not self._pending.settle(execution_id, message):
+                if not self._is_running(execution_id) or not self._pending.settle(execution_id, message):
                     logger.debug("late, repeated or unknown result of execution %s", execution_id)
             case m.ErrorMessage(execution_id=str() as execution_id):
-                if not self._pending.fail(execution_id, failure_from_message(message)):
+                error = failure_from_message(message)
+                if not self._is_running(execution_id) or not self._pending.fail(execution_id, error):
                     logger.debug("late, repeated or unknown error of execution %s", execution_id)
+
+    def _is_running(self, execution_id: str) -> bool:
+        execution = self._dispatched.get(execution_id)
+        return execution is not None and execution.state == "running"
 
     async def _record(self, outcome_id: str, result: m.ResultMessage | ExecutionFailed) -> Outcome:
         """Settle the promise of an outcome; return the outcome, also where the engine does not store it."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from capsule_durable.checkpoints.service import CheckpointService
-from capsule_durable.errors import ExecutionFailed, OutputDrainTimeout, WorkerDied
+from capsule_durable.errors import CapsuleError, ExecutionFailed, InternalError, OutputDrainTimeout, WorkerDied
 from capsule_durable.execution.durable_cells import DurableCells
 from capsule_durable.execution.retry_policy import RetryPolicy, is_permanent
 from capsule_durable.execution.runs import RunCoordinator, RunStepStart
@@ -132,8 +132,7 @@ class RetryLoop:
             run: the run.
 
         Raises:
-            ExecutionFailed: the last attempt has no result.
-            CapsuleError: the run cannot be recorded, or a checkpoint cannot be restored.
+            ExecutionFailed: the last attempt has no result, or it cannot be recorded.
         """
         return await self._repeat(request, policy, start, run)
 
@@ -145,6 +144,19 @@ class RetryLoop:
         return True
 
     async def _repeat(
+        self, request: m.ExecuteMessage, policy: RetryPolicy, start: RunStepStart, run: RunCoordinator | None
+    ) -> m.ResultMessage:
+        """Make attempts, whose errors are all ``ExecutionFailed``."""
+        try:
+            return await self._make_attempts(request, policy, start, run)
+        except ExecutionFailed:
+            raise
+        except (CapsuleError, OSError) as error:
+            raise InternalError(f"the cell cannot be tried again, or recorded: {error}", request.id) from error
+        finally:
+            self._notices.set_cell(None)
+
+    async def _make_attempts(
         self, request: m.ExecuteMessage, policy: RetryPolicy, start: RunStepStart, run: RunCoordinator | None
     ) -> m.ResultMessage:
         delay = policy.delay
@@ -166,7 +178,6 @@ class RetryLoop:
                 failure = f"{outcome.ename}: {outcome.evalue}."
             self._report(attempt.id, policy.retries - left + 1, failure, delay, left)
             if await self._was_interrupted(delay):
-                self._notices.set_cell(None)
                 if isinstance(outcome, ExecutionFailed):
                     raise outcome
                 return outcome

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resonate.error import ResonateError
-
 from capsule_durable import ids
 from capsule_durable.checkpoints.recovery import Recovery
 from capsule_durable.checkpoints.service import CheckpointService
@@ -175,8 +173,9 @@ class Runtime:
         try:
             if self._engine.current.durable:
                 await self.bridge.settle_abandoned()
-        except ResonateError as error:
-            logger.warning("the work of an earlier process of this kernel stays unsettled: %s", error)
+        # Cells run, whatever an earlier process has left.
+        except Exception as error:
+            logger.warning("the work of an earlier process of this kernel stays unsettled: %r", error)
         await self.checkpoints.is_enabled()
         self.bus.publish(
             events.KernelSessionStarted(

@@ -52,8 +52,9 @@ class RequestDispatcher:
     ) -> None:
         self._send, self._render, self._load = send, render, load
         self._handlers: dict[type, Handler[Any]] = {}
-        #: The tasks that answer the requests that are open.
-        self._open: set[asyncio.Task[Any] | None] = set()
+        #: The ids of the requests that are open, and the tasks that answer them.
+        self._open: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def register(self, kind: type[Request], handler: Handler[Request]) -> None:
         """Have a handler answer all requests of a type.
@@ -75,11 +76,15 @@ class RequestDispatcher:
             failure = m.RequestFailure(code="too_many", message=f"more than {MAX_OPEN} requests are open")
             self._reply(m.AnswerMessage(request_id=message.id, error=failure))
             return
-        self._open.add(asyncio.get_running_loop().create_task(self._answer(message)))
+        # Before the task is created: an eager one may have answered when it is.
+        self._open.add(message.id)
+        task = asyncio.get_running_loop().create_task(self._answer(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Give up the requests that are open. Idempotent."""
-        tasks = [task for task in self._open if task is not None]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,6 +110,6 @@ class RequestDispatcher:
 
     def _reply(self, reply: m.AnswerMessage) -> None:
         # The worker may send its next request as soon as it has the answer to this one.
-        self._open.discard(asyncio.current_task())
+        self._open.discard(reply.request_id)
         with contextlib.suppress(TransportClosed):
             self._send(reply)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from capsule_worker.checkpoints.analysis.name_usage import NameUsage
 from capsule_worker.checkpoints.analysis.small_values import are_small
 from capsule_worker.checkpoints.change_tracker import ChangeTracker
 from capsule_worker.checkpoints.schedule import Schedule
@@ -72,6 +73,13 @@ class PendingWrites:
     def start(self, job: CheckpointJob) -> None:
         """Start to write a checkpoint: in threads if its values are small, otherwise in a copy of this process."""
         usages = self._changes.take_usages()
+        try:
+            self._start(job, usages)
+        except BaseException:
+            self._changes.give_back(usages)
+            raise
+
+    def _start(self, job: CheckpointJob, usages: list[NameUsage]) -> None:
         self._schedule.reset_risk()
         values = [job.namespace[name] for names in job.dirty for name in names]
         if not job.required and are_small(values, job.namespace):
@@ -97,6 +105,8 @@ class PendingWrites:
         if write is None:
             return True
         if not isinstance(write, InProcessWrite) or write.outcome is None or len(self._commits) >= _MAX_COMMITS:
+            return False
+        if write.doomed:  # it builds on one that has failed, and fails, too
             return False
         write.before = self._changes.last
         self._changes.accept(write)
