@@ -264,23 +264,41 @@ class Runtime:
         for waiting in (self._starting, self._forgetting):
             if waiting is not None:
                 waiting.cancel()
-        await self.checkpoints.mark_ended()
+        for step in (
+            self.checkpoints.mark_ended,
+            self._end_worker,
+            self.workers.close,
+            self.bridge.close,
+            self._end_run,
+            self._recorder.close,
+            self._requests.close,
+            self.session.close,
+            self.checkpoints.close,
+            self._engine.close,
+            self._end_forkserver,
+        ):
+            try:
+                await step()
+            # A step that fails does not keep the others from closing.
+            except Exception:
+                logger.exception("%s failed while the kernel was closing", step.__qualname__)
+
+    async def _end_worker(self) -> None:
+        """Let the worker save and exit, unless it runs a cell."""
         self.workers.stop_supervising()
         if self.workers.current is not None and self.worker_info is not None and self.notices.cell is None:
             with contextlib.suppress(ExecutionFailed):
                 message = m.ShutdownMessage(id=self.session.next_request_id())
                 await self.session.ask(message, self.settings.shutdown_timeout)
-        await self.workers.close()
-        await self.bridge.close()
+
+    async def _end_run(self) -> None:
+        """Record the end of the session, and let another process continue the run."""
         self.bus.publish(events.KernelSessionEnded(session_id=self.session_id, reason="shutdown"))
         with contextlib.suppress(CapsuleError):
             await self.cells.close()
-        await self._recorder.close()
-        await self._requests.close()
-        await self.session.close()
-        await self.checkpoints.close()
-        await self._engine.close()
-        # It ends what the cells have started and what still runs.
+
+    async def _end_forkserver(self) -> None:
+        """End the forkserver, which ends what the cells have started and what still runs."""
         forkserver = self._launcher.close()
         if forkserver is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

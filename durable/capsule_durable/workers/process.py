@@ -96,7 +96,7 @@ class AttachedWorker:
         self._session: Session | None = None
         self._cells: dict[str, RunningCell] = {}
         #: The execution that the main shell ran last.
-        self._main_cell = ""
+        self.main_cell = ""
         self._reports = ForkserverEvents.of(handle.forkserver)
         self._process: Process | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class AttachedWorker:
     @property
     def running(self) -> RunningCell | None:
         """The cell that it runs: the main shell's, if that runs one, or else the oldest of a subshell."""
-        return self._cells.get(self._main_cell) or next(iter(self._cells.values()), None)
+        return self._cells.get(self.main_cell) or next(iter(self._cells.values()), None)
 
     def send_cell(self, message: ExecuteMessage) -> None:
         """Send a cell to the worker.
@@ -150,7 +150,7 @@ class AttachedWorker:
         self._session.send(message)
         self._cells[message.id] = RunningCell(message.id, time.monotonic())
         if message.subshell is None:
-            self._main_cell = message.id
+            self.main_cell = message.id
 
     def release(self, execution_id: str) -> None:
         """Forget a cell that does not run any more."""

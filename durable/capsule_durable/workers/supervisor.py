@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import Any
@@ -151,8 +150,10 @@ class WorkerSupervisor:
         for task in (self._spare_task, self._supervisor, self._preparing):
             if task is not None:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._spare_task, self._supervisor, self._preparing) if task is not None]
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                logger.error("a task that supervises workers has failed", exc_info=result)
         for worker in (self.current, self._spare):
             if worker is not None:
                 worker.kill()
@@ -162,7 +163,7 @@ class WorkerSupervisor:
         self.current = self._spare = None
         if self._replacement is not None:
             self._replacement.sock.close()
-        await asyncio.gather(*self._reapers)
+        await asyncio.gather(*self._reapers, return_exceptions=True)
 
     # -- the supervisor --------------------------------------------------------------------------------------
 
@@ -332,8 +333,11 @@ class WorkerSupervisor:
 
     def _intercept(self, message: Message) -> None:
         match message:
-            case ResultMessage() | ErrorMessage(execution_id=str()):
-                self._ended = message.execution_id or ""
+            # Results of subshells, and forged ones, do not end the cell that standbys are forked after.
+            case ResultMessage() | ErrorMessage() if self.current is not None and (
+                message.execution_id == self.current.main_cell
+            ):
+                self._ended = self.current.main_cell
                 if self._replacement is not None and self.current is not None:
                     # The next cell waits for the standby.
                     self._renew()

@@ -284,8 +284,10 @@ class CapsuleKernel(Kernel):
             ident: the identities of the client.
             parent: the request, which says whether the client will restart the kernel.
         """
-        await self.runtime.close()
+        try:
+            await self.runtime.close()
+        finally:
+            asyncio.get_running_loop().call_soon(self.stopped.set)
         reply = {"status": "ok", "restart": bool(parent["content"].get("restart", False))}
         self._channels.session.send(stream, "shutdown_reply", reply, parent, ident=ident)
         self._channels.iopub.send("shutdown_reply", reply, parent, topic=self._topic("shutdown"))
-        asyncio.get_running_loop().call_soon(self.stopped.set)
