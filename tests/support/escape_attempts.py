@@ -138,7 +138,7 @@ KERNEL = [
     Attempt("read another session's checkpoints", "print('ESCAPED', open({other!r}).read())", _SECRET),
     Attempt(
         "list other sessions",
-        "import os\nprint('ESCAPED' if 'another' in os.listdir({home!r} + '/checkpoints') else '')",
+        "import os\nprint('ESCAPED' if 'another' in os.listdir({home!r} + '/sessions') else '')",
     ),
     Attempt(
         "unmount the cover of the store",
@@ -176,9 +176,10 @@ KERNEL = [
     ),
     Attempt(
         "use a file descriptor that was left open",
-        "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try: target = os.readlink('/proc/self/fd/' + fd)\n"
-        "    except OSError: continue\n    if {home!r} in target and 'checkpoints' not in target:\n"
-        "        print('ESCAPED', target)",
+        # Cells need the lock that writers of their own session's checkpoints hold, and nothing else of the home.
+        "import os, re\nfor fd in os.listdir('/proc/self/fd'):\n    try: target = os.readlink('/proc/self/fd/' + fd)\n"
+        "    except OSError: continue\n    own = re.escape({home!r}) + '/sessions/(?!another/)[^/]+/writers.lock'\n"
+        "    if {home!r} in target and not re.fullmatch(own, target):\n        print('ESCAPED', target)",
         frozenset({ALWAYS}),
         sound=False,
     ),

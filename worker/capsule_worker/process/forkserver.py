@@ -125,7 +125,7 @@ def _apply(control: socket.socket, confinement: self_sandboxing.Confinement) -> 
     """Apply the sandbox's layers to this process, and report each."""
     for layer, why in self_sandboxing.apply(confinement):
         if why and layer in confinement.required:
-            raise SystemExit(f"the profile is not available here, because the layer {layer} is missing: {why}")
+            raise SystemExit(f"the profile restricted does not work here, because {layer} are missing: {why}")
         _send(control, {"layer": layer, "why": why})
 
 
