@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 MAX_OPEN = 64
 
 Request = TypeVar("Request", bound="m.KernelRequest")
-Handler = Callable[[Request], Awaitable[m.Answer]]
+#: The answers are named by a string: their models are imported with the first request.
+Handler = Callable[[Request], Awaitable["m.Answer"]]
 
 
 class RequestError(CapsuleError):
