@@ -244,6 +244,7 @@ def test_in_mode_off_nothing_is_saved_and_the_status_says_so(home: Path) -> None
         assert one.run("x").reply["ename"] == "NameError"
         assert {path.name.partition("-")[0] for path in home.iterdir()} == {
             "engine.sqlite3",
+            "history.sqlite3",
             "kernels.lock",
             *(["sandbox.json"] if shutil.which("bwrap") else []),
         }
