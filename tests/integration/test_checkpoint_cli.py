@@ -135,7 +135,11 @@ def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -
         (["restore", "first", "nothing"], 1, "checkpoint first has no variable nothing; it has rows, x"),
         (["undo", "99"], 1, "undo: the checkpoints go back"),
         (["restore", "first", "--session", "nothing"], 1, "there is no session 'nothing'"),
-        (["restore", "first", "--existing", "nothing.json"], 1, 'No connection file "nothing.json". To list running kernels: capsule status'),
+        (
+            ["restore", "first", "--existing", "nothing.json"],
+            1,
+            'No connection file "nothing.json". To list running kernels: capsule status',
+        ),
         (["resume", "nothing"], 1, "resume: there is no session 'nothing'"),
         (["resume"], 1, "resume: there is no earlier session of this notebook"),
         (["checkpoint", " "], 1, "checkpoint: pass a name"),

@@ -461,6 +461,7 @@ def test_a_full_disk_is_reported_once_and_cells_continue(small_disk: Path) -> No
             refused = one.refused(f"%capsule checkpoint more{number}")
             assert refused.startswith(f'Could not save checkpoint "more{number}": ')
             assert refused.endswith(": No space left on device.")
+            assert refused.count("Could not save") == 1
         assert len(one.warnings()) == 1
         one.ok("del large")
         one.ok("%capsule checkpoint again")
