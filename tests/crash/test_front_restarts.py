@@ -136,7 +136,8 @@ def test_what_is_about_to_be_saved_when_the_front_dies_is_saved(home: Path) -> N
     """The worker is alone from then on, in the middle of finding out what has changed."""
     # The first thing that a checkpoint does, when it is no longer due and not yet being written.
     slow = (
-        "import time\nfrom capsule_worker.checkpoints.lazy_restore import LazyRestore\nbegin = LazyRestore.record_loaded\n"
+        "import time\nfrom capsule_worker.checkpoints.lazy_restore import LazyRestore\n"
+        "begin = LazyRestore.record_loaded\n"
         "def slowly(self):\n    time.sleep(0.7)\n    begin(self)\nLazyRestore.record_loaded = slowly\n"
     )
     with kernel(home, NOTEBOOK) as one:

@@ -1,4 +1,4 @@
-"""The kernel, but its front kills itself at a step of its way: ``DYING_AT`` says at which, 0 for never.
+"""The kernel, but its front kills itself at a step of its path: ``DYING_AT`` says at which, 0 for never.
 
 A step is a request to the engine, a message to or from the worker, something that is done with the record or with the
 list of checkpoints; each counts twice, before and after. Counting begins with the first cell; ``DYING_LOG`` is the file
