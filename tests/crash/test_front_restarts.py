@@ -134,9 +134,11 @@ def test_a_session_is_resumed_automatically_if_configured(home: Path) -> None:
 
 def test_what_is_about_to_be_saved_when_the_front_dies_is_saved(home: Path) -> None:
     """The worker is alone from then on, in the middle of finding out what has changed."""
+    # The first thing that a checkpoint does, when it is no longer due and not yet being written.
     slow = (
-        "import time\nfrom capsule_worker.checkpoints.checkpointer import Checkpointer\nbegin = Checkpointer._begin\n"
-        "def slowly(self):\n    time.sleep(0.7)\n    begin(self)\nCheckpointer._begin = slowly\n"
+        "import time\nfrom capsule_worker.checkpoints.lazy_restore import LazyRestore\n"
+        "begin = LazyRestore.record_loaded\n"
+        "def slowly(self):\n    time.sleep(0.7)\n    begin(self)\nLazyRestore.record_loaded = slowly\n"
     )
     with kernel(home, NOTEBOOK) as one:
         one.ok("before = 1")

@@ -135,7 +135,11 @@ def test_a_list_needs_no_kernel_and_loads_nothing_that_was_saved(live: Kernel) -
         (["restore", "first", "nothing"], 1, "checkpoint first has no variable nothing; it has rows, x"),
         (["undo", "99"], 1, "undo: the checkpoints go back"),
         (["restore", "first", "--session", "nothing"], 1, "there is no session 'nothing'"),
-        (["restore", "first", "--existing", "nothing.json"], 1, "there is no connection file 'nothing.json'"),
+        (
+            ["restore", "first", "--existing", "nothing.json"],
+            1,
+            'No connection file "nothing.json". To list running kernels: capsule status',
+        ),
         (["resume", "nothing"], 1, "resume: there is no session 'nothing'"),
         (["resume"], 1, "resume: there is no earlier session of this notebook"),
         (["checkpoint", " "], 1, "checkpoint: pass a name"),
@@ -215,7 +219,7 @@ def test_a_kernel_that_is_busy_is_waited_for(capsule: Capsule, live: Kernel, tmp
     ) as process:
         assert process.stderr is not None
         assert process.stdout is not None
-        assert process.stderr.readline() == "capsule: the kernel runs a cell; waiting until it has ended\n"
+        assert process.stderr.readline() == "capsule: the kernel is running a cell; waiting until it has ended\n"
         go.touch()
         assert '"after-that"' in process.stdout.read()
         assert process.wait() == 0

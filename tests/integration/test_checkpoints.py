@@ -244,6 +244,7 @@ def test_in_mode_off_nothing_is_saved_and_the_status_says_so(home: Path) -> None
         assert one.run("x").reply["ename"] == "NameError"
         assert {path.name.partition("-")[0] for path in home.iterdir()} == {
             "engine.sqlite3",
+            "history.sqlite3",
             "kernels.lock",
             *(["sandbox.json"] if shutil.which("bwrap") else []),
         }
@@ -460,6 +461,7 @@ def test_a_full_disk_is_reported_once_and_cells_continue(small_disk: Path) -> No
             refused = one.refused(f"%capsule checkpoint more{number}")
             assert refused.startswith(f'Could not save checkpoint "more{number}": ')
             assert refused.endswith(": No space left on device.")
+            assert refused.count("Could not save") == 1
         assert len(one.warnings()) == 1
         one.ok("del large")
         one.ok("%capsule checkpoint again")

@@ -1,4 +1,4 @@
-"""The kernel, but its front kills itself at a step of its way: ``DYING_AT`` says at which, 0 for never.
+"""The kernel, but its front kills itself at a step of its path: ``DYING_AT`` says at which, 0 for never.
 
 A step is a request to the engine, a message to or from the worker, something that is done with the record or with the
 list of checkpoints; each counts twice, before and after. Counting begins with the first cell; ``DYING_LOG`` is the file
@@ -16,7 +16,7 @@ from typing import Any
 
 from capsule_durable.checkpoints.service import CheckpointService
 from capsule_durable.engines.embedded.network import EmbeddedNetwork
-from capsule_durable.execution.runtime import Runtime
+from capsule_durable.execution.executor import CellExecutor
 from capsule_durable.history.recorder import Recorder
 from capsule_durable.messaging.transport import SocketTransport
 from capsule_kernel.__main__ import main
@@ -81,7 +81,7 @@ for _owner, _name in (
     (CheckpointService, "_in_thread"),
 ):
     watch(_owner, _name)
-begin(Runtime, "execute")
+begin(CellExecutor, "execute")
 
 if __name__ == "__main__":
     sys.exit(main())

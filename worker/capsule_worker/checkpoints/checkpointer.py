@@ -235,7 +235,7 @@ class Checkpointer:
             tell: shows how much is written, when it takes long.
 
         Raises:
-            StorageError: no checkpoints are saved, or it cannot be written.
+            StorageError: no checkpoints are saved, or it cannot be written; the text is the reason alone.
         """
         if not self.is_enabled:
             raise StorageError("no checkpoints are saved")
@@ -247,8 +247,8 @@ class Checkpointer:
         self.writes.start(job)
         self.writes.wait(tell)
         if self.changes.last.head != job.head.id:
-            which = "the checkpoint" if name is None else f'checkpoint "{name}"'
-            raise StorageError(f"Could not save {which}: {self.writes.failure}.")
+            # Only the reason: the caller says what could not be saved.
+            raise StorageError(self.writes.failure or "it was not written")
         return job.head.model_copy(
             update={
                 "variables": list(self.changes.variables().values()),
