@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from capsule_durable.errors import SessionClosed, WorkerDied
 from capsule_worker.protocol import messages as m
 from tests.support.bridge import ConnectedBridge
 from tests.support.engines import FAR, GROUP, TTL, Engine, close_engine, creation, open_engine, resonate_on
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, poll_until_async
 from tests.support.worker import settle
 
 pytestmark = pytest.mark.asyncio
@@ -98,11 +100,26 @@ async def test_a_listener_is_told_what_another_process_settles(engine: Engine, t
     other = await open_engine("embedded", tmp_path)
     await other.settle("a", "eW91cnM=")
     await close_engine(other)
-    await engine.pass_time(1)
-    (told,) = engine.told()
+    (told,) = await poll_until_async(engine.told, "the settlement is told")
     assert told.value.data == "eW91cnM="
     await engine.pass_time(1)
     assert engine.told() == []
+
+
+async def test_who_listens_hears_of_a_settlement_that_was_seen_while_the_file_was_locked(
+    engine: Engine, tmp_path: Path
+) -> None:
+    await engine.create("a")
+    await engine.sender.promise_register_listener("a", engine.address)
+    with contextlib.closing(sqlite3.connect(tmp_path / "engine.sqlite3", isolation_level=None)) as other:
+        # Nothing is awaited in between, so the engine cannot look before the file is locked.
+        other.execute("UPDATE promises SET state = 'resolved', settled_at = created_at WHERE id = 'a'")
+        other.execute("BEGIN IMMEDIATE")
+        await engine.pass_time(1)
+        assert engine.told() == []
+        other.execute("ROLLBACK")
+    (told,) = await poll_until_async(engine.told, "the settlement is told")
+    assert (told.id, told.state) == ("a", "resolved")
 
 
 class Counting(EmbeddedNetwork):

@@ -136,7 +136,7 @@ UNUSABLE = {
     ),
     "an IPython that is too old": (
         partial(with_ipython, "7.34.0", "3.10"),
-        "IPython 7.34.0 is too old; cells need 8.20 or newer",
+        "IPython 7.34.0 is too old: cells need 8.20 or newer",
         f"uv pip install --python {{python}} capsule-worker=={__version__}",
     ),
     "nothing": (lambda: Path("/nowhere/python"), "/nowhere/python does not exist", "capsule install --python PATH"),

@@ -371,7 +371,7 @@ def test_a_worker_that_does_not_match_is_refused_with_the_command_that_fixes_it(
     (package / "protocol").mkdir(parents=True)
     (package / "__init__.py").write_text(module)
     (package / "protocol" / "__init__.py").write_text(protocol)
-    (package / "server.py").touch()
+    (package / "message_loop.py").touch()
     error = refused(user, other.python)
     assert said in error
     assert f"--python {other.python} capsule-worker=={__version__}\n" in error

@@ -266,13 +266,13 @@ class EmbeddedNetwork:
         try:
             with self._database.using() as sql:
                 (version,) = sql.execute("PRAGMA data_version").fetchone()
-                settled = False
                 if version != self._version:
-                    self._due = timers.next_due(sql, self._here)
+                    # A settlement stays due until a round has told it, also if the file is locked now.
                     settled = timers.any_settled(sql, self._awaited)
+                    self._due = 0 if settled else timers.next_due(sql, self._here)
                     self._version = version
                 ended = self._ended(sql)
-            if ended or settled or self._clock() >= self._due or self._leases_are_due():
+            if ended or self._clock() >= self._due or self._leases_are_due():
                 self._due = self._transact(lambda tx: self._round(tx, ended))
         except StoreBusy:
             delay = MIN_RETRY_DELAY
