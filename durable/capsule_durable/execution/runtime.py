@@ -67,9 +67,7 @@ class Runtime:
         self._launcher = launcher
         notebook = os.environ.get("JPY_SESSION_NAME") or None
         #: The id of the session in the catalogue, the history and events.
-        self.session_id = kernel
-        if settings.checkpoints != "off":
-            self.session_id = launcher.session or ids.new_session_id(time.time())
+        self.session_id = kernel if settings.checkpoints == "off" else launcher.session or ids.new_session_id(time.time())
         self.bus = EventBus()
         publishing = self.bus, self.session_id
         LogObserver(self.bus)
