@@ -66,11 +66,12 @@ class Runtime:
         self.settings = settings
         self._launcher = launcher
         notebook = os.environ.get("JPY_SESSION_NAME") or None
+        own_id = launcher.session or ids.new_session_id(time.time())
         #: The id of the session in the catalogue, the history and events.
-        self.session_id = kernel if settings.checkpoints == "off" else launcher.session or ids.new_session_id(time.time())
+        self.session_id = kernel if settings.checkpoints == "off" else own_id
         self.bus = EventBus()
-        publishing = self.bus, self.session_id
         LogObserver(self.bus)
+        publishing = self.bus, self.session_id
         self.notices = Notices()
         history = Path(settings.home) / HISTORY_FILE if settings.history_days else None
         self._recorder = Recorder(history, capabilities, self.bus, self.notices.add)
@@ -92,8 +93,8 @@ class Runtime:
         self.debug = DebugRelay(self.comms.display)
         self._capabilities = capabilities = replace(capabilities, display=self.debug.display)
         self.session = Session(kernel, capabilities, self.inputs.ask)
-        for part in (self.comms, self.debug):
-            part.connect(self.session)
+        self.comms.connect(self.session)
+        self.debug.connect(self.session)
         self.checkpoints = CheckpointService(settings, kernel, notebook, self.notices.add, self.session_id)
         self._recovery = Recovery(self.checkpoints)
         variables = WorkerVariables(self.session, self.checkpoints, self.notices, *publishing)
