@@ -134,7 +134,7 @@ def test_the_notebook_that_asks_is_answered_from_another_process(tmp_path: Path)
             assert capsule(home, "answer", asked["id"], "yes").status == 0
             assert process.wait(DEADLINE) == 0
         finally:
-            # A run that nobody answers never ends, and the front ends the worker when it is told to.
+            # A run without an answer never ends, and the front ends the worker when it is told to.
             process.terminate()
     shown = "".join(text(cell) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     assert "approved: A-17, A-18, A-19" in shown
