@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import time
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,9 @@ DIRECTORY = os.environ.get("TRACE_CELL_DIRECTORY")
 SENDING = frozenset({"send", "sendall", "sendmsg"})
 #: CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR. To import ``inspect`` would make the start slow.
 GENERATORS = 0x20 | 0x80 | 0x200
+
+#: The folders that our import packages are in: of a checkout, and of an environment.
+PARENTS = frozenset({"kernel", "durable", "worker", "site-packages"})
 
 _names: dict[str, str] = {}
 
@@ -43,7 +47,12 @@ def name_of(filename: str) -> str:
     name = _names.get(filename)
     if name is None:
         folders = filename.split("/")
-        ours = [n for n, folder in enumerate(folders[:-1]) if folder == "capsule" or folder.startswith("capsule_")]
+        # A checkout, with its environment, may itself be in a folder of such a name.
+        ours = [
+            n
+            for n, (parent, folder) in enumerate(pairwise(folders[:-1]), 1)
+            if parent in PARENTS and (folder == "capsule" or folder.startswith("capsule_"))
+        ]
         name = _names[filename] = "/".join(folders[ours[-1] :]) if ours and filename.endswith(".py") else ""
     return name
 

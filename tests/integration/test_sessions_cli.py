@@ -131,7 +131,7 @@ def test_data_that_the_settings_do_not_keep_is_removed(home: Path, one: Kernel) 
     assert capsule(home, "gc").status == 0
 
 
-def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) -> None:
+def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["cells", "checkpoints", "delete", "diff", "export", "gc", "log", "outputs", "pending", "resume", "run"]
     words += ["answer", "cancel", "runs", "sessions", "show", "status", "trace", "undo", "verify"]
     overview = capsule(home, "--help").out
@@ -140,6 +140,8 @@ def test_every_word_has_help_with_an_example_and_can_be_completed(home: Path) ->
         if word in ("run", "trace", "gc", "cancel"):
             text = capsule(home, word, "--help").out
             assert f"For example: capsule {word}" in text
+    # Otherwise the shell is the one that has started the tests.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     assert "complete" in capsule(home, "--show-completion", "bash").out
 
 
