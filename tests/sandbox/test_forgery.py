@@ -27,9 +27,10 @@ others = [socket.socket(fileno=os.dup(int(fd))) for fd in os.listdir('/proc/self
 others = [one for one in others if one.family == socket.AF_UNIX and one.type == socket.SOCK_SEQPACKET]
 def push(data):
     rest = memoryview(data)
-    while rest:
-        try: rest = rest[sock.send(rest):]
-        except BlockingIOError: time.sleep(0.001)
+    with loop._channel._lock:  # frames of the worker's own threads must not come in between
+        while rest:
+            try: rest = rest[sock.send(rest):]
+            except BlockingIOError: time.sleep(0.001)
 def frame(payload): push(struct.pack('>I', len(payload)) + payload)
 """
 #: What ends the worker: nothing that it says can be believed any more.

@@ -179,7 +179,8 @@ KERNEL = [
         # The process of cells has what writes its own session's checkpoints: their lock, and while a thread writes one,
         # its files. It has nothing else of the home.
         "import os, re\nfor fd in os.listdir('/proc/self/fd'):\n    try: target = os.readlink('/proc/self/fd/' + fd)\n"
-        "    except OSError: continue\n    own = re.escape({home!r}) + '/sessions/(?!another/)[^/]+/(writers[.]lock|(incoming|packs)(/.*)?)'\n"
+        "    except OSError: continue\n    own = re.escape({home!r}) + '/sessions/(?!another/)[^/]+'\n"
+        "    own += '/(writers[.]lock|(incoming|packs)(/.*)?)'\n"
         "    if {home!r} in target and not re.fullmatch(own, target):\n        print('ESCAPED', target)",
         frozenset({ALWAYS}),
         sound=False,
