@@ -20,7 +20,8 @@ from resonate.testing import FakeClock, ManualSleeper
 from resonate.transport import ExecuteMsg, Message, Transport, UnblockMsg
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 
-from capsule_durable.engines.embedded.network import EmbeddedNetwork
+from capsule_durable.engines.embedded.network import MIN_RETRY_DELAY, EmbeddedNetwork
+from tests.support.waiting import try_often
 from tests.support.worker import settle
 
 NAMES = ("in-process", "embedded")
@@ -123,8 +124,22 @@ async def open_engine(name: str, directory: Path) -> Engine:
     else:
         connection = embedded = EmbeddedNetwork(directory / "engine.sqlite3", GROUP, clock=clock)
 
-        async def tick() -> None:
+        delays: list[float] = []
+        plan = embedded._plan
+
+        def noting(delay: float = 0.0) -> None:
+            delays.append(delay)
+            plan(delay)
+
+        embedded._plan = noting  # type: ignore[method-assign]
+
+        def poll() -> bool:
             embedded._poll()
+            return delays.pop() != MIN_RETRY_DELAY
+
+        async def tick() -> None:
+            # The engine's own maintenance may have locked the file just now.
+            await try_often(poll)
 
     ids = (f"c{number}" for number in itertools.count())
     transport = Transport(connection, [connection], noop_observer)

@@ -69,5 +69,13 @@ async def poll_until_async(look: Callable[[], T | Awaitable[T]], what: str, dead
     return seen
 
 
+async def try_often(look: Callable[[], object], times: int = 50) -> None:
+    """Call a function until what it returns is true, at most some times."""
+    for _ in range(times):
+        if look():
+            return
+        await asyncio.sleep(POLL_INTERVAL)
+
+
 async def _value(seen: T | Awaitable[T]) -> T:
     return await seen if inspect.isawaitable(seen) else seen
