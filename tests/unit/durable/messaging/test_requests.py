@@ -106,6 +106,23 @@ async def test_so_many_requests_may_be_open_and_no_more(worker: Worker) -> None:
     assert (await worker.answers.get()).answer == m.Done()
 
 
+async def test_requests_that_are_answered_at_once_are_not_open(worker: Worker) -> None:
+    async def leave(_: m.LeaveRequest) -> m.Done:
+        return m.Done()
+
+    worker.dispatcher.register(m.LeaveRequest, leave)
+    loop = asyncio.get_running_loop()
+    # As in the kernel: a handler that does not wait has answered when its task is created.
+    loop.set_task_factory(asyncio.eager_task_factory)
+    try:
+        for number in range(MAX_OPEN + 1):
+            worker.request(m.LeaveRequest(), str(number))
+    finally:
+        loop.set_task_factory(None)
+    answers = [worker.answers.get_nowait() for _ in range(MAX_OPEN + 1)]
+    assert [answer.error for answer in answers] == [None] * (MAX_OPEN + 1)
+
+
 async def test_open_requests_are_given_up_with_the_dispatcher(worker: Worker) -> None:
     async def wait(_: m.LeaveRequest) -> m.Done:
         await asyncio.Event().wait()
