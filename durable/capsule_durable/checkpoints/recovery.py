@@ -52,8 +52,6 @@ class Recovery:
         """
         try:
             return await self._checkpoints.run(self._after_death)
-        except CheckpointsUnavailable as error:
-            return RecoveredState(None, f"Your variables are lost: {error}.")
         except (CapsuleError, OSError) as error:
             return RecoveredState(None, f"Your variables are lost: {error}.")
 

@@ -91,6 +91,7 @@ class CellExecutor:
         Raises:
             ExecutionFailed: there is no result; the class says why.
         """
+        self.replayed = False
         if request.subshell is not None or not request.store_history:
             return await self._execute_unrecorded(request)
         self._notices.set_cell(request.id)
@@ -144,7 +145,6 @@ class CellExecutor:
 
     async def _execute_step(self, request: m.ExecuteMessage, policy: RetryPolicy, run_id: str) -> m.ResultMessage:
         """Run a cell of a run, or replay its recorded outcome."""
-        self.replayed = False
         try:
             run = await self._get_run(run_id)
             step = await self._recorder.act(lambda _: run.next(request.code))

@@ -102,10 +102,6 @@ class Recorder:
         if path is not None:
             bus.subscribe(self)
 
-    def __contains__(self, execution_id: str) -> bool:
-        """Whether the outputs of an execution are recorded."""
-        return execution_id in self._open
-
     # -- cells and events ------------------------------------------------------------------------------------
 
     def begin(self, execution_id: str, shown_as: str | None = None) -> None:

@@ -65,7 +65,6 @@ class Session:
         self._reader: asyncio.Task[None] | None = None
         self._routes: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
-        self._closed = False
         self._log = logging.LoggerAdapter(logger, {"session": session_id, "worker": None, "loop": None})
         #: Requests to the worker that wait for their replies.
         self.questions = PendingRequests(asyncio.get_running_loop().call_later)
@@ -168,7 +167,6 @@ class Session:
 
     async def close(self) -> None:
         """Stop reading, cancel routes, fail what is pending. Idempotent."""
-        self._closed = True
         transport, self.transport = self.transport, None
         if transport is not None:
             transport.close()

@@ -40,7 +40,6 @@ class ShellState:
         #: The environment as it was last looked at, encoded, and how it differed from what it was at first.
         self._encoded: dict[Any, Any] | None = None
         self._changes: dict[str, str | None] = {}
-        self._path = list(sys.path)
         self._extensions = set(shell.extension_manager.loaded)
 
     def save(self) -> dict[str, Any]:
